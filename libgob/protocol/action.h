@@ -1,0 +1,90 @@
+// What the core asks of its host. Actions must be performed in order: an acknowledgement follows the
+// invalidation it speaks of. All are about frames of this node; a frame's rights are those of every
+// local mapping of it.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "libgob/base/ids.h"
+#include "libgob/protocol/event.h"
+
+namespace gob {
+namespace action {
+
+// Send a message. With Payload::kCopy the bytes of message.pages are read from their frames now; with
+// Payload::kMove the frames are unmapped everywhere, their bytes sent, and the frames freed.
+struct Send {
+  NodeId to;
+  Message message;
+};
+// Put bytes into frames: from the current payload (`pages` is a subset of the delivered message's
+// set), or zeros. Then give waiting programs `access`; Access::kNone only stores them unmapped.
+struct Install {
+  PageSet pages;
+  Access access = Access::kNone;
+  bool zero = false;
+};
+// The frames are in place: raise the rights of those waiting to `access` (find_page hit, upgrade,
+// last acknowledgement, page read from swap).
+struct Map {
+  PageSet pages;
+  Access access = Access::kRead;
+};
+// Write-protect in every local mapping.
+struct Downgrade {
+  PageSet pages;
+};
+// invalidate_page: unmap everywhere, free the frames.
+struct Invalidate {
+  PageSet pages;
+};
+// flush_page / first_touch of the I/O linker; answered by SwappedOut / SwappedIn. The frames are
+// write-protected before a SwapOut; the host frees them when it succeeded, before the event.
+struct SwapOut {
+  PageSet pages;
+};
+struct SwapIn {
+  PageSet pages;
+};
+// free_page: forget what the I/O linker keeps of these pages.
+struct FreeSwap {
+  PageSet pages;
+};
+// Start the hold of Core's configuration on these pages; answered by HoldExpired.
+struct Hold {
+  PageSet pages;
+};
+// Waiting programs get an error.
+struct Refuse {
+  PageSet pages;
+  Refusal refusal = Refusal::kNone;
+  NodeId node = kNoNode;  // the node to blame
+};
+// free_page of a whole container: every frame and swap slot of it.
+struct DropContainer {
+  ContainerId id;
+};
+// After event::Leave: nothing is left here.
+struct Left {};
+// The directory for this epoch is rebuilt; the core serves again.
+struct Serving {
+  Epoch epoch;
+};
+// A peer sent what no correct peer sends. The host counts, logs once, drops the peer.
+struct Violation {
+  NodeId from;
+  Message message;
+  const char* rule;
+};
+
+}  // namespace action
+
+using Action =
+    std::variant<action::Send, action::Install, action::Map, action::Downgrade, action::Invalidate,
+                 action::SwapOut, action::SwapIn, action::FreeSwap, action::Hold, action::Refuse,
+                 action::DropContainer, action::Left, action::Serving, action::Violation>;
+using Actions = std::vector<Action>;
+
+}  // namespace gob
