@@ -9,9 +9,9 @@
 
 namespace gob {
 
-inline constexpr std::size_t kPageSize = 4096;       // bytes of a page; the peer handshake checks it
-inline constexpr unsigned kStripePages = 64;         // pages that share a manager and a shard
-inline constexpr std::size_t kMaxNodes = 1024;       // nodes of one cluster
+inline constexpr std::size_t kPageSize = 4096;  // bytes of a page; the peer handshake checks it
+inline constexpr unsigned kStripePages = 64;    // pages that share a manager and a shard
+inline constexpr std::size_t kMaxNodes = 1024;  // nodes of one cluster
 inline constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 40;  // pages of one container: 4 PiB
 inline constexpr std::uint32_t kMaxContainerId = (1u << 24) - 1;    // a page key packs id and page
 

@@ -1,7 +1,7 @@
 // NodeSet: which nodes hold a copy of a page, in 48 bits so that a directory entry is one word.
 // Exact for clusters of up to 48 nodes; beyond that bit i stands for all nodes with id % 48 == i (a
-// coarse vector), so the set may name nodes that hold nothing: they acknowledge an invalidation like
-// any other. Nothing grows with nodes x pages.
+// coarse vector), so the set may name nodes that hold nothing: they acknowledge an invalidation
+// like any other. Nothing grows with nodes x pages.
 #pragma once
 
 #include <bit>

@@ -1,6 +1,6 @@
-// What the core asks of its host. Actions must be performed in order: an acknowledgement follows the
-// invalidation it speaks of. All are about frames of this node; a frame's rights are those of every
-// local mapping of it.
+// What the core asks of its host. Actions must be performed in order: an acknowledgement follows
+// the invalidation it speaks of. All are about frames of this node; a frame's rights are those of
+// every local mapping of it.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 namespace gob {
 namespace action {
 
-// Send a message. With Payload::kCopy the bytes of message.pages are read from their frames now; with
-// Payload::kMove the frames are unmapped everywhere, their bytes sent, and the frames freed.
+// Send a message. With Payload::kCopy the bytes of message.pages are read from their frames now;
+// with Payload::kMove the frames are unmapped everywhere, their bytes sent, and the frames freed.
 struct Send {
   NodeId to;
   Message message;
@@ -66,9 +66,10 @@ struct Refuse {
 struct DropContainer {
   ContainerId id;
 };
-// After event::Leave: nothing is left here.
+// After event::Leave: no page is left here; membership may let the node depart.
 struct Left {};
-// The directory for this epoch is rebuilt; the core serves again.
+// The directory for this epoch is rebuilt; the core serves again. At a departing node: its last
+// report is sent.
 struct Serving {
   Epoch epoch;
 };

@@ -67,7 +67,8 @@ struct AddContainer {
 struct RemoveContainer {
   ContainerId id;
 };
-// Hand every page to the others and refuse new accesses; answered by action::Left.
+// Hand every page to the others and refuse new accesses; answered by action::Left. The host repeats
+// it (nodes that had no room may have some now) until then.
 struct Leave {};
 
 }  // namespace event

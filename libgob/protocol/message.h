@@ -10,25 +10,25 @@
 namespace gob {
 
 enum class MessageType : std::uint8_t {
-  kGet = 1,         // requester -> manager: a readable copy, please (get_page)
-  kGrab,            // requester -> manager: the only copy, please (grab_page)
-  kForwardGet,      // manager -> owner: send `requester` a copy
-  kForwardGrab,     // manager -> owner: give `requester` the page; it waits for `acks`
-  kInvalidate,      // manager -> holder: drop your copy, then acknowledge to `requester`
-  kInvalidateAck,   // holder -> requester: no program here can read the page any more
-  kPage,            // server -> requester: a readable copy (payload)
-  kGrant,           // server or manager -> requester: write access after `acks` acknowledgements
-  kConfirm,         // requester -> manager: the access is in place
-  kRefuse,          // anyone -> requester: `refusal` says why, `node` who is to blame
-  kFlush,           // requester -> manager: I want to drop these pages (flush_page)
-  kFlushDiscard,    // manager -> requester: others hold it, or you do not own it: drop it
-  kFlushAlone,      // manager -> requester: yours is the last copy: inject it or swap it out
-  kInject,          // requester -> node with room: take this last copy (payload)
-  kInjectReply,     // its answer: `accepted`
-  kFlushDone,       // requester -> manager: the page is now owned by `node`
-  kMarker,          // to all, at a view change: nothing of an older epoch follows on this channel
-  kReport,          // holder or old manager -> new manager: what I know of these pages
-  kReportEnd,       // to all members: that was all
+  kGet = 1,        // requester -> manager: a readable copy, please (get_page)
+  kGrab,           // requester -> manager: the only copy, please (grab_page)
+  kForwardGet,     // manager -> owner: send `requester` a copy
+  kForwardGrab,    // manager -> owner: give `requester` the page; it waits for `acks`
+  kInvalidate,     // manager -> holder: drop your copy, then acknowledge to `requester`
+  kInvalidateAck,  // holder -> requester: no program here can read the page any more
+  kPage,           // server -> requester: a readable copy (payload)
+  kGrant,          // server or manager -> requester: write access after `acks` acknowledgements
+  kConfirm,        // requester -> manager: the access is in place
+  kRefuse,         // anyone -> requester: `refusal` says why, `node` who is to blame
+  kFlush,          // requester -> manager: I want to drop these pages (flush_page)
+  kFlushDiscard,   // manager -> requester: others hold it, or you do not own it: drop it
+  kFlushAlone,     // manager -> requester: yours is the last copy: inject it or swap it out
+  kInject,         // requester -> node with room: take this last copy (payload)
+  kInjectReply,    // its answer: `accepted`
+  kFlushDone,      // requester -> manager: the page is now owned by `node`
+  kMarker,         // to all, at a view change: nothing of an older epoch follows on this channel
+  kReport,         // holder or old manager -> new manager: what I know of these pages
+  kReportEnd,      // to all members: that was all
 };
 inline constexpr MessageType kLastMessageType = MessageType::kReportEnd;
 
@@ -65,16 +65,16 @@ struct Message {
   Payload payload = Payload::kNone;
   Refusal refusal = Refusal::kNone;
   Holding holding = Holding::kExisted;
-  bool confirm = false;   // kForward*, kPage, kGrant: the manager waits for kConfirm
-  bool accepted = false;  // kInjectReply
-  bool leaving = false;   // kInject: the sender is shutting down, make room if you can
+  bool confirm = false;        // kForward*, kPage, kGrant: the manager waits for kConfirm
+  bool accepted = false;       // kInjectReply
+  bool leaving = false;        // kInject: the sender is shutting down, make room if you can
   NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf
   NodeId node = kNoNode;       // kFlushDone: new owner; kRefuse, kReport: the node to blame
   std::uint32_t acks = 0;      // kForwardGrab, kGrant: acknowledgements the requester must collect
   std::uint32_t free_frames = 0;  // hint on every message: room at the sender, in pages
   Epoch epoch;
-  PageSet pages;                 // all fields above hold for every page of the set
-  std::uint64_t ahead = 0;       // kGet, kGrab: those of `pages` that nobody waits for
+  PageSet pages;            // all fields above hold for every page of the set
+  std::uint64_t ahead = 0;  // kGet, kGrab: those of `pages` that nobody waits for
 
   friend bool operator==(const Message&, const Message&) = default;
 };

@@ -30,10 +30,16 @@ inline NodeId manager_among(const std::vector<NodeId>& members, ContainerId cont
 struct View {
   Epoch epoch;
   std::vector<NodeId> members;  // ascending, never empty in a running core
-  std::vector<Loss> losses;     // ascending by epoch
+  // Nodes that left in good order: they hold no page any more, but still report what they knew as
+  // managers before they go. Ascending.
+  std::vector<NodeId> departing;
+  std::vector<Loss> losses;  // ascending by epoch
 
   [[nodiscard]] bool contains(NodeId node) const {
     return std::binary_search(members.begin(), members.end(), node);
+  }
+  [[nodiscard]] bool departs(NodeId node) const {
+    return std::binary_search(departing.begin(), departing.end(), node);
   }
   [[nodiscard]] NodeId manager(ContainerId container, std::uint64_t stripe) const {
     return manager_among(members, container, stripe);

@@ -1,0 +1,247 @@
+// Dispatch: one event in, actions out.
+#include "libgob/protocol/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "libgob/protocol/outbox.h"
+
+namespace gob {
+
+namespace {
+// A hint needs no more than "plenty": a larger value would only make equal states look different.
+constexpr std::uint64_t kPlentyFrames = 1u << 20;
+}  // namespace
+
+void Core::step(const Event& event, Actions& actions) {
+  Out out(actions);
+  std::visit(
+      [&](const auto& e) {
+        using E = std::decay_t<decltype(e)>;
+        if constexpr (std::is_same_v<E, event::Deliver>) {
+          room_[e.from] = e.message.free_frames;
+          deliver(e.from, e.message, out);
+        } else if constexpr (std::is_same_v<E, event::Touch>) {
+          for_each_page(e.wanted, [&](PageId page) { touch(page, e.access, true, out); });
+          for_each_page(e.wanted.with(e.ahead & ~e.wanted.mask),
+                        [&](PageId page) { touch(page, e.access, false, out); });
+        } else if constexpr (std::is_same_v<E, event::Expire>) {
+          for_each_page(e.pages, [&](PageId page) { on_expire(page, out); });
+        } else if constexpr (std::is_same_v<E, event::HoldExpired>) {
+          for_each_page(e.pages, [&](PageId page) { on_hold_expired(page, out); });
+        } else if constexpr (std::is_same_v<E, event::Flush>) {
+          for_each_page(e.pages, [&](PageId page) { flush(page, out); });
+        } else if constexpr (std::is_same_v<E, event::SwappedOut>) {
+          for_each_page(e.pages, [&](PageId page) { on_swapped_out(page, e.ok, out); });
+        } else if constexpr (std::is_same_v<E, event::SwappedIn>) {
+          for_each_page(e.pages, [&](PageId page) { on_swapped_in(page, e.ok, out); });
+        } else if constexpr (std::is_same_v<E, event::NewView>) {
+          on_new_view(e.view, out);
+        } else if constexpr (std::is_same_v<E, event::AddContainer>) {
+          add_container(e.info);
+        } else if constexpr (std::is_same_v<E, event::RemoveContainer>) {
+          remove_container(e.id, out);
+        } else {
+          static_assert(std::is_same_v<E, event::Leave>);
+          leave(out);
+        }
+      },
+      event);
+  end_step(out);
+}
+
+void Core::end_step(Out& out) {
+  // What the node says to itself is part of the same step; reclaiming may say more.
+  const auto settle = [&] {
+    while (out.has_own_message()) dispatch(config_.self, out.take_own_message(), out);
+  };
+  settle();
+  admit_parked(out);
+  settle();
+  reclaim(out);
+  settle();
+  check_left(out);
+}
+
+void Core::deliver(NodeId from, const Message& message, Out& out) {
+  if (phase_ == Phase::kLeft) return;
+  if (message.epoch > view_.epoch) {
+    // The peer knows of a view that membership has not told us yet. Nothing with bytes can come
+    // before our own marker of that view.
+    if (carries_bytes(message)) {
+      out.act(action::Violation{from, message, "bytes from a view that has not begun"});
+      return;
+    }
+    early_[from].push_back(message);
+    return;
+  }
+  if (!view_.contains(from) && !view_.departs(from)) return;  // a dead node's last words
+  if (message.epoch < view_.epoch) {
+    // Virtual synchrony: until the peer's marker, what it sent in older epochs still arrives.
+    if (phase_ == Phase::kDraining && !markers_.contains(from)) absorb(message, out);
+    return;
+  }
+  if (message.type == MessageType::kMarker) {
+    markers_.insert(from);
+    maybe_finish_drain(out);
+    return;
+  }
+  if (phase_ == Phase::kDraining) {
+    early_[from].push_back(message);
+    return;
+  }
+  dispatch(from, message, out);
+}
+
+void Core::dispatch(NodeId from, const Message& message, Out& out) {
+  if (message.type == MessageType::kReportEnd) {
+    report_ends_.insert(from);
+    maybe_serve(out);
+    return;
+  }
+  const bool is_request = message.type == MessageType::kGet || message.type == MessageType::kGrab ||
+                          message.type == MessageType::kFlush;
+  if (is_request && phase_ != Phase::kServing) {
+    waiting_requests_.emplace_back(from, message);
+    return;
+  }
+  if (!containers_.contains(message.pages.container)) {
+    dispatch_removed(from, message, out);
+    return;
+  }
+  for_each_page(message.pages, [&](PageId page) { dispatch_page(from, message, page, out); });
+}
+
+void Core::dispatch_page(NodeId from, const Message& message, PageId page, Out& out) {
+  switch (message.type) {
+    case MessageType::kGet:
+    case MessageType::kGrab:
+    case MessageType::kFlush:
+      return on_request(from, message, page, out);
+    case MessageType::kForwardGet:
+    case MessageType::kForwardGrab:
+      return on_forward(from, message, page, out);
+    case MessageType::kInvalidate:
+      return on_invalidate(from, message, page, out);
+    case MessageType::kInvalidateAck:
+      return on_invalidate_ack(from, message, page, out);
+    case MessageType::kPage:
+      return on_page(from, message, page, out);
+    case MessageType::kGrant:
+      return on_grant(from, message, page, out);
+    case MessageType::kConfirm:
+      return on_confirm(from, message, page, out);
+    case MessageType::kRefuse:
+      return on_refuse(from, message, page, out);
+    case MessageType::kFlushDiscard:
+      return on_flush_discard(page, out);
+    case MessageType::kFlushAlone:
+      return on_flush_alone(from, message, page, out);
+    case MessageType::kInject:
+      return on_inject(from, message, page, out);
+    case MessageType::kInjectReply:
+      return on_inject_reply(from, message, page, out);
+    case MessageType::kFlushDone:
+      return on_flush_done(from, message, page, out);
+    case MessageType::kReport:
+      return on_report(from, message, page);
+    case MessageType::kMarker:
+    case MessageType::kReportEnd:
+      return;  // not about pages: handled before
+  }
+}
+
+// The container is gone here; others may not know yet. Whoever waits must get an answer.
+void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
+  for_each_page(message.pages, [&](PageId page) {
+    switch (message.type) {
+      case MessageType::kGet:
+      case MessageType::kGrab:
+        return refuse(page, from, Refusal::kRemoved, config_.self, out);
+      case MessageType::kForwardGet:
+      case MessageType::kForwardGrab:
+        return refuse_forward(message, page, Refusal::kRemoved, out);
+      case MessageType::kInvalidate: {
+        Message ack = make(MessageType::kInvalidateAck, page);
+        ack.requester = message.requester;
+        return send(message.requester, ack, out);
+      }
+      case MessageType::kInject:
+        return send(from, make(MessageType::kInjectReply, page), out);
+      case MessageType::kInvalidateAck:
+      case MessageType::kPage:
+      case MessageType::kGrant:
+      case MessageType::kConfirm:
+      case MessageType::kRefuse:
+      case MessageType::kFlush:
+      case MessageType::kFlushDiscard:
+      case MessageType::kFlushAlone:
+      case MessageType::kInjectReply:
+      case MessageType::kFlushDone:
+      case MessageType::kReport:
+      case MessageType::kMarker:
+      case MessageType::kReportEnd:
+        return;
+    }
+  });
+}
+
+void Core::add_container(const ContainerInfo& info) { containers_.insert_or_assign(info.id, info); }
+
+void Core::remove_container(ContainerId id, Out& out) {
+  if (containers_.erase(id) == 0) return;
+  std::vector<PageKey> doomed;
+  for (const auto& [key, pending] : pending_) {
+    if (page_of(key).container != id) continue;
+    if (pending.wanted != Access::kNone)
+      out.act(action::Refuse{PageSet::of(page_of(key)), Refusal::kRemoved, config_.self});
+    doomed.push_back(key);
+  }
+  for (PageKey key : doomed) drop_pending(page_of(key));
+
+  doomed.clear();
+  locals_.for_each([&](PageKey key, const LocalPage&) {
+    if (page_of(key).container == id) doomed.push_back(key);
+  });
+  for (PageKey key : doomed) {
+    set_state(page_of(key), PageState::kInvalid);
+    if (locals_.find(key)->flushing) --flushing_;
+    locals_.erase(key);
+  }
+  doomed.clear();
+  directory_.for_each([&](PageKey key, const DirectoryEntry&) {
+    if (page_of(key).container == id) doomed.push_back(key);
+  });
+  for (PageKey key : doomed) directory_.erase(key);
+
+  const auto is_doomed = [id](const auto& item) { return page_of(item.first).container == id; };
+  std::erase_if(transactions_, is_doomed);
+  std::erase_if(deferred_, is_doomed);
+  std::erase_if(injections_, is_doomed);
+  out.act(action::DropContainer{id});
+}
+
+Message Core::make(MessageType type, PageId page) const {
+  Message message;
+  message.type = type;
+  message.epoch = view_.epoch;
+  message.pages = PageSet::of(page);
+  return message;
+}
+
+void Core::send(NodeId to, Message message, Out& out) {
+  if (to == config_.self) {
+    out.to_self(message);
+    return;
+  }
+  const std::uint64_t promised = std::min(reserved_, free_frames());
+  message.free_frames =
+      static_cast<std::uint32_t>(std::min(free_frames() - promised, kPlentyFrames));
+  out.act(action::Send{to, message});
+}
+
+NodeId Core::manager(PageId page) const {
+  return view_.manager(page.container, page.page.value() / kStripePages);
+}
+
+}  // namespace gob

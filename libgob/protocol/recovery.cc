@@ -1,0 +1,225 @@
+// View changes. Every member first absorbs what older epochs still send (virtual synchrony: a
+// marker on each channel ends them), then forgets all that was in transit, tells the new managers
+// what it holds and what it managed, and asks again for what its programs wait for. Any valid copy
+// that survives is current: a write begins only after every other copy is acknowledged gone.
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "libgob/protocol/core.h"
+#include "libgob/protocol/outbox.h"
+
+namespace gob {
+
+void Core::on_new_view(const View& view, Out& out) {
+  if (phase_ == Phase::kLeft || view.epoch <= view_.epoch) return;
+  view_ = view;
+  if (!view_.contains(config_.self) && !view_.departs(config_.self)) {
+    phase_ = Phase::kLeft;
+    return;
+  }
+  phase_ = Phase::kDraining;
+  markers_ = {config_.self};
+  report_ends_.clear();
+  abandon_transit();
+  std::erase_if(room_, [&](const auto& hint) { return !view_.contains(hint.first); });
+  for (const auto* nodes : {&view_.members, &view_.departing}) {
+    for (NodeId node : *nodes) {
+      Message marker;
+      marker.type = MessageType::kMarker;
+      marker.epoch = view_.epoch;
+      if (node != config_.self) send(node, marker, out);
+    }
+  }
+  // Peers who heard of the view first: their markers may be here already.
+  std::erase_if(early_, [&](const auto& peer) {
+    return !view_.contains(peer.first) && !view_.departs(peer.first);
+  });
+  for (auto& [node, messages] : early_) {
+    std::erase_if(messages, [&](const Message& m) { return m.epoch < view_.epoch; });
+    const auto marks = [&](const Message& m) {
+      return m.type == MessageType::kMarker && m.epoch == view_.epoch;
+    };
+    if (std::erase_if(messages, marks) != 0) markers_.insert(node);
+  }
+  maybe_finish_drain(out);
+}
+
+// Nothing that waits for a message of an older epoch may go on waiting.
+void Core::abandon_transit() {
+  transactions_.clear();
+  waiting_requests_.clear();
+  deferred_.clear();
+  injections_.clear();
+  parked_for_room_.clear();
+  flushing_ = 0;
+  std::vector<PageKey> empty;
+  locals_.for_each([&](PageKey key, LocalPage& local) {
+    local.flushing = false;
+    // Bytes that came are current even if not every other copy is gone.
+    if (local.state == PageState::kStored || local.state == PageState::kInjecting)
+      local.state = PageState::kRead;
+    if (local.state == PageState::kInvalid) empty.push_back(key);
+  });
+  for (PageKey key : empty) locals_.erase(key);
+
+  std::vector<PageKey> unwanted;
+  for (auto& [key, pending] : pending_) {
+    const Access wanted = pending.wanted;
+    if (pending.reserved) --reserved_;
+    pending = Pending{};
+    pending.access = pending.wanted = wanted;
+    if (wanted == Access::kNone) unwanted.push_back(key);
+  }
+  for (PageKey key : unwanted) pending_.erase(key);
+}
+
+bool Core::heard_all(const std::set<NodeId>& from) const {
+  const auto heard = [&](NodeId node) { return from.contains(node); };
+  return std::ranges::all_of(view_.members, heard) && std::ranges::all_of(view_.departing, heard);
+}
+
+// A message of an older epoch: its bytes may be the last copy; nothing else of it counts any more.
+// Not even an invalidation: nobody will be told that it was done, so nobody will write.
+void Core::absorb(const Message& message, Out& out) {
+  if (!containers_.contains(message.pages.container)) return;
+  for_each_page(message.pages, [&](PageId page) { absorb_page(message, page, out); });
+}
+
+void Core::absorb_page(const Message& message, PageId page, Out& out) {
+  switch (message.type) {
+    case MessageType::kPage:
+    case MessageType::kGrant:
+    case MessageType::kInject:
+      if (message.payload == Payload::kNone || locals_.find(key_of(page)) != nullptr) return;
+      set_state(page, PageState::kRead);
+      out.act(action::Install{PageSet::of(page), Access::kNone, message.payload == Payload::kZero});
+      return;
+    case MessageType::kReport: {
+      // Of a rebuilding that was overtaken: who holds it will be said again, that it existed may
+      // not.
+      DirectoryEntry& entry = directory_[key_of(page)];
+      if (message.holding == Holding::kLost) {
+        entry.lost = 1;
+        entry.set_owner(message.node);
+      }
+      return;
+    }
+    case MessageType::kGet:
+    case MessageType::kGrab:
+    case MessageType::kForwardGet:
+    case MessageType::kForwardGrab:
+    case MessageType::kInvalidate:
+    case MessageType::kInvalidateAck:
+    case MessageType::kConfirm:
+    case MessageType::kRefuse:
+    case MessageType::kFlush:
+    case MessageType::kFlushDiscard:
+    case MessageType::kFlushAlone:
+    case MessageType::kInjectReply:
+    case MessageType::kFlushDone:
+    case MessageType::kMarker:
+    case MessageType::kReportEnd:
+      return;
+  }
+}
+
+void Core::maybe_finish_drain(Out& out) {
+  if (phase_ != Phase::kDraining || !heard_all(markers_)) return;
+  phase_ = Phase::kRebuilding;
+  report_all(out);
+  for (NodeId node : view_.members) {
+    Message end;
+    end.type = MessageType::kReportEnd;
+    end.epoch = view_.epoch;
+    send(node, end, out);
+  }
+  if (view_.departs(config_.self)) {
+    phase_ = Phase::kLeft;
+    out.act(action::Serving{view_.epoch});
+    return;
+  }
+  replay_early(out);
+  std::vector<PageKey> parked;
+  for (const auto& [key, pending] : pending_) parked.push_back(key);
+  for (PageKey key : parked) retry(page_of(key), out);
+}
+
+void Core::replay_early(Out& out) {
+  auto early = std::move(early_);
+  early_.clear();
+  for (auto& [node, messages] : early)
+    for (const Message& message : messages) deliver(node, message, out);
+}
+
+// What this node holds, and what it managed, goes to the managers of the new view.
+void Core::report_all(Out& out) {
+  using Run = std::tuple<ContainerId, std::uint64_t, Holding, NodeId>;
+  std::map<Run, std::uint64_t> runs;
+  const auto note = [&](PageKey key, Holding holding, NodeId blamed) {
+    const PageSet one = PageSet::of(page_of(key));
+    runs[{one.container, one.stripe, holding, blamed}] |= one.mask;
+  };
+  directory_.for_each([&](PageKey key, const DirectoryEntry& entry) {
+    if (entry.lost != 0)
+      note(key, Holding::kLost, entry.owner());
+    else
+      note(key, Holding::kExisted, kNoNode);
+  });
+  directory_.clear();
+  locals_.for_each([&](PageKey key, const LocalPage& local) {
+    note(key, is_sole(local.state) ? Holding::kSole : Holding::kRead, kNoNode);
+  });
+  for (const auto& [run, mask] : runs) {
+    const auto& [container, stripe, holding, blamed] = run;
+    Message report;
+    report.type = MessageType::kReport;
+    report.epoch = view_.epoch;
+    report.holding = holding;
+    report.node = blamed;
+    report.pages = PageSet{container, stripe, mask};
+    send(view_.manager(container, stripe), report, out);
+  }
+}
+
+void Core::on_report(NodeId from, const Message& message, PageId page) {
+  if (phase_ != Phase::kRebuilding) return;
+  DirectoryEntry& entry = directory_[key_of(page)];
+  switch (message.holding) {
+    case Holding::kExisted:
+      return;
+    case Holding::kLost:
+      if (!entry.copyset().empty()) return;
+      entry.lost = 1;
+      entry.set_owner(message.node);
+      return;
+    case Holding::kRead:
+    case Holding::kSole: {
+      // The holder with the lowest id becomes the owner, whatever the order of the reports.
+      NodeSet copyset = entry.copyset();
+      if (copyset.empty() || from < entry.owner()) entry.set_owner(from);
+      copyset.add(from);
+      entry.set_copyset(copyset);
+      entry.lost = 0;
+      return;
+    }
+  }
+}
+
+void Core::maybe_serve(Out& out) {
+  if (phase_ != Phase::kRebuilding || !heard_all(report_ends_)) return;
+  phase_ = Phase::kServing;
+  // Pages that existed and that nobody holds died with somebody.
+  const NodeId blamed = view_.losses.empty() ? kNoNode : view_.losses.back().dead.front();
+  directory_.for_each([&](PageKey, DirectoryEntry& entry) {
+    if (!entry.copyset().empty() || entry.lost != 0) return;
+    entry.lost = 1;
+    entry.set_owner(blamed);
+  });
+  out.act(action::Serving{view_.epoch});
+  const auto requests = std::move(waiting_requests_);
+  waiting_requests_.clear();
+  for (const auto& [from, message] : requests) dispatch(from, message, out);
+}
+
+}  // namespace gob
