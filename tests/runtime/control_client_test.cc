@@ -1,0 +1,245 @@
+#include "libgob/runtime/control_client.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+
+#include "tests/runtime/control_fixture.h"
+
+namespace gob {
+namespace {
+
+using std::chrono::milliseconds;
+using test::ServerThread;
+using test::TempDir;
+
+control::Request barrier_request(const std::string& name) {
+  control::Request request;
+  request.mutable_barrier()->set_name(name);
+  return request;
+}
+control::Request open_request(const std::string& name) {
+  control::Request request;
+  request.mutable_open_container()->set_name(name);
+  return request;
+}
+
+class ControlClientTest : public ::testing::Test {
+ protected:
+  ControlServerOptions options() {
+    ControlServerOptions options;
+    options.path = path_;
+    return options;
+  }
+  std::unique_ptr<ControlClient> connect() {
+    auto client = ControlClient::connect(path_, "test");
+    EXPECT_TRUE(client.ok()) << client.error().message();
+    return client.ok() ? std::move(*client) : nullptr;
+  }
+  const TempDir dir_;
+  const std::string path_ = dir_.file("gobd.sock");
+};
+
+TEST_F(ControlClientTest, WithoutAServerItSaysWhatToDo) {
+  auto client = ControlClient::connect(path_, "test");
+  ASSERT_FALSE(client.ok());
+  EXPECT_EQ(client.error().errno_value, ENOENT);
+  EXPECT_NE(client.error().message().find("gobctl cluster up"), std::string::npos);
+  EXPECT_NE(client.error().message().find(path_), std::string::npos);
+}
+
+TEST_F(ControlClientTest, ADeadServersSocketIsToldFromAMissingOne) {
+  {
+    const auto address = unix_address(path_);
+    UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address), 0);
+  }
+  auto client = ControlClient::connect(path_, "test");
+  ASSERT_FALSE(client.ok());
+  EXPECT_EQ(client.error().errno_value, ECONNREFUSED);
+  EXPECT_NE(client.error().message().find("no gobd listens"), std::string::npos);
+}
+
+TEST_F(ControlClientTest, RepliesBringTheirDescriptorsAndRequestsToo) {
+  ServerThread server(options());
+  auto client = connect();
+  EXPECT_EQ(client->hello().node_name(), "alpha");
+  control::Request map;
+  map.mutable_map_container()->set_container_id(1);
+  auto answer = client->call(map);
+  ASSERT_TRUE(answer.ok()) << answer.error().message();
+  EXPECT_EQ(answer->reply.map_container().mapping_id(), 7u);
+  ASSERT_EQ(answer->fds.size(), 1u);
+  char text[6] = {};
+  ASSERT_EQ(::read(answer->fds[0].get(), text, sizeof text), 6);
+  EXPECT_EQ(std::string(text, 6), "frames");
+
+  int ends[2] = {-1, -1};
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd read_end(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  control::Request ready;
+  ready.mutable_mapping_ready()->set_mapping_id(7);
+  const int fds[] = {write_end.get()};
+  ASSERT_TRUE(client->call(ready, fds).ok());
+  ASSERT_EQ(::read(read_end.get(), text, 1), 1);
+  EXPECT_EQ(text[0], '!');
+}
+
+TEST_F(ControlClientTest, ErrorsOfTheServerComeBackAsGiven) {
+  ServerThread server(options());
+  auto client = connect();
+  control::Request remove;
+  remove.mutable_remove_container()->set_name("x");
+  auto answer = client->call(remove);
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.error().code, ErrorCode::kPermissionDenied);
+  EXPECT_EQ(answer.error().errno_value, EPERM);
+  EXPECT_EQ(answer.error().context, "removing \"x\" is for its owner");
+}
+
+TEST_F(ControlClientTest, ManyThreadsCallAtOnceWhileOthersWait) {
+  ServerThread server(options());
+  auto client = connect();
+  constexpr int kWaiting = 8;
+  constexpr int kBusy = 4;
+  constexpr int kRounds = 500;
+  std::atomic<int> released = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kWaiting; ++i) {
+    threads.emplace_back([&] {
+      EXPECT_TRUE(client->call(barrier_request("b"), {}, ControlClient::kForever).ok());
+      ++released;
+    });
+  }
+  ASSERT_TRUE(server.wait_until([&] { return server.handler().parked.size() == kWaiting; }));
+  std::vector<std::thread> busy;
+  for (int i = 0; i < kBusy; ++i) {
+    busy.emplace_back([&, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        const std::string name = std::to_string(i) + "/" + std::to_string(round);
+        auto answer = client->call(open_request(name));
+        ASSERT_TRUE(answer.ok()) << answer.error().message();
+        ASSERT_EQ(answer->reply.container().container().name(), name);
+      }
+    });
+  }
+  for (auto& thread : busy) thread.join();
+  EXPECT_EQ(released, 0);
+  server.on_server([&] {
+    for (auto& [id, responder] : server.handler().parked) responder.done();
+    server.handler().parked.clear();
+  });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(released, kWaiting);
+}
+
+TEST_F(ControlClientTest, ACallThatTimesOutLeavesTheConnectionUsable) {
+  ServerThread server(options());
+  auto client = connect();
+  auto late = client->call(barrier_request("b"), {}, milliseconds(30));
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().code, ErrorCode::kTimedOut);
+  // Its reply comes after all and concerns nobody.
+  server.on_server([&] {
+    ASSERT_EQ(server.handler().parked.size(), 1u);
+    server.handler().parked.front().second.done();
+    server.handler().parked.clear();
+  });
+  auto answer = client->call(open_request("next"));
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(answer->reply.container().container().name(), "next");
+}
+
+TEST_F(ControlClientTest, WhenTheReadingCallEndsAnotherReads) {
+  ServerThread server(options());
+  auto client = connect();
+  std::thread short_one(
+      [&] { EXPECT_FALSE(client->call(barrier_request("short"), {}, milliseconds(50)).ok()); });
+  ASSERT_TRUE(server.wait_until([&] { return server.handler().parked.size() == 1; }));
+  std::thread long_one([&] {
+    EXPECT_TRUE(client->call(barrier_request("long"), {}, ControlClient::kForever).ok());
+  });
+  ASSERT_TRUE(server.wait_until([&] { return server.handler().parked.size() == 2; }));
+  short_one.join();
+  server.on_server([&] {
+    for (auto& [id, responder] : server.handler().parked) responder.done();
+    server.handler().parked.clear();
+  });
+  long_one.join();
+}
+
+TEST_F(ControlClientTest, TheServersEndEndsEveryCall) {
+  auto server = std::make_unique<ServerThread>(options());
+  auto client = connect();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      auto answer = client->call(barrier_request("b"), {}, ControlClient::kForever);
+      ASSERT_FALSE(answer.ok());
+      EXPECT_EQ(answer.error().code, ErrorCode::kUnavailable);
+      EXPECT_EQ(answer.error().errno_value, ENOTCONN);
+      EXPECT_NE(answer.error().message().find("alpha"), std::string::npos);
+    });
+  }
+  ASSERT_TRUE(server->wait_until([&] { return server->handler().parked.size() == 4; }));
+  server.reset();
+  for (auto& thread : threads) thread.join();
+  auto after = client->call(open_request("x"));
+  ASSERT_FALSE(after.ok());
+  EXPECT_EQ(after.error().errno_value, ENOTCONN);
+}
+
+TEST_F(ControlClientTest, ShutDownEndsEveryCall) {
+  ServerThread server(options());
+  auto client = connect();
+  std::thread waiting([&] {
+    auto answer = client->call(barrier_request("b"), {}, ControlClient::kForever);
+    ASSERT_FALSE(answer.ok());
+    EXPECT_EQ(answer.error().errno_value, ENOTCONN);
+  });
+  ASSERT_TRUE(server.wait_until([&] { return server.handler().parked.size() == 1; }));
+  client->shut_down();
+  waiting.join();
+  EXPECT_TRUE(server.wait_until([&] { return server.handler().disconnected.size() == 1; }));
+}
+
+TEST_F(ControlClientTest, ARequestTooLargeToSendHarmsNothing) {
+  ServerThread server(options());
+  auto client = connect();
+  auto refused = client->call(open_request(std::string(kMaxControlRequestBytes, 'x')));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().errno_value, EMSGSIZE);
+  EXPECT_TRUE(client->call(open_request("x")).ok());
+}
+
+TEST_F(ControlClientTest, AServerThatTalksNonsenseIsLeft) {
+  const auto address = unix_address(path_);
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address),
+            0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  std::thread nonsense([&] {
+    const UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_EQ(::send(socket.get(), "\xff\xff\xff\xff", 4, MSG_NOSIGNAL), 4);
+    test::read_to_end(socket.get());
+  });
+  auto client = ControlClient::connect(path_, "test");
+  ASSERT_FALSE(client.ok());
+  EXPECT_NE(client.error().message().find("makes no sense"), std::string::npos);
+  nonsense.join();
+}
+
+TEST_F(ControlClientTest, ASilentServerIsGivenUp) {
+  const auto address = unix_address(path_);
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address),
+            0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  auto client = ControlClient::connect(path_, "test", milliseconds(50));
+  ASSERT_FALSE(client.ok());
+  EXPECT_EQ(client.error().code, ErrorCode::kTimedOut);
+}
+
+}  // namespace
+}  // namespace gob
