@@ -1,0 +1,314 @@
+// The search: which events each state allows, and what they lead to.
+#include "tests/model/explorer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gob::model {
+namespace {
+
+using Kind = sim::WorldEvent::Kind;
+
+NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
+
+template <class F>
+void for_each_bit(std::uint32_t mask, F&& f) {
+  for (; mask != 0; mask &= mask - 1) f(static_cast<unsigned>(std::countr_zero(mask)));
+}
+
+}  // namespace
+
+Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
+    : config_(config), bounds_(bounds), parts_(config), n_(config.geometry.nodes),
+      words_(n_ + n_ * n_ + 4) {}
+
+Report Explorer::run() {
+  sim::World world(config_);
+  world.start();
+  if (!world.violation().empty()) {
+    report_.violation = "at the start: " + world.violation();
+    return report_;
+  }
+  State first;
+  for (unsigned i = 0; i < n_; ++i) {
+    first.nodes[i] = parts_.put_node(world.node(node_id(i)));
+    first.accesses |= (bounds_.reads & 3) << (i * 4) | (bounds_.writes & 3) << (i * 4 + 2);
+  }
+  first.oracle = parts_.put_oracle(world.oracle());
+  first.luck = bounds_.flushes << kFlushes | bounds_.expiries << kExpiries |
+               bounds_.io_failures << kFailures | bounds_.crashes << kCrashes |
+               bounds_.restarts << kRestarts | bounds_.leaves << kLeaves;
+  bool is_new = false;
+  intern(first, is_new);
+  origins_.push_back({0, 0});
+
+  std::uint64_t level_end = 1;
+  for (std::uint32_t id = 0; id < origins_.size() && report_.violation.empty(); ++id) {
+    if (id == level_end) {
+      ++report_.depth;
+      level_end = origins_.size();
+    }
+    if (origins_.size() > bounds_.max_states) break;
+    expand(id);
+    report_.complete = id + 1 == origins_.size();
+  }
+  report_.states = origins_.size();
+  report_.node_states = parts_.node_states();
+  report_.link_states = parts_.link_states();
+  if (report_.violation.empty() && report_.complete) check_liveness();
+  return report_;
+}
+
+void Explorer::expand(std::uint32_t id) {
+  current_ = id;
+  const State state = load(id);
+  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
+  if (oracle.is_outdated()) return take(state, {.kind = Kind::kPropose}, true);
+  for (unsigned i = 0; i < n_; ++i) {
+    for (unsigned from = 0; from < n_; ++from) {
+      const std::uint32_t link = state.links[from * n_ + i];
+      if (link != 0 && state.nodes[i] != kDown && !oracle.is_cut(node_id(from), node_id(i)))
+        take(state, {.kind = Kind::kDeliver, .node = node_id(i), .from = node_id(from)}, true);
+    }
+    if (state.nodes[i] != kDown) try_node_events(state, i);
+    try_crashes(state, i);
+  }
+  if (is_quiet(state)) check_rest(state);
+}
+
+void Explorer::try_node_events(const State& state, unsigned node) {
+  const NodeId id = node_id(node);
+  const NodeFacts& facts = parts_.facts(state.nodes[node]);
+  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
+  for_each_bit(facts.woken, [&](unsigned thread) {
+    take(state, {.kind = Kind::kRetry, .node = id, .thread = thread}, true);
+  });
+  for_each_bit(facts.held, [&](unsigned page) {
+    take(state, {.kind = Kind::kHoldExpired, .node = id, .pages = parts_.set_of(page)}, true);
+  });
+  for (unsigned index = 0; index < facts.io; ++index) {
+    take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = true}, true);
+    if (left(state, kFailures) != 0)
+      take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = false}, false);
+  }
+  for (unsigned view = 0; view < oracle.views(); ++view)
+    if (oracle.may_enter(id, view))
+      take(state, {.kind = Kind::kView, .node = id, .index = view}, true);
+  if (oracle.view_of(id) != sim::ViewOracle::kNone) try_accesses(state, node);
+  if (left(state, kFlushes) != 0)
+    for_each_bit(facts.present, [&](unsigned page) {
+      take(state, {.kind = Kind::kFlush, .node = id, .pages = parts_.set_of(page)}, false);
+    });
+  if (left(state, kExpiries) != 0)
+    for_each_bit(facts.blocked, [&](unsigned page) {
+      take(state, {.kind = Kind::kExpire, .node = id, .pages = parts_.set_of(page)}, false);
+    });
+  if (left(state, kLeaves) != 0 && oracle.life(id) == sim::ViewOracle::Life::kUp)
+    take(state, {.kind = Kind::kLeave, .node = id}, false);
+}
+
+void Explorer::try_accesses(const State& state, unsigned node) {
+  const NodeFacts& facts = parts_.facts(state.nodes[node]);
+  if (facts.idle == 0) return;
+  const auto thread = static_cast<unsigned>(std::countr_zero(facts.idle));
+  const unsigned budget = (state.accesses >> (node * 4)) & 0xf;
+  const unsigned pages = config_.geometry.pages();
+  for (const Kind kind : {Kind::kRead, Kind::kWrite}) {
+    if ((kind == Kind::kRead ? budget & 3 : budget >> 2) == 0) continue;
+    sim::WorldEvent access{.kind = kind, .node = node_id(node), .thread = thread};
+    for (unsigned page = 0; page < pages; ++page) {
+      access.pages = parts_.set_of(page);
+      take(state, access, false);
+      if (!bounds_.ahead) continue;
+      for (unsigned other = 0; other < pages; ++other)
+        if (parts_.set_of(other).stripe == access.pages.stripe && other != page)
+          access.ahead |= parts_.set_of(other).mask;
+      if (access.ahead != 0) take(state, access, false);
+      access.ahead = 0;
+    }
+    if (!bounds_.runs || pages < 2) continue;
+    access.pages = parts_.set_of(0);
+    for (unsigned page = 1; page < pages; ++page) access.pages.mask |= parts_.set_of(page).mask;
+    take(state, access, false);
+  }
+}
+
+void Explorer::try_crashes(const State& state, unsigned node) {
+  if (state.nodes[node] == kDown) {
+    if (left(state, kRestarts) != 0)
+      take(state, {.kind = Kind::kRestart, .node = node_id(node)}, false);
+    return;
+  }
+  unsigned alive = 0;
+  for (unsigned i = 0; i < n_; ++i) alive += state.nodes[i] != kDown ? 1 : 0;
+  if (left(state, kCrashes) != 0 && alive > 1)
+    take(state, {.kind = Kind::kCrash, .node = node_id(node)}, false);
+}
+
+void Explorer::take(const State& state, const sim::WorldEvent& event, bool progress) {
+  if (!report_.violation.empty()) return;
+  taking_ = &event;
+  State next = state;
+  const unsigned i = event.node.value();
+  const auto spend = [&](Luck what) { next.luck -= 1u << what; };
+  switch (event.kind) {
+    case Kind::kPropose:
+    case Kind::kCrash:
+    case Kind::kRestart:
+      move_node(next, event);
+      if (event.kind == Kind::kCrash) spend(kCrashes);
+      if (event.kind == Kind::kRestart) spend(kRestarts);
+      return add(next, event, progress);
+    case Kind::kRead: next.accesses -= 1u << (i * 4); break;
+    case Kind::kWrite: next.accesses -= 1u << (i * 4 + 2); break;
+    case Kind::kFlush: spend(kFlushes); break;
+    case Kind::kExpire: spend(kExpiries); break;
+    case Kind::kLeave: spend(kLeaves); break;
+    case Kind::kIo:
+      if (!event.ok) {
+        spend(kFailures);
+        next.truth |= kFailed;
+      }
+      break;
+    case Kind::kView: {
+      sim::ViewOracle oracle = parts_.oracle(state.oracle);
+      oracle.enter(event.node, event.index);
+      for (unsigned from = 0; from < n_; ++from)
+        if (oracle.is_cut(node_id(from), event.node)) next.links[from * n_ + i] = 0;
+      next.oracle = parts_.put_oracle(std::move(oracle));
+      break;
+    }
+    case Kind::kRetry:
+    case Kind::kDeliver:
+    case Kind::kHoldExpired:
+    case Kind::kCut:
+    case Kind::kRemove: break;
+  }
+  std::uint32_t packet = 0;
+  if (event.kind == Kind::kDeliver) {
+    std::uint32_t& link = next.links[event.from.value() * n_ + i];
+    packet = parts_.link(link).head;
+    link = parts_.link(link).rest;
+  }
+  const NodeStep& step = parts_.step(state.nodes[i], event, packet, next.oracle);
+  settle_step(state, next, event, step);
+  add(next, event, progress);
+}
+
+// What follows from a node's step for the rest of the cluster.
+void Explorer::settle_step(const State& before, State& next, const sim::WorldEvent& event,
+                           const NodeStep& step) {
+  const unsigned i = event.node.value();
+  next.nodes[i] = step.node;
+  if (!step.broken.empty()) fail("node " + std::to_string(i) + ": " + step.broken);
+  const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
+  for (const NodeStep::Sent& sent : step.sent) {
+    if (sent.to >= n_ || !oracle.connected(event.node, node_id(sent.to))) continue;
+    std::uint32_t& link = next.links[i * n_ + sent.to];
+    link = parts_.append(link, sent.packet);
+  }
+  const PageMask written = before.truth & 0xff;
+  const PageMask wrong = (written & step.read_not_last) | (~written & step.read_not_zero);
+  if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
+  if (step.wrote != 0) {
+    next.truth |= step.wrote;
+    for (unsigned other = 0; other < n_; ++other)
+      if (other != i && next.nodes[other] != kDown)
+        next.nodes[other] = parts_.outdate_node(next.nodes[other], step.wrote);
+    for (unsigned from = 0; from < n_; ++from)
+      for (unsigned to = 0; to < n_; ++to)
+        if (from != i)
+          next.links[from * n_ + to] = parts_.outdate_link(next.links[from * n_ + to], step.wrote);
+    // Its own links: what it sent before this step is older, what this step sent is not.
+    for (unsigned to = 0; to < n_; ++to) {
+      std::uint32_t link = parts_.outdate_link(before.links[i * n_ + to], step.wrote);
+      for (const NodeStep::Sent& sent : step.sent)
+        if (sent.to == to && oracle.connected(event.node, node_id(to)))
+          link = parts_.append(link, sent.packet);
+      next.links[i * n_ + to] = link;
+    }
+  }
+  if (step.refused_lost != 0) {
+    const PageMask may = (next.truth >> 8) & 0xff;
+    const PageMask now = next.truth & 0xff;
+    const PageMask needless =
+        step.refused_lost & now & (~may | existing(next));
+    if (needless != 0) fail("needless loss: a page whose bytes exist was refused as lost");
+    if ((step.refused_lost & ~now) != 0 && (next.truth & kCrashed) == 0)
+      fail("a page was refused as lost, but no node ever died");
+  }
+  if (step.refused_io != 0 && (next.truth & kFailed) == 0)
+    fail("an I/O error, but no I/O ever failed");
+  if (step.left || step.serving) {
+    sim::ViewOracle after = oracle;
+    if (step.left) after.left(event.node);
+    if (step.serving) {
+      if (after.view(after.view_of(event.node)).departs(event.node)) {
+        after.gone(event.node);
+        next.nodes[i] = kDown;
+        for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + i] = 0;
+      } else {
+        after.served(event.node);
+      }
+    }
+    next.oracle = parts_.put_oracle(std::move(after));
+  }
+}
+
+// Events that are not steps of a core.
+void Explorer::move_node(State& next, const sim::WorldEvent& event) {
+  const unsigned i = event.node.value();
+  sim::ViewOracle oracle = parts_.oracle(next.oracle);
+  if (event.kind == Kind::kPropose) {
+    oracle.propose();
+    next.oracle = parts_.put_oracle(std::move(oracle));
+    return;
+  }
+  for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
+  if (event.kind == Kind::kCrash) {
+    oracle.crash(event.node);
+    next.nodes[i] = kDown;
+    next.truth |= kCrashed;
+    next.oracle = parts_.put_oracle(std::move(oracle));
+    next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
+    return;
+  }
+  oracle.restart(event.node);
+  for (unsigned other = 0; other < n_; ++other) next.links[i * n_ + other] = 0;
+  next.nodes[i] = parts_.put_node(sim::World(config_).node(event.node));
+  next.oracle = parts_.put_oracle(std::move(oracle));
+}
+
+// Pages whose last write is with someone alive or between two who are.
+PageMask Explorer::existing(const State& state) const {
+  PageMask pages = 0;
+  for (unsigned i = 0; i < n_; ++i) {
+    if (state.nodes[i] == kDown) continue;
+    pages |= parts_.facts(state.nodes[i]).keeps_last;
+    for (unsigned to = 0; to < n_; ++to) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
+  }
+  return pages;
+}
+
+void Explorer::add(const State& next, const sim::WorldEvent& event, bool progress) {
+  ++report_.transitions;
+  bool is_new = false;
+  std::uint32_t id = 0;
+  if (report_.violation.empty()) {
+    id = intern(next, is_new);
+    if (is_new) {
+      const PageMask pages = event.pages.empty() ? 0 : parts_.mask_of(event.pages);
+      const PageMask ahead =
+          event.ahead == 0 ? 0 : parts_.mask_of(event.pages.with(event.ahead));
+      origins_.push_back({current_, pack_event(event, pages, ahead)});
+      check(next);
+    }
+  }
+  if (!report_.violation.empty()) return write_counterexample(current_, &event);
+  if (progress) {
+    edge_from_.push_back(current_);
+    edge_to_.push_back(id);
+  }
+}
+
+}  // namespace gob::model

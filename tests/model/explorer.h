@@ -1,0 +1,116 @@
+// Every state that a small cluster of real cores can get into, breadth first: all orders of message
+// arrival (FIFO for each pair), program accesses, holds, I/O results, flushes, time-outs, crashes and
+// view changes, within bounds on how often the environment acts. Checks the invariants in every state,
+// and that from every state all requests can end. Single-threaded.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "tests/model/parts.h"
+#include "tests/sim/scenario.h"
+
+namespace gob::model {
+
+// How often the environment may act.
+struct Bounds {
+  unsigned reads = 1;        // of each node
+  unsigned writes = 1;       // of each node
+  unsigned flushes = 0;      // in all, as the rest
+  unsigned expiries = 0;
+  unsigned io_failures = 0;
+  unsigned crashes = 0;
+  unsigned restarts = 0;
+  unsigned leaves = 0;
+  bool runs = false;         // programs also access all pages as one run (pages of one stripe)
+  bool ahead = false;        // programs also ask for the other pages ahead of need
+  std::uint64_t max_states = 50'000'000;
+};
+
+struct Report {
+  std::uint64_t states = 0;
+  std::uint64_t transitions = 0;
+  unsigned depth = 0;
+  std::size_t node_states = 0;
+  std::size_t link_states = 0;
+  bool complete = false;      // nothing was left unexplored
+  std::string violation;      // empty: none
+  sim::Scenario counterexample;
+};
+
+class Explorer {
+ public:
+  Explorer(const sim::WorldConfig& config, const Bounds& bounds);
+  Report run();
+
+ private:
+  static constexpr unsigned kMaxNodes = 4;
+  static constexpr std::uint32_t kDown = ~0u;  // in place of a node
+
+  // One state; all-integer, compared word for word.
+  struct State {
+    std::uint32_t nodes[kMaxNodes] = {};
+    std::uint32_t links[kMaxNodes * kMaxNodes] = {};  // [from * n + to]
+    std::uint32_t oracle = 0;
+    std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes
+    std::uint32_t luck = 0;      // left of flushes, expiries, failures, crashes, restarts, leaves
+    std::uint32_t truth = 0;     // 8 bits: pages written; 8: pages that may be lost; crashed; failed
+  };
+  enum Luck : unsigned { kFlushes = 0, kExpiries = 4, kFailures = 8, kCrashes = 12, kRestarts = 16,
+                         kLeaves = 20 };
+  static constexpr std::uint32_t kCrashed = 1u << 16;
+  static constexpr std::uint32_t kFailed = 1u << 17;
+
+  struct Origin {
+    std::uint32_t parent;
+    std::uint32_t event;  // packed
+  };
+
+  void expand(std::uint32_t id);
+  void try_node_events(const State& state, unsigned node);
+  void try_accesses(const State& state, unsigned node);
+  void try_crashes(const State& state, unsigned node);
+  // Takes the event in `state`; `progress` if nothing but time is needed for it.
+  void take(const State& state, const sim::WorldEvent& event, bool progress);
+  void add(const State& next, const sim::WorldEvent& event, bool progress);
+  void settle_step(const State& before, State& next, const sim::WorldEvent& event,
+                   const NodeStep& step);
+  void move_node(State& next, const sim::WorldEvent& event);
+  void lose(State& next);
+  void check(const State& state);
+  void check_rest(const State& state);
+  [[nodiscard]] bool is_quiet(const State& state) const;
+  [[nodiscard]] PageMask existing(const State& state) const;
+  void check_liveness();
+  void fail(std::string text);
+  void write_counterexample(std::uint32_t id, const sim::WorldEvent* last);
+
+  // The set of states.
+  [[nodiscard]] State load(std::uint32_t id) const;
+  std::uint32_t intern(const State& state, bool& is_new);
+  void pack(const State& state, std::uint32_t* words) const;
+
+  static std::uint32_t pack_event(const sim::WorldEvent& event, PageMask pages, PageMask ahead);
+  [[nodiscard]] sim::WorldEvent unpack_event(std::uint32_t packed) const;
+  static unsigned left(const State& state, Luck what) { return (state.luck >> what) & 0xf; }
+
+  sim::WorldConfig config_;
+  Bounds bounds_;
+  Parts parts_;
+  unsigned n_;
+  unsigned words_;
+  Report report_;
+  std::uint32_t current_ = 0;  // being expanded
+  const sim::WorldEvent* taking_ = nullptr;
+
+  static constexpr std::size_t kChunk = std::size_t{1} << 16;
+  std::deque<std::vector<std::uint32_t>> chunks_;
+  std::vector<std::uint32_t> slots_;
+  std::vector<Origin> origins_;
+  std::vector<std::uint32_t> edge_from_;  // progress edges
+  std::vector<std::uint32_t> edge_to_;
+};
+
+}  // namespace gob::model

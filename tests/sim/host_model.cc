@@ -1,0 +1,228 @@
+// Events and program accesses at one modelled node; the actions are in perform.cc.
+#include "tests/sim/host_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/sim/hash.h"
+
+namespace gob::sim {
+
+void Effects::clear() {
+  sent.clear();
+  done.clear();
+  refused.clear();
+  woken.clear();
+  touched.clear();
+  held.clear();
+  io_started = 0;
+  serving = false;
+  left = false;
+  broken.clear();
+}
+
+void Effects::fail(std::string text) {
+  if (broken.empty()) broken = std::move(text);
+}
+
+NodeModel::NodeModel(const Geometry& geometry, const CoreConfig& config, unsigned threads)
+    : geometry_(geometry),
+      core_(config),
+      frames_(geometry.pages()),
+      slots_(geometry.pages()),
+      holds_(geometry.pages()),
+      threads_(threads) {}
+
+void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
+  if (std::holds_alternative<event::Expire>(event)) expired_ = true;
+  if (const auto* gone = std::get_if<event::RemoveContainer>(&event))
+    removed_ |= std::uint64_t{1} << (gone->id.value() % 64);
+  Actions actions;
+  core_.step(event, actions);
+  for (const Action& action : actions)
+    std::visit([&](const auto& a) { perform(a, payload, fx); }, action);
+  check(fx);
+}
+
+void NodeModel::begin(unsigned thread, PageSet pages, Access access, std::uint64_t ahead,
+                      Value value, Effects& fx) {
+  threads_[thread] = {Thread::State::kWoken, access, pages};
+  attempt(thread, ahead, value, fx);
+}
+
+void NodeModel::retry(unsigned thread, Value value, Effects& fx) {
+  attempt(thread, 0, value, fx);
+}
+
+void NodeModel::attempt(unsigned thread, std::uint64_t ahead, Value value, Effects& fx) {
+  Thread& program = threads_[thread];
+  for_each_page(program.pages, [&](PageId id) {
+    const unsigned page = geometry_.index(id);
+    Frame& frame = frames_[page];
+    if (frame.rights < program.access) return;
+    if (program.access == Access::kWrite) frame.value = value;
+    fx.done.push_back({page, program.access, frame.value});
+    fx.touched.push_back(page);
+    program.pages.mask &= ~PageSet::of(id).mask;
+  });
+  if (program.pages.empty()) {
+    program = Thread{};
+    return;
+  }
+  program.state = Thread::State::kBlocked;
+  step(event::Touch{program.pages, program.access, ahead}, nullptr, fx);
+}
+
+void NodeModel::finish_io(unsigned index, bool ok, Effects& fx) {
+  const Io io = std::move(io_[index]);
+  io_.erase(io_.begin() + index);
+  if (io.out) {
+    if (ok) {
+      unsigned rank = 0;
+      for_each_page(io.pages, [&](PageId id) {
+        const unsigned page = geometry_.index(id);
+        const Value value = io.values[rank++];
+        if (!frames_[page].present) return;  // its container was removed meanwhile
+        if (frames_[page].value != value)
+          fx.fail("page " + std::to_string(page) + " changed while it was written to swap");
+        slots_[page] = {value, true};
+        drop(page, fx);
+      });
+    }
+    return step(event::SwappedOut{io.pages, ok}, nullptr, fx);
+  }
+  if (ok) {
+    for_each_page(io.pages, [&](PageId id) {
+      const unsigned page = geometry_.index(id);
+      if (!slots_[page].kept) return;  // its container was removed meanwhile
+      if (frames_[page].present)
+        fx.fail("swap-in of page " + std::to_string(page) + " over a frame that is in use");
+      else
+        ++present_;
+      frames_[page] = {slots_[page].value, true, Access::kNone};
+      fx.touched.push_back(page);
+    });
+  }
+  step(event::SwappedIn{io.pages, ok}, nullptr, fx);
+}
+
+void NodeModel::expire_hold(unsigned page, Effects& fx) {
+  holds_[page] = 0;
+  step(event::HoldExpired{PageSet::of(geometry_.page(page))}, nullptr, fx);
+}
+
+bool NodeModel::any_held() const {
+  return std::any_of(holds_.begin(), holds_.end(), [](std::uint8_t held) { return held != 0; });
+}
+
+bool NodeModel::keeps(unsigned page, Value value) const {
+  if (frames_[page].present && frames_[page].value == value) return true;
+  return slots_[page].kept && slots_[page].value == value;
+}
+
+bool NodeModel::empty() const {
+  return present_ == 0 && io_.empty() &&
+         std::none_of(slots_.begin(), slots_.end(), [](const SwapSlot& s) { return s.kept; });
+}
+
+// What the core believes of every page, against what the host has.
+void NodeModel::check(Effects& fx) const {
+  const std::string broken = core_.check();
+  if (!broken.empty()) fx.fail("core: " + broken);
+  for (unsigned page = 0; page < geometry_.pages(); ++page) check_page(page, fx);
+  if (core_.resident_frames() != present_) {
+    fx.fail("the core counts " + std::to_string(core_.resident_frames()) + " frames, the host has " +
+            std::to_string(present_));
+  }
+  if (core_.resident_frames() > core_.config().budget_frames)
+    fx.fail("more frames than the budget of " + std::to_string(core_.config().budget_frames));
+}
+
+void NodeModel::check_page(unsigned page, Effects& fx) const {
+  const PageState state = core_.local(geometry_.page(page)).state;
+  const Frame& frame = frames_[page];
+  bool agrees = frame.present == is_resident(state);
+  switch (state) {
+    case PageState::kInvalid:
+      agrees = agrees && !slots_[page].kept;
+      break;
+    case PageState::kRead:
+    case PageState::kInjecting:
+    case PageState::kSwappingOut:
+      agrees = agrees && frame.rights <= Access::kRead;
+      break;
+    case PageState::kWrite: break;
+    case PageState::kStored:
+      agrees = agrees && frame.rights == Access::kNone;
+      break;
+    case PageState::kSwapped:
+    case PageState::kSwappingIn:
+      agrees = agrees && slots_[page].kept;
+      break;
+  }
+  if (agrees) return;
+  fx.fail("page " + std::to_string(page) + ": the core says " + name_of(state) + ", the frame is " +
+          (frame.present ? "present" : "absent") + " with access " + name_of(frame.rights) +
+          ", the swap slot is " + (slots_[page].kept ? "kept" : "free"));
+}
+
+void NodeModel::drop(unsigned page, Effects& fx) {
+  if (frames_[page].present) --present_;
+  frames_[page] = Frame{};
+  fx.touched.push_back(page);
+}
+
+// A mapped page wakes every thread that faulted on it, whether or not the rights suffice.
+void NodeModel::wake(unsigned page, Effects& fx) {
+  const PageId id = geometry_.page(page);
+  for (unsigned i = 0; i < threads_.size(); ++i) {
+    Thread& thread = threads_[i];
+    if (thread.state != Thread::State::kBlocked) continue;
+    if (thread.pages.container != id.container || !thread.pages.contains(id.page)) continue;
+    thread.state = Thread::State::kWoken;
+    fx.woken.push_back(i);
+  }
+}
+
+std::uint64_t NodeModel::hash() const {
+  Hash hash;
+  hash.add(core_.hash());
+  for (const Frame& frame : frames_)
+    hash.add(std::uint64_t{frame.value} << 8 | static_cast<std::uint64_t>(frame.rights) << 1 |
+             std::uint64_t{frame.present});
+  for (const SwapSlot& slot : slots_) hash.add(std::uint64_t{slot.value} << 1 | slot.kept);
+  for (const std::uint8_t held : holds_) hash.add(held);
+  for (const Io& io : io_) {
+    hash.add(io.out);
+    add(hash, io.pages);
+    for (const Value value : io.values) hash.add(value);
+  }
+  for (const Thread& thread : threads_) {
+    hash.add(static_cast<std::uint64_t>(thread.state) << 8 |
+             static_cast<std::uint64_t>(thread.access));
+    add(hash, thread.pages);
+  }
+  hash.add(expired_);
+  hash.add(removed_);
+  return hash.value();
+}
+
+bool operator==(const NodeModel& a, const NodeModel& b) {
+  return a.frames_ == b.frames_ && a.slots_ == b.slots_ && a.holds_ == b.holds_ &&
+         a.io_ == b.io_ && a.threads_ == b.threads_ && a.expired_ == b.expired_ &&
+         a.removed_ == b.removed_ &&
+         a.core_ == b.core_;
+}
+
+void NodeModel::rename(unsigned page, Value from, Value to) {
+  if (frames_[page].present && frames_[page].value == from) frames_[page].value = to;
+  if (slots_[page].kept && slots_[page].value == from) slots_[page].value = to;
+  for (Io& io : io_) {
+    const PageId id = geometry_.page(page);
+    if (!io.out || io.pages.container != id.container || !io.pages.contains(id.page)) continue;
+    Value& value = io.values[io.pages.rank(id.page)];
+    if (value == from) value = to;
+  }
+}
+
+}  // namespace gob::sim

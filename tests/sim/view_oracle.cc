@@ -1,0 +1,133 @@
+#include "tests/sim/view_oracle.h"
+
+#include <algorithm>
+
+#include "tests/sim/hash.h"
+
+namespace gob::sim {
+
+ViewOracle::ViewOracle(std::uint16_t nodes)
+    : lives_(nodes, Life::kUp), incarnations_(nodes, 1), views_of_(nodes, kNone) {}
+
+void ViewOracle::crash(NodeId node) {
+  lives_[node.value()] = Life::kDead;
+  views_of_[node.value()] = kNone;
+}
+
+void ViewOracle::restart(NodeId node) {
+  lives_[node.value()] = Life::kUp;
+  views_of_[node.value()] = kNone;
+  ++incarnations_[node.value()];
+}
+
+void ViewOracle::left(NodeId node) { lives_[node.value()] = Life::kLeft; }
+
+void ViewOracle::gone(NodeId node) {
+  lives_[node.value()] = Life::kGone;
+  views_of_[node.value()] = kNone;
+}
+
+void ViewOracle::served(NodeId node) {
+  records_[view_of(node)].served[node.value()] = 1;
+}
+
+void ViewOracle::enter(NodeId node, unsigned view) { views_of_[node.value()] = view; }
+
+bool ViewOracle::names(const Record& record, unsigned node) const {
+  return record.incarnation[node] != 0 && record.incarnation[node] == incarnations_[node] &&
+         lives_[node] < Life::kGone;
+}
+
+bool ViewOracle::is_established(const Record& record) const {
+  return std::all_of(record.view.members.begin(), record.view.members.end(),
+                     [&](NodeId node) { return record.served[node.value()] != 0; });
+}
+
+// A member whose report may not have reached everyone takes its directory with it. Until a view is
+// established everywhere, the managers of the views before it count as well.
+unsigned ViewOracle::propose() {
+  const auto nodes = static_cast<unsigned>(lives_.size());
+  Record next;
+  next.incarnation.resize(nodes);
+  next.served.resize(nodes);
+  next.view.epoch = Epoch{records_.size() + 1};
+  for (unsigned i = 0; i < nodes; ++i) {
+    const NodeId node{static_cast<std::uint16_t>(i)};
+    if (lives_[i] == Life::kUp) next.view.members.push_back(node);
+    if (lives_[i] == Life::kLeft) next.view.departing.push_back(node);
+    if (alive(node)) next.incarnation[i] = incarnations_[i];
+  }
+  if (!records_.empty()) {
+    next.view.losses = records_.back().view.losses;
+    std::size_t base = records_.size() - 1;
+    while (base > 0 && !is_established(records_[base])) --base;
+    for (; base < records_.size(); ++base) {
+      const Record& before = records_[base];
+      Loss loss;
+      loss.epoch = next.view.epoch;
+      loss.members = before.view.members;
+      for (NodeId node : before.view.members)
+        if (!names(before, node.value())) loss.dead.push_back(node);
+      if (!loss.dead.empty()) next.view.losses.push_back(std::move(loss));
+    }
+  }
+  records_.push_back(std::move(next));
+  return views() - 1;
+}
+
+bool ViewOracle::may_enter(NodeId node, unsigned view) const {
+  const unsigned now = view_of(node);
+  return names(records_[view], node.value()) && (now == kNone || view > now);
+}
+
+bool ViewOracle::is_outdated() const {
+  if (records_.empty()) return true;
+  const Record& last = records_.back();
+  for (unsigned i = 0; i < lives_.size(); ++i) {
+    const NodeId node{static_cast<std::uint16_t>(i)};
+    const bool named = last.incarnation[i] != 0 && last.incarnation[i] == incarnations_[i];
+    if (lives_[i] == Life::kUp && !named) return true;
+    if (lives_[i] == Life::kLeft && !last.view.departs(node)) return true;
+    if (lives_[i] == Life::kDead && named) return true;
+  }
+  return false;
+}
+
+bool ViewOracle::connected(NodeId from, NodeId to) const {
+  const unsigned view = view_of(from);
+  return view != kNone && names(records_[view], to.value());
+}
+
+bool ViewOracle::is_cut(NodeId from, NodeId at) const {
+  if (alive(from)) return false;
+  const unsigned view = view_of(at);
+  return view == kNone ||
+         records_[view].incarnation[from.value()] != incarnations_[from.value()];
+}
+
+bool ViewOracle::settled() const {
+  if (records_.empty() || is_outdated()) return false;
+  const unsigned last = views() - 1;
+  for (unsigned i = 0; i < lives_.size(); ++i) {
+    if (lives_[i] >= Life::kGone) continue;
+    if (views_of_[i] != last || records_[last].served[i] == 0) return false;
+  }
+  return true;
+}
+
+std::uint64_t ViewOracle::hash() const {
+  Hash hash;
+  for (const Life life : lives_) hash.add(static_cast<std::uint64_t>(life));
+  for (const std::uint8_t number : incarnations_) hash.add(number);
+  for (const unsigned view : views_of_) hash.add(view);
+  for (const Record& record : records_) {
+    hash.add(record.view.members.size());
+    for (const NodeId node : record.view.members) hash.add(node.value());
+    for (const NodeId node : record.view.departing) hash.add(node.value());
+    hash.add(record.view.losses.size());
+    for (const std::uint8_t served : record.served) hash.add(served);
+  }
+  return hash.value();
+}
+
+}  // namespace gob::sim

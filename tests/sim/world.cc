@@ -1,0 +1,286 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gob::sim {
+namespace {
+
+NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
+
+CoreConfig core_config(const WorldConfig& config, unsigned node) {
+  CoreConfig core = config.core;
+  core.self = node_id(node);
+  core.cluster_size = config.geometry.nodes;
+  if (!config.budgets.empty()) core.budget_frames = config.budgets[node];
+  return core;
+}
+
+}  // namespace
+
+World::World(const WorldConfig& config)
+    : config_(config),
+      links_(std::size_t{config.geometry.nodes} * config.geometry.nodes),
+      oracle_(config.geometry.nodes),
+      current_(config.geometry.pages()),
+      may_be_lost_(config.geometry.pages()),
+      removed_(config.geometry.containers + 1) {
+  nodes_.reserve(config.geometry.nodes);
+  for (unsigned i = 0; i < config.geometry.nodes; ++i) {
+    nodes_.emplace_back(config.geometry, core_config(config, i), config.threads);
+    boot(node_id(i));
+  }
+}
+
+// Tells a new core of the containers, as the name service would before programs can touch them.
+void World::boot(NodeId node) {
+  const Geometry& geometry = config_.geometry;
+  for (std::uint32_t i = 1; i <= geometry.containers; ++i) {
+    if (removed_[i] != 0) continue;
+    ContainerInfo info;
+    info.id = ContainerId{i};
+    info.pages = std::uint64_t{geometry.pages_each} * geometry.stride;
+    info.created = Epoch{1};
+    nodes_[node.value()].step(event::AddContainer{info}, nullptr, fx_);
+  }
+  if (!fx_.broken.empty()) fail(fx_.broken);
+  fx_.clear();
+}
+
+void World::start() {
+  apply({.kind = WorldEvent::Kind::kPropose});
+  for (unsigned i = 0; i < config_.geometry.nodes; ++i)
+    apply({.kind = WorldEvent::Kind::kView, .node = node_id(i)});
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (unsigned from = 0; from < config_.geometry.nodes; ++from) {
+      for (unsigned to = 0; to < config_.geometry.nodes; ++to) {
+        while (!link(node_id(from), node_id(to)).empty()) {
+          apply({.kind = WorldEvent::Kind::kDeliver, .node = node_id(to), .from = node_id(from)});
+          moved = true;
+        }
+      }
+    }
+  }
+  if (!oracle_.settled()) fail("the first view was not established");
+}
+
+std::string World::refuses(const WorldEvent& event) const {
+  using Kind = WorldEvent::Kind;
+  const unsigned nodes = config_.geometry.nodes;
+  if (event.node.value() >= nodes || event.from.value() >= nodes) return "no such node";
+  const bool alive = oracle_.alive(event.node);
+  const NodeModel& at = nodes_[event.node.value()];
+  if (!event.pages.empty() && !config_.geometry.contains(event.pages)) return "no such page";
+  switch (event.kind) {
+    case Kind::kRead:
+    case Kind::kWrite:
+      if (event.pages.empty()) return "an access to nothing";
+      if (event.thread >= config_.threads) return "no such thread";
+      if (!config_.geometry.contains(event.pages.with(event.pages.mask | event.ahead)))
+        return "no such page to read ahead";
+      if (oracle_.view_of(event.node) == ViewOracle::kNone) return "the node has not started";
+      return at.threads()[event.thread].state == Thread::State::kIdle ? "" : "the thread is busy";
+    case Kind::kRetry:
+      if (!alive || event.thread >= config_.threads) return "no such thread";
+      return at.threads()[event.thread].state == Thread::State::kWoken ? "" : "nobody woke it";
+    case Kind::kDeliver:
+      if (!alive) return "the node is down";
+      if (link(event.from, event.node).empty()) return "nothing is on its way";
+      return oracle_.is_cut(event.from, event.node) ? "the link is cut" : "";
+    case Kind::kIo: return alive && event.index < at.io().size() ? "" : "no such I/O";
+    case Kind::kHoldExpired:
+      if (!alive || event.pages.size() != 1) return "one page of a node that is up is needed";
+      for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+        if (PageSet::of(config_.geometry.page(page)) == event.pages && at.held(page)) return "";
+      return "no such hold";
+    case Kind::kFlush:
+    case Kind::kExpire:
+    case Kind::kRemove:
+      return alive && !event.pages.empty() ? "" : "the node is down, or no page is named";
+    case Kind::kLeave:
+      return oracle_.life(event.node) == ViewOracle::Life::kUp ? "" : "the node is not up";
+    case Kind::kCrash: return alive ? "" : "the node is down";
+    case Kind::kCut: return alive ? "the node is up" : "";
+    case Kind::kRestart: return alive ? "the node is up" : "";
+    case Kind::kPropose: return "";
+    case Kind::kView:
+      if (event.index >= oracle_.views()) return "no such view";
+      return oracle_.may_enter(event.node, event.index) ? "" : "the view is not for the node";
+  }
+  return "no such event";
+}
+
+void World::apply(const WorldEvent& event) {
+  fx_.clear();
+  const std::string refusal = refuses(event);
+  if (!refusal.empty()) return fail("the event cannot happen: " + refusal);
+  perform(event);
+  settle_effects(event.node);
+}
+
+void World::perform(const WorldEvent& event) {
+  using Kind = WorldEvent::Kind;
+  NodeModel& at = nodes_[event.node.value()];
+  switch (event.kind) {
+    case Kind::kRead:
+      return at.begin(event.thread, event.pages, Access::kRead, event.ahead, 0, fx_);
+    case Kind::kWrite:
+      return at.begin(event.thread, event.pages, Access::kWrite, event.ahead, ++last_write_, fx_);
+    case Kind::kRetry: return at.retry(event.thread, ++last_write_, fx_);
+    case Kind::kDeliver: {
+      std::deque<Packet>& link = link_of(event.from, event.node);
+      const Packet packet = std::move(link.front());
+      link.pop_front();
+      return at.step(event::Deliver{event.from, packet.message}, &packet, fx_);
+    }
+    case Kind::kIo:
+      failed_io_ = failed_io_ || !event.ok;
+      return at.finish_io(event.index, event.ok, fx_);
+    case Kind::kHoldExpired:
+      for_each_page(event.pages,
+                    [&](PageId id) { at.expire_hold(config_.geometry.index(id), fx_); });
+      return;
+    case Kind::kFlush: return at.step(event::Flush{event.pages}, nullptr, fx_);
+    case Kind::kExpire: return at.step(event::Expire{event.pages}, nullptr, fx_);
+    case Kind::kLeave: return at.step(event::Leave{}, nullptr, fx_);
+    case Kind::kCrash: return crash(event.node);
+    case Kind::kCut: return link_of(event.from, event.node).clear();
+    case Kind::kRestart:
+      oracle_.restart(event.node);
+      at = NodeModel(config_.geometry, core_config(config_, event.node.value()), config_.threads);
+      for (unsigned i = 0; i < config_.geometry.nodes; ++i) {
+        link_of(event.node, node_id(i)).clear();
+        link_of(node_id(i), event.node).clear();
+      }
+      return boot(event.node);
+    case Kind::kPropose: oracle_.propose(); return;
+    case Kind::kView:
+      oracle_.enter(event.node, event.index);
+      for (unsigned i = 0; i < config_.geometry.nodes; ++i)
+        if (oracle_.is_cut(node_id(i), event.node)) link_of(node_id(i), event.node).clear();
+      return at.step(event::NewView{oracle_.view(event.index)}, nullptr, fx_);
+    case Kind::kRemove:
+      removed_[event.pages.container.value()] = 1;
+      return at.step(event::RemoveContainer{event.pages.container}, nullptr, fx_);
+  }
+}
+
+void World::crash(NodeId node) {
+  crashed_ = true;
+  oracle_.crash(node);
+  for (unsigned i = 0; i < config_.geometry.nodes; ++i) link_of(node_id(i), node).clear();
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (current_[page] != 0 && !exists(page)) may_be_lost_[page] = 1;
+}
+
+// The value of the last write is with a survivor, or on its way between two of them.
+bool World::exists(unsigned page) const {
+  const unsigned nodes = config_.geometry.nodes;
+  for (unsigned i = 0; i < nodes; ++i)
+    if (oracle_.alive(node_id(i)) && nodes_[i].keeps(page, current_[page])) return true;
+  const PageId id = config_.geometry.page(page);
+  for (unsigned from = 0; from < nodes; ++from) {
+    if (!oracle_.alive(node_id(from))) continue;
+    for (unsigned to = 0; to < nodes; ++to) {
+      for (const Packet& packet : links_[from * nodes + to]) {
+        const PageSet pages = packet.message.pages;
+        if (packet.bytes.empty() || pages.container != id.container || !pages.contains(id.page))
+          continue;
+        if (packet.bytes[pages.rank(id.page)] == current_[page]) return true;
+      }
+    }
+  }
+  return false;
+}
+
+// Sends what the node sent, learns what its programs did, and checks what that touched.
+void World::settle_effects(NodeId node) {
+  if (!fx_.broken.empty()) fail("node " + std::to_string(node.value()) + ": " + fx_.broken);
+  for (Effects::Sent& sent : fx_.sent)
+    if (sent.to.value() < config_.geometry.nodes && oracle_.connected(node, sent.to))
+      link_of(node, sent.to).push_back(sent.packet);
+  for (const Effects::Done& done : fx_.done) {
+    const bool removed = removed_[config_.geometry.page(done.page).container.value()] != 0;
+    if (done.access == Access::kWrite)
+      current_[done.page] = done.value;
+    else if (done.value != current_[done.page] && !removed)
+      fail("node " + std::to_string(node.value()) + " read " + std::to_string(done.value) +
+           " from page " + std::to_string(done.page) + ", whose last write is " +
+           std::to_string(current_[done.page]));
+  }
+  for (const unsigned page : fx_.touched) check_page(page);
+  for (const Effects::Refused& refused : fx_.refused) {
+    const unsigned page = refused.page;
+    bool allowed = true;
+    switch (refused.refusal) {
+      case Refusal::kLost:
+        allowed = current_[page] == 0 ? crashed_ : may_be_lost_[page] != 0 && !exists(page);
+        break;
+      case Refusal::kRemoved:
+        allowed = removed_[config_.geometry.page(page).container.value()] != 0;
+        break;
+      case Refusal::kIo: allowed = failed_io_; break;
+      case Refusal::kNone:
+      case Refusal::kSkipped:
+      case Refusal::kRange: allowed = false; break;
+      case Refusal::kTimedOut:
+      case Refusal::kNoRoom:
+      case Refusal::kLeaving: break;
+    }
+    if (!allowed)
+      fail("needless refusal of page " + std::to_string(page) + " at node " +
+           std::to_string(node.value()) + ": " + name_of(refused.refusal) +
+           (exists(page) ? ", though its bytes exist" : ""));
+  }
+  if (fx_.left) oracle_.left(node);
+  if (fx_.serving) {
+    if (oracle_.view(oracle_.view_of(node)).departs(node))
+      oracle_.gone(node);
+    else
+      oracle_.served(node);
+  }
+}
+
+// Invariants 1, 2 and 6 for one page, over the rights of programs everywhere.
+void World::check_page(unsigned page) {
+  if (removed_[config_.geometry.page(page).container.value()] != 0) return;
+  unsigned writers = 0;
+  unsigned copies = 0;
+  for (unsigned i = 0; i < config_.geometry.nodes; ++i) {
+    if (!oracle_.alive(node_id(i))) continue;
+    const Frame& frame = nodes_[i].frame(page);
+    if (frame.present) ++copies;
+    if (frame.rights == Access::kWrite) ++writers;
+    if (frame.rights != Access::kNone && frame.value != current_[page])
+      fail("programs of node " + std::to_string(i) + " can read " + std::to_string(frame.value) +
+           " from page " + std::to_string(page) + ", whose last write is " +
+           std::to_string(current_[page]));
+  }
+  if (writers > 0 && copies > 1)
+    fail("page " + std::to_string(page) + " is writable, but not the only copy");
+  if (current_[page] != 0 && may_be_lost_[page] == 0 && !exists(page))
+    fail("the bytes of page " + std::to_string(page) + " are nowhere, and no node died with them");
+}
+
+bool World::is_quiet() const {
+  if (!oracle_.settled()) return false;
+  const unsigned nodes = config_.geometry.nodes;
+  for (unsigned to = 0; to < nodes; ++to) {
+    if (!oracle_.alive(node_id(to))) continue;
+    for (unsigned from = 0; from < nodes; ++from)
+      if (!links_[from * nodes + to].empty() && !oracle_.is_cut(node_id(from), node_id(to)))
+        return false;
+    const NodeModel& at = nodes_[to];
+    if (!at.io().empty() || at.any_held()) return false;
+    for (const Thread& thread : at.threads())
+      if (thread.state == Thread::State::kWoken) return false;
+  }
+  return true;
+}
+
+void World::fail(std::string text) {
+  if (violation_.empty()) violation_ = std::move(text);
+}
+
+}  // namespace gob::sim

@@ -1,0 +1,121 @@
+// A whole cluster: nodes, FIFO links, membership, and the truth about every page that the checks
+// compare with. Deterministic: the same events give the same cluster. Drives the simulator, replays
+// scenarios and the paper's tests. One thread owns it.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/sim/geometry.h"
+#include "tests/sim/host_model.h"
+#include "tests/sim/view_oracle.h"
+
+namespace gob::sim {
+
+struct WorldConfig {
+  Geometry geometry;
+  unsigned threads = 1;                // programs' threads a node
+  CoreConfig core;                     // `self` and `cluster_size` are filled in
+  std::vector<std::uint64_t> budgets;  // frames of each node; empty: core.budget_frames for all
+};
+
+// One thing that happens. Which fields count depends on the kind (scenario.h has the text form).
+struct WorldEvent {
+  enum class Kind : std::uint8_t {
+    kRead,         // node, thread, pages, ahead
+    kWrite,        // node, thread, pages, ahead
+    kRetry,        // node, thread: it woke up
+    kDeliver,      // from, node: the oldest packet of the link
+    kIo,           // node, index, ok: the I/O linker finishes
+    kHoldExpired,  // node, pages
+    kFlush,        // node, pages
+    kExpire,       // node, pages: programs have waited too long
+    kLeave,        // node: hand everything over
+    kCrash,        // node
+    kCut,          // from, node: what a dead node sent and has not arrived never will
+    kRestart,      // node: empty again
+    kPropose,      // membership decides on the next view
+    kView,         // node, index: it learns of that view
+    kRemove,       // node, container (pages.container): the container is gone
+  };
+  Kind kind = Kind::kRead;
+  NodeId node{0};
+  NodeId from{0};
+  unsigned thread = 0;
+  unsigned index = 0;
+  PageSet pages{};
+  std::uint64_t ahead = 0;
+  bool ok = true;
+  friend bool operator==(const WorldEvent&, const WorldEvent&) = default;
+};
+
+class World {
+ public:
+  // All nodes are up, know the containers, and have no view.
+  explicit World(const WorldConfig& config);
+  // Gives everyone the first view and delivers until all of them serve.
+  void start();
+
+  // Performs the event and checks the invariants. The event must be enabled.
+  void apply(const WorldEvent& event);
+  // Why the event cannot happen now, or empty.
+  [[nodiscard]] std::string refuses(const WorldEvent& event) const;
+  // What the last event did at the node where it happened.
+  [[nodiscard]] const Effects& effects() const { return fx_; }
+  // The first broken invariant, or empty; later events are of no use.
+  [[nodiscard]] const std::string& violation() const { return violation_; }
+
+  [[nodiscard]] const WorldConfig& config() const { return config_; }
+  [[nodiscard]] const NodeModel& node(NodeId id) const { return nodes_[id.value()]; }
+  [[nodiscard]] const ViewOracle& oracle() const { return oracle_; }
+  [[nodiscard]] const std::deque<Packet>& link(NodeId from, NodeId to) const {
+    return links_[from.value() * config_.geometry.nodes + to.value()];
+  }
+  // The value of the last write to the page, 0 before the first.
+  [[nodiscard]] Value current(unsigned page) const { return current_[page]; }
+  [[nodiscard]] bool may_be_lost(unsigned page) const { return may_be_lost_[page] != 0; }
+  [[nodiscard]] bool removed(ContainerId id) const { return removed_[id.value()] != 0; }
+  // No packet, I/O, hold or runnable thread anywhere, and membership is settled.
+  [[nodiscard]] bool is_quiet() const;
+  // For a quiet cluster: nobody waits, and the directory agrees with the nodes. Empty if so.
+  [[nodiscard]] std::string check_rest() const;
+  [[nodiscard]] std::string describe() const;
+  [[nodiscard]] std::string describe(const WorldEvent& event) const;
+
+ private:
+  std::deque<Packet>& link_of(NodeId from, NodeId to) {
+    return links_[from.value() * config_.geometry.nodes + to.value()];
+  }
+  void fail(std::string text);
+  void perform(const WorldEvent& event);
+  void crash(NodeId node);
+  void boot(NodeId node);
+  void settle_effects(NodeId node);
+  void check_page(unsigned page);
+  [[nodiscard]] bool exists(unsigned page) const;
+
+  WorldConfig config_;
+  std::vector<NodeModel> nodes_;
+  std::vector<std::deque<Packet>> links_;
+  ViewOracle oracle_;
+  std::vector<Value> current_;
+  std::vector<std::uint8_t> may_be_lost_;  // no survivor held it when a node died
+  std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
+  Value last_write_ = 0;
+  bool crashed_ = false;
+  bool failed_io_ = false;
+  Effects fx_;
+  std::string violation_;
+};
+
+// Lets everything under way end, in a fixed order: packets, I/O, holds, views, programs. Returns what
+// is wrong once nothing moves (check_rest), or that it never comes to that.
+std::string settle(World& world);
+
+// Kinds by name, as scenarios spell them.
+const char* name_of(WorldEvent::Kind kind);
+std::optional<WorldEvent::Kind> kind_named(const std::string& name);
+
+}  // namespace gob::sim
