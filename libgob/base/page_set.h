@@ -28,6 +28,10 @@ struct PageSet {
   [[nodiscard]] constexpr PageIndex first_of_stripe() const {
     return PageIndex{stripe * kStripePages};
   }
+  // The highest page of the set, which must not be empty.
+  [[nodiscard]] constexpr PageIndex last() const {
+    return PageIndex{stripe * kStripePages + 63 - static_cast<unsigned>(std::countl_zero(mask))};
+  }
   // Place of `page` among the pages of the set in ascending order: its slot in a payload.
   [[nodiscard]] constexpr unsigned rank(PageIndex page) const {
     const unsigned bit = static_cast<unsigned>(page.value() % kStripePages);

@@ -29,8 +29,8 @@ inline Result<std::uint64_t> parse_size(std::string_view text) {
   constexpr std::string_view kUnits = "KMGTP";
   double factor = 1;
   if (!suffix.empty() && suffix != "B") {
-    const auto unit = kUnits.find(
-        static_cast<char>(std::toupper(static_cast<unsigned char>(suffix.front()))));
+    const auto unit =
+        kUnits.find(static_cast<char>(std::toupper(static_cast<unsigned char>(suffix.front()))));
     const std::string_view rest = suffix.substr(1);
     if (unit == std::string_view::npos || !(rest.empty() || rest == "B" || rest == "iB"))
       return bad("the unit is unknown");

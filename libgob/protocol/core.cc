@@ -11,6 +11,8 @@ namespace gob {
 namespace {
 // A hint needs no more than "plenty": a larger value would only make equal states look different.
 constexpr std::uint64_t kPlentyFrames = 1u << 20;
+// Of one peer: requests for what its programs wait for, and its report.
+constexpr std::size_t kMaxEarlyMessages = 1u << 22;
 }  // namespace
 
 void Core::step(const Event& event, Actions& actions) {
@@ -19,7 +21,6 @@ void Core::step(const Event& event, Actions& actions) {
       [&](const auto& e) {
         using E = std::decay_t<decltype(e)>;
         if constexpr (std::is_same_v<E, event::Deliver>) {
-          room_[e.from] = e.message.free_frames;
           deliver(e.from, e.message, out);
         } else if constexpr (std::is_same_v<E, event::Touch>) {
           for_each_page(e.wanted, [&](PageId page) { touch(page, e.access, true, out); });
@@ -65,17 +66,11 @@ void Core::end_step(Out& out) {
 
 void Core::deliver(NodeId from, const Message& message, Out& out) {
   if (phase_ == Phase::kLeft) return;
-  if (message.epoch > view_.epoch) {
-    // The peer knows of a view that membership has not told us yet. Nothing with bytes can come
-    // before our own marker of that view.
-    if (carries_bytes(message)) {
-      out.act(action::Violation{from, message, "bytes from a view that has not begun"});
-      return;
-    }
-    early_[from].push_back(message);
-    return;
-  }
+  // The peer may know of a view that membership has not told us yet. Nothing with bytes can come
+  // before our own marker of that view.
+  if (message.epoch > view_.epoch) return keep_early(from, message, out);
   if (!view_.contains(from) && !view_.departs(from)) return;  // a dead node's last words
+  room_[from] = message.free_frames;
   if (message.epoch < view_.epoch) {
     // Virtual synchrony: until the peer's marker, what it sent in older epochs still arrives.
     if (phase_ == Phase::kDraining && !markers_.contains(from)) absorb(message, out);
@@ -86,11 +81,64 @@ void Core::deliver(NodeId from, const Message& message, Out& out) {
     maybe_finish_drain(out);
     return;
   }
-  if (phase_ == Phase::kDraining) {
-    early_[from].push_back(message);
+  if (phase_ == Phase::kDraining) return keep_early(from, message, out);
+  if (const char* rule = nonsense(message)) {
+    out.act(action::Violation{from, message, rule});
     return;
   }
   dispatch(from, message, out);
+}
+
+void Core::keep_early(NodeId from, const Message& message, Out& out) {
+  std::vector<Message>& messages = early_[from];
+  if (carries_bytes(message) || messages.size() >= kMaxEarlyMessages) {
+    out.act(action::Violation{from, message, "too much from a view that has not begun"});
+    return;
+  }
+  messages.push_back(message);
+}
+
+// The rule that a message of this epoch breaks whatever the state of its pages, or nullptr.
+const char* Core::nonsense(const Message& message) const {
+  const auto member = [&](NodeId node) { return view_.contains(node); };
+  const auto container = containers_.find(message.pages.container);
+  if (message.type != MessageType::kReportEnd && container != containers_.end()) {
+    if (message.pages.empty() || message.pages.last().value() >= container->second.pages)
+      return "a page beyond the end of its container";
+  }
+  const bool managed_here =
+      view_.manager(message.pages.container, message.pages.stripe) == config_.self;
+  switch (message.type) {
+    case MessageType::kGet:
+    case MessageType::kGrab:
+    case MessageType::kFlush:
+    case MessageType::kConfirm:
+    case MessageType::kReport:
+      return managed_here ? nullptr : "a request to a node that does not manage the page";
+    case MessageType::kFlushDone:
+      if (!managed_here) return "a request to a node that does not manage the page";
+      return message.node == kNoNode || member(message.node) ? nullptr
+                                                             : "an owner that is no member";
+    case MessageType::kForwardGet:
+    case MessageType::kForwardGrab:
+    case MessageType::kInvalidate:
+      return member(message.requester) && message.requester != config_.self
+                 ? nullptr
+                 : "a requester that cannot be";
+    case MessageType::kInject:
+      return message.payload == Payload::kCopy ? nullptr : "an injection without bytes";
+    case MessageType::kInvalidateAck:
+    case MessageType::kPage:
+    case MessageType::kGrant:
+    case MessageType::kRefuse:
+    case MessageType::kFlushDiscard:
+    case MessageType::kFlushAlone:
+    case MessageType::kInjectReply:
+    case MessageType::kMarker:
+    case MessageType::kReportEnd:
+      return nullptr;
+  }
+  return nullptr;
 }
 
 void Core::dispatch(NodeId from, const Message& message, Out& out) {
@@ -134,7 +182,7 @@ void Core::dispatch_page(NodeId from, const Message& message, PageId page, Out& 
     case MessageType::kRefuse:
       return on_refuse(from, message, page, out);
     case MessageType::kFlushDiscard:
-      return on_flush_discard(page, out);
+      return on_flush_discard(from, message, page, out);
     case MessageType::kFlushAlone:
       return on_flush_alone(from, message, page, out);
     case MessageType::kInject:

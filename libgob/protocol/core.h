@@ -79,6 +79,7 @@ class Core {
   // A last copy on offer.
   struct Injection {
     NodeId target = kNoNode;
+    bool sole = false;  // certainly no other copy
     std::vector<NodeId> refused_by;
     friend bool operator==(const Injection&, const Injection&) = default;
   };
@@ -86,7 +87,9 @@ class Core {
 
   // core.cc: dispatch
   void deliver(NodeId from, const Message& message, Out& out);
+  void keep_early(NodeId from, const Message& message, Out& out);
   void dispatch(NodeId from, const Message& message, Out& out);
+  [[nodiscard]] const char* nonsense(const Message& message) const;
   void dispatch_page(NodeId from, const Message& message, PageId page, Out& out);
   void dispatch_removed(NodeId from, const Message& message, Out& out);
   void end_step(Out& out);
@@ -117,6 +120,7 @@ class Core {
   void on_refuse(NodeId from, const Message& message, PageId page, Out& out);
   void complete_refusal(PageId page, Out& out);
   void admit_parked(Out& out);
+  void park_for_room(PageId page);
 
   // get_page.cc, grab_page.cc: the requester's end
   void on_page(NodeId from, const Message& message, PageId page, Out& out);
@@ -138,6 +142,7 @@ class Core {
   void on_confirm(NodeId from, const Message& message, PageId page, Out& out);
   void on_flush_done(NodeId from, const Message& message, PageId page, Out& out);
   void close_transaction(PageId page, Out& out);
+  [[nodiscard]] NodeId heir_among(NodeSet holders) const;
   void refuse(PageId page, NodeId requester, Refusal refusal, NodeId blamed, Out& out);
   [[nodiscard]] bool may_serve(PageId page, bool takes_away) const;
 
@@ -150,7 +155,7 @@ class Core {
 
   // flush_page.cc, injection.cc
   void flush(PageId page, Out& out);
-  void on_flush_discard(PageId page, Out& out);
+  void on_flush_discard(NodeId from, const Message& message, PageId page, Out& out);
   void on_flush_alone(NodeId from, const Message& message, PageId page, Out& out);
   void offer(PageId page, Out& out);
   void on_inject(NodeId from, const Message& message, PageId page, Out& out);
@@ -169,6 +174,7 @@ class Core {
 
   // recovery.cc: view changes
   void on_new_view(const View& view, Out& out);
+  void on_evicted(Out& out);
   void abandon_transit();
   void absorb(const Message& message, Out& out);
   void absorb_page(const Message& message, PageId page, Out& out);

@@ -1,4 +1,6 @@
 // The requester's beginning: a program touches a page (figures 2 and 3), asks for it, gives up.
+#include <algorithm>
+
 #include "libgob/protocol/core.h"
 #include "libgob/protocol/outbox.h"
 
@@ -12,7 +14,7 @@ void Core::touch(PageId page, Access access, bool demanded, Out& out) {
   const auto container = containers_.find(page.container);
   if (container == containers_.end()) return refuse_here(Refusal::kRemoved);
   if (page.page.value() >= container->second.pages) return refuse_here(Refusal::kRange);
-  if (leaving_) return refuse_here(Refusal::kLeaving);
+  if (leaving_ || phase_ == Phase::kLeft) return refuse_here(Refusal::kLeaving);
 
   LocalPage* local = locals_.find(key_of(page));
   const PageState state = local == nullptr ? PageState::kInvalid : local->state;
@@ -69,8 +71,7 @@ void Core::send_request(PageId page, Pending& pending, Out& out) {
   if (state == PageState::kInvalid) {
     if (!has_room()) {
       if (pending.wanted == Access::kNone) return give_up_if_ahead();
-      parked_for_room_.push_back(key_of(page));
-      return;
+      return park_for_room(page);
     }
     pending.reserved = true;
     ++reserved_;
@@ -89,6 +90,11 @@ void Core::retry(PageId page, Out& out) {
   const Access wanted = found->second.wanted;
   drop_pending(page);
   if (wanted != Access::kNone) touch(page, wanted, true, out);
+}
+
+void Core::park_for_room(PageId page) {
+  if (std::ranges::count(parked_for_room_, key_of(page)) == 0)
+    parked_for_room_.push_back(key_of(page));
 }
 
 void Core::admit_parked(Out& out) {
@@ -111,7 +117,7 @@ void Core::on_expire(PageId page, Out& out) {
   // A request under way stays: its answer is installed when it comes.
   pending.wanted = Access::kNone;
   out.act(action::Refuse{PageSet::of(page), no_room ? Refusal::kNoRoom : Refusal::kTimedOut,
-                         no_room ? config_.self : manager(page)});
+                         no_room || view_.members.empty() ? config_.self : manager(page)});
   if (pending.stage == Pending::Stage::kParked) drop_pending(page);
 }
 

@@ -16,15 +16,23 @@ void Core::flush(PageId page, Out& out) {
   send(manager(page), make(MessageType::kFlush, page), out);
 }
 
-void Core::on_flush_discard(PageId page, Out& out) {
+void Core::on_flush_discard(NodeId from, const Message& message, PageId page, Out& out) {
   LocalPage* local = locals_.find(key_of(page));
-  if (local == nullptr || !local->flushing) return;
+  if (local == nullptr || !local->flushing || local->state == PageState::kWrite) {
+    out.act(action::Violation{from, message, "a discard of what was not to be flushed"});
+    return;
+  }
   local->flushing = false;
   --flushing_;
   if (local->state == PageState::kRead)
     invalidate_local(page, out);
   else
     forget_if_empty(page);  // taken or invalidated while the answer was on its way
+  if (message.confirm) {
+    Message done = make(MessageType::kFlushDone, page);
+    done.node = kNoNode;
+    send(manager(page), done, out);
+  }
   retry(page, out);
 }
 
@@ -38,7 +46,7 @@ void Core::on_flush_alone(NodeId from, const Message& message, PageId page, Out&
   }
   if (state == PageState::kWrite) out.act(action::Downgrade{PageSet::of(page)});
   set_state(page, PageState::kInjecting);
-  injections_[key_of(page)] = Injection{};
+  injections_[key_of(page)].sole = message.sole;
   offer(page, out);
 }
 
@@ -66,10 +74,7 @@ void Core::on_swapped_out(PageId page, bool ok, Out& out) {
 
 void Core::start_swap_in(PageId page, Out& out) {
   if (local(page).state != PageState::kSwapped) return;
-  if (!has_room()) {
-    parked_for_room_.push_back(key_of(page));
-    return;
-  }
+  if (!has_room()) return park_for_room(page);
   set_state(page, PageState::kSwappingIn);
   out.act(action::SwapIn{PageSet::of(page)});
 }

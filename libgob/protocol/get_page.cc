@@ -14,15 +14,17 @@ void Core::on_page(NodeId from, const Message& message, PageId page, Out& out) {
   const Access wanted = found->second.wanted;
   const LocalPage* local = locals_.find(key_of(page));
   const PageState state = local == nullptr ? PageState::kInvalid : local->state;
-  drop_pending(page);
-  if (state == PageState::kInvalid && carries_bytes(message)) {
-    set_state(page, PageState::kRead);
-    out.act(action::Install{PageSet::of(page), Access::kRead, false});
-  } else if (state == PageState::kRead || state == PageState::kWrite) {
-    out.act(action::Map{PageSet::of(page), Access::kRead});  // our copy is the current one
-  } else {
+  const bool current = state == PageState::kRead || state == PageState::kWrite;
+  if (!current && (state != PageState::kInvalid || !carries_bytes(message))) {
     out.act(action::Violation{from, message, "a page without its bytes"});
     return;
+  }
+  drop_pending(page);
+  if (!current) {
+    set_state(page, PageState::kRead);
+    out.act(action::Install{PageSet::of(page), Access::kRead, false});
+  } else {
+    out.act(action::Map{PageSet::of(page), Access::kRead});  // our copy is the current one
   }
   if (message.confirm) confirm(page, Refusal::kNone, out);
   if (wanted == Access::kNone) return;

@@ -16,7 +16,7 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
   const PageState state = local == nullptr ? PageState::kInvalid : local->state;
   const bool bytes = carries_bytes(message) || message.payload == Payload::kZero;
   const bool fits = state == PageState::kRead || (state == PageState::kInvalid && bytes);
-  if (!fits) {
+  if (!fits || pending.acks_missing + static_cast<std::int32_t>(message.acks) < 0) {
     out.act(action::Violation{from, message, "a grant without the page's bytes"});
     return;
   }
@@ -39,7 +39,8 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
 
 void Core::on_invalidate_ack(NodeId from, const Message& message, PageId page, Out& out) {
   const auto found = pending_.find(key_of(page));
-  if (found == pending_.end() || found->second.stage == Pending::Stage::kParked) {
+  if (found == pending_.end() || found->second.stage == Pending::Stage::kParked ||
+      found->second.access != Access::kWrite) {
     out.act(action::Violation{from, message, "an acknowledgement that nobody awaits"});
     return;
   }

@@ -40,7 +40,7 @@ void Core::offer(PageId page, Out& out) {
     send(injection.target, message, out);
     return;
   }
-  if (config_.swap && !leaving_) {
+  if (config_.swap && !leaving_ && injection.sole) {
     injections_.erase(key_of(page));
     set_state(page, PageState::kSwappingOut);
     out.act(action::SwapOut{PageSet::of(page)});

@@ -113,7 +113,8 @@ std::uint64_t hash_of(const Message& m) {
   for (std::uint64_t field :
        {static_cast<std::uint64_t>(m.payload), static_cast<std::uint64_t>(m.refusal),
         static_cast<std::uint64_t>(m.holding),
-        std::uint64_t{m.confirm} | std::uint64_t{m.accepted} << 1 | std::uint64_t{m.leaving} << 2,
+        std::uint64_t{m.confirm} | std::uint64_t{m.accepted} << 1 | std::uint64_t{m.leaving} << 2 |
+            std::uint64_t{m.sole} << 3,
         std::uint64_t{m.requester.value()}, std::uint64_t{m.node.value()}, std::uint64_t{m.acks},
         std::uint64_t{m.free_frames}, m.epoch.value(), std::uint64_t{m.pages.container.value()},
         m.pages.stripe, m.pages.mask, m.ahead})

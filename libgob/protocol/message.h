@@ -21,11 +21,11 @@ enum class MessageType : std::uint8_t {
   kConfirm,        // requester -> manager: the access is in place
   kRefuse,         // anyone -> requester: `refusal` says why, `node` who is to blame
   kFlush,          // requester -> manager: I want to drop these pages (flush_page)
-  kFlushDiscard,   // manager -> requester: others hold it, or you do not own it: drop it
+  kFlushDiscard,   // manager -> requester: others hold it: drop your copy, if you have one
   kFlushAlone,     // manager -> requester: yours is the last copy: inject it or swap it out
   kInject,         // requester -> node with room: take this last copy (payload)
   kInjectReply,    // its answer: `accepted`
-  kFlushDone,      // requester -> manager: the page is now owned by `node`
+  kFlushDone,      // requester -> manager: `node` owns it now; kNoNode: a copy was dropped
   kMarker,         // to all, at a view change: nothing of an older epoch follows on this channel
   kReport,         // holder or old manager -> new manager: what I know of these pages
   kReportEnd,      // to all members: that was all
@@ -65,12 +65,14 @@ struct Message {
   Payload payload = Payload::kNone;
   Refusal refusal = Refusal::kNone;
   Holding holding = Holding::kExisted;
-  bool confirm = false;        // kForward*, kPage, kGrant: the manager waits for kConfirm
-  bool accepted = false;       // kInjectReply
-  bool leaving = false;        // kInject: the sender is shutting down, make room if you can
-  NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf
-  NodeId node = kNoNode;       // kFlushDone: new owner; kRefuse, kReport: the node to blame
-  std::uint32_t acks = 0;      // kForwardGrab, kGrant: acknowledgements the requester must collect
+  bool confirm = false;           // kPage, kGrant, kRefuse: the manager waits for kConfirm;
+                                  // kFlushDiscard: for kFlushDone
+  bool sole = false;              // kFlushAlone: certainly no other copy, it may be swapped out
+  bool accepted = false;          // kInjectReply
+  bool leaving = false;           // kInject: the sender is shutting down, make room if you can
+  NodeId requester = kNoNode;     // kForward*, kInvalidate*: on whose behalf
+  NodeId node = kNoNode;          // kFlushDone: new owner; kRefuse, kReport: the node to blame
+  std::uint32_t acks = 0;         // kForwardGrab, kGrant, kRefuse: acknowledgements to collect
   std::uint32_t free_frames = 0;  // hint on every message: room at the sender, in pages
   Epoch epoch;
   PageSet pages;            // all fields above hold for every page of the set

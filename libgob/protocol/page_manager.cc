@@ -138,26 +138,21 @@ void Core::start_grab(PageId page, DirectoryEntry& entry, NodeId requester, Out&
 void Core::start_flush(PageId page, DirectoryEntry& entry, NodeId requester, Out& out) {
   NodeSet others = entry.copyset();
   others.remove(requester);
-  if (entry.owner() != requester || entry.lost != 0) {
-    // A copy: the others go on without it. A coarse bit may stand for other holders too.
-    if (exact_copysets()) entry.set_copyset(others);
+  if (entry.lost != 0 || !entry.copyset().has(requester)) {
+    // It lost the page before its wish came here.
     return send(requester, make(MessageType::kFlushDiscard, page), out);
   }
-  if (exact_copysets() && !others.empty()) {
-    // Ownership passes to another holder; nobody need tell it, the directory is what counts.
-    NodeId heir = kNoNode;
-    for (NodeId node : view_.members) {
-      if (!others.has(node)) continue;
-      if (heir == kNoNode || node == config_.self) heir = node;
-    }
-    entry.set_owner(heir);
-    entry.set_copyset(others);
-    return send(requester, make(MessageType::kFlushDiscard, page), out);
-  }
+  // Until the copy is gone it counts as one: a write meanwhile has to wait.
   Transaction& transaction = transactions_[key_of(page)];
   transaction.type = MessageType::kFlush;
   transaction.requesters.push_back(requester);
-  send(requester, make(MessageType::kFlushAlone, page), out);
+  const bool last = entry.owner() == requester && (!exact_copysets() || others.empty());
+  Message message = make(last ? MessageType::kFlushAlone : MessageType::kFlushDiscard, page);
+  if (last)
+    message.sole = others.empty();  // coarse bits may stand for readers
+  else
+    message.confirm = true;
+  send(requester, message, out);
 }
 
 void Core::on_confirm(NodeId from, const Message& message, PageId page, Out& out) {
@@ -187,10 +182,22 @@ void Core::on_flush_done(NodeId from, const Message& message, PageId page, Out& 
   DirectoryEntry& entry = directory_[key_of(page)];
   NodeSet copyset = entry.copyset();
   if (message.node != from && exact_copysets()) copyset.remove(from);
-  copyset.add(message.node);
+  if (message.node != kNoNode) {
+    copyset.add(message.node);
+    entry.set_owner(message.node);
+  } else if (entry.owner() == from) {
+    entry.set_owner(heir_among(copyset));
+  }
   entry.set_copyset(copyset);
-  entry.set_owner(message.node);
   close_transaction(page, out);
+}
+
+// Ownership passes to another holder; nobody need tell it, the directory is what counts.
+NodeId Core::heir_among(NodeSet holders) const {
+  if (holders.has(config_.self)) return config_.self;
+  for (NodeId node : view_.members)
+    if (holders.has(node)) return node;
+  return kNoNode;
 }
 
 // Starts the requests that waited, as far as they can go together.

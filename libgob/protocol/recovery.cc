@@ -14,10 +14,10 @@ namespace gob {
 void Core::on_new_view(const View& view, Out& out) {
   if (phase_ == Phase::kLeft || view.epoch <= view_.epoch) return;
   view_ = view;
-  if (!view_.contains(config_.self) && !view_.departs(config_.self)) {
-    phase_ = Phase::kLeft;
-    return;
-  }
+  parked_for_room_.clear();
+  const auto early = std::move(early_);
+  early_.clear();
+  if (!view_.contains(config_.self) && !view_.departs(config_.self)) return on_evicted(out);
   phase_ = Phase::kDraining;
   markers_ = {config_.self};
   report_ends_.clear();
@@ -31,18 +31,20 @@ void Core::on_new_view(const View& view, Out& out) {
       if (node != config_.self) send(node, marker, out);
     }
   }
-  // Peers who heard of the view first: their markers may be here already.
-  std::erase_if(early_, [&](const auto& peer) {
-    return !view_.contains(peer.first) && !view_.departs(peer.first);
-  });
-  for (auto& [node, messages] : early_) {
-    std::erase_if(messages, [&](const Message& m) { return m.epoch < view_.epoch; });
-    const auto marks = [&](const Message& m) {
-      return m.type == MessageType::kMarker && m.epoch == view_.epoch;
-    };
-    if (std::erase_if(messages, marks) != 0) markers_.insert(node);
-  }
+  // Peers who heard of this view first, and reports of views that this one overtakes.
+  for (const auto& [node, messages] : early)
+    for (const Message& message : messages) deliver(node, message, out);
   maybe_finish_drain(out);
+}
+
+// The others go on without this node: nobody will ever answer it.
+void Core::on_evicted(Out& out) {
+  phase_ = Phase::kLeft;
+  for (const auto& [key, pending] : pending_)
+    if (pending.wanted != Access::kNone)
+      out.act(action::Refuse{PageSet::of(page_of(key)), Refusal::kLeaving, config_.self});
+  pending_.clear();
+  reserved_ = 0;
 }
 
 // Nothing that waits for a message of an older epoch may go on waiting.
@@ -51,7 +53,6 @@ void Core::abandon_transit() {
   waiting_requests_.clear();
   deferred_.clear();
   injections_.clear();
-  parked_for_room_.clear();
   flushing_ = 0;
   std::vector<PageKey> empty;
   locals_.for_each([&](PageKey key, LocalPage& local) {

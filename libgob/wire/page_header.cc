@@ -12,7 +12,9 @@ namespace {
 constexpr std::uint8_t kConfirmFlag = 1;
 constexpr std::uint8_t kAcceptedFlag = 2;
 constexpr std::uint8_t kLeavingFlag = 4;
-constexpr std::uint8_t kAllFlags = kConfirmFlag | kAcceptedFlag | kLeavingFlag;
+constexpr std::uint8_t kSoleFlag = 8;
+constexpr std::uint8_t kAllFlags =
+    kConfirmFlag | kAcceptedFlag | kLeavingFlag | kSoleFlag;
 
 struct PageHeader {
   std::uint8_t version;
@@ -110,7 +112,8 @@ void encode(const Message& message, std::span<std::byte, kPageHeaderBytes> out) 
   h.holding = static_cast<std::uint8_t>(message.holding);
   h.flags = static_cast<std::uint8_t>(flag(message.confirm, kConfirmFlag) |
                                       flag(message.accepted, kAcceptedFlag) |
-                                      flag(message.leaving, kLeavingFlag));
+                                      flag(message.leaving, kLeavingFlag) |
+                                      flag(message.sole, kSoleFlag));
   h.requester = message.requester.value();
   h.node = message.node.value();
   h.acks = message.acks;
@@ -143,6 +146,7 @@ Result<Message> decode(std::span<const std::byte> header) {
   message.confirm = (h.flags & kConfirmFlag) != 0;
   message.accepted = (h.flags & kAcceptedFlag) != 0;
   message.leaving = (h.flags & kLeavingFlag) != 0;
+  message.sole = (h.flags & kSoleFlag) != 0;
   message.requester = NodeId{h.requester};
   message.node = NodeId{h.node};
   message.acks = h.acks;

@@ -7,7 +7,8 @@
 //   2       1     payload       Payload; others than kNone only with kPage, kGrant, kInject
 //   3       1     refusal       Refusal
 //   4       1     holding       Holding
-//   5       1     flags         bit 0 confirm, bit 1 accepted, bit 2 leaving; others 0
+//   5       1     flags         bit 0 confirm, bit 1 accepted, bit 2 leaving,
+//                                 bit 3 sole; others 0
 //   6       2     reserved      0
 //   8       2     requester     below kMaxNodes, or kNoNode
 //   10      2     node          below kMaxNodes, or kNoNode
