@@ -144,7 +144,7 @@ class Core {
   void close_transaction(PageId page, Out& out);
   [[nodiscard]] NodeId heir_among(NodeSet holders) const;
   void refuse(PageId page, NodeId requester, Refusal refusal, NodeId blamed, Out& out);
-  [[nodiscard]] bool may_serve(PageId page, bool takes_away) const;
+  [[nodiscard]] bool may_serve(PageId page, bool takes_away, const Out& out) const;
 
   // page_server.cc
   void refuse_forward(const Message& message, PageId page, Refusal refusal, Out& out);

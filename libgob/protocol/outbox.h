@@ -25,8 +25,10 @@ class Core::Out {
       for (std::size_t i = actions_.size(); i-- > oldest;) {
         if (auto* earlier = std::get_if<A>(&actions_[i]); earlier && joins(*earlier, action)) {
           pages_of(*earlier).mask |= pages_of(action).mask;
-          if constexpr (std::is_same_v<A, action::Send>)
+          if constexpr (std::is_same_v<A, action::Send>) {
             earlier->message.ahead |= action.message.ahead;
+            earlier->message.free_frames = action.message.free_frames;  // the later, the truer
+          }
           return;
         }
         if (concerns(actions_[i], pages_of(action))) break;
@@ -63,6 +65,7 @@ class Core::Out {
     Message y = b.message;
     x.pages = y.pages = PageSet{};
     x.ahead = y.ahead = 0;
+    x.free_frames = y.free_frames = 0;
     return x == y;
   }
   static bool joins(action::Install& a, action::Install& b) {

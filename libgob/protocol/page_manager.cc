@@ -65,7 +65,8 @@ void Core::first_touch_grant(PageId page, NodeId requester, Out& out) {
 }
 
 // Whether this node's own copy can answer now: two hops instead of three.
-bool Core::may_serve(PageId page, bool takes_away) const {
+bool Core::may_serve(PageId page, bool takes_away, const Out& out) const {
+  if (out.has_own_message()) return false;  // it may change what we hold: stay behind it
   const LocalPage* local = locals_.find(key_of(page));
   if (local == nullptr) return false;
   if (local->state == PageState::kRead) return !(takes_away && local->held);
@@ -78,7 +79,7 @@ void Core::start_get(PageId page, DirectoryEntry& entry, NodeId requester, Out& 
     send(requester, make(MessageType::kPage, page), out);
     return;
   }
-  if (may_serve(page, false) && requester != config_.self) {
+  if (may_serve(page, false, out) && requester != config_.self) {
     serve_copy(page, requester, false, out);
     NodeSet copyset = entry.copyset();
     copyset.add(requester);
@@ -111,7 +112,7 @@ void Core::start_grab(PageId page, DirectoryEntry& entry, NodeId requester, Out&
   const NodeSet holders = entry.copyset();
   const NodeId owner = entry.owner();
   const bool has_copy = owner == requester || (exact_copysets() && holders.has(requester));
-  const bool serve_here = !has_copy && may_serve(page, true) && requester != config_.self;
+  const bool serve_here = !has_copy && may_serve(page, true, out) && requester != config_.self;
   const bool direct = has_copy || serve_here;
   const NodeId source = has_copy ? requester : serve_here ? config_.self : owner;
   const std::uint32_t acks = invalidate_others(page, holders, source, requester, out);
