@@ -1,0 +1,65 @@
+// What a gob_connection and a gob_container are. Any thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "libgob/base/result.h"
+#include "libgob/client/guardian.h"
+#include "libgob/client/mapping_table.h"
+#include "libgob/gob.h"
+#include "libgob/runtime/control_client.h"
+
+// Constant after gob_open().
+struct gob_container {
+  gob_connection* connection = nullptr;
+  std::uint32_t id = 0;
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  int access = 0;
+};
+
+struct gob_connection {
+ public:
+  static gob::Result<std::unique_ptr<gob_connection>> open(const char* socket_path);
+  ~gob_connection();
+  gob_connection(const gob_connection&) = delete;
+  gob_connection& operator=(const gob_connection&) = delete;
+
+  // False in a process that was forked from the one that connected.
+  [[nodiscard]] bool ours() const;
+  gob::Result<gob::ControlClient::Answer> call(
+      const gob::control::Request& request, std::span<const int> fds = {},
+      gob::ControlClient::Milliseconds timeout = gob::ControlClient::kDefaultTimeout);
+  [[nodiscard]] const gob::control::HelloReply& hello() const { return client_->hello(); }
+
+  gob_container* adopt(std::unique_ptr<gob_container> container);
+  void close(gob_container* container);
+
+  gob::Result<void*> map(const gob_container& container, std::uint64_t offset, std::size_t length,
+                         bool writable);
+  gob::Status unmap(void* address);
+
+  // Around fork().
+  void before_fork() { mappings_.lock(); }
+  void after_fork_in_parent() { mappings_.unlock(); }
+  void after_fork_in_child();
+
+ private:
+  gob_connection(std::unique_ptr<gob::ControlClient> client, gob::UniqueFd empty_file);
+  // gobd need not wait for this mapping to become ready.
+  void give_up(std::uint64_t mapping_id);
+
+  const pid_t owner_;
+  std::unique_ptr<gob::ControlClient> client_;
+  gob::client::MappingTable mappings_;
+  std::unique_ptr<gob::client::Guardian> guardian_;
+
+  std::mutex containers_mutex_;
+  std::list<std::unique_ptr<gob_container>> containers_;  // protected by containers_mutex_
+};
