@@ -92,7 +92,7 @@ void Explorer::try_node_events(const State& state, unsigned node) {
       take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = false}, false);
   }
   for (unsigned view = 0; view < oracle.views(); ++view)
-    if (oracle.may_enter(id, view))
+    if (may_enter(state, id, view))
       take(state, {.kind = Kind::kView, .node = id, .index = view}, true);
   if (oracle.view_of(id) != sim::ViewOracle::kNone) try_accesses(state, node);
   if (left(state, kFlushes) != 0)
@@ -105,6 +105,17 @@ void Explorer::try_node_events(const State& state, unsigned node) {
     });
   if (left(state, kLeaves) != 0 && oracle.life(id) == sim::ViewOracle::Life::kUp)
     take(state, {.kind = Kind::kLeave, .node = id}, false);
+}
+
+// A departed node's link ends in good order: the host reads it to its end first.
+bool Explorer::may_enter(const State& state, NodeId node, unsigned view) const {
+  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
+  if (!oracle.may_enter(node, view)) return false;
+  for (unsigned i = 0; i < n_; ++i)
+    if (oracle.life(node_id(i)) == sim::ViewOracle::Life::kGone &&
+        !oracle.view(view).departs(node_id(i)) && state.links[i * n_ + node.value()] != 0)
+      return false;
+  return true;
 }
 
 void Explorer::try_accesses(const State& state, unsigned node) {
@@ -228,6 +239,9 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
       next.links[i * n_ + to] = link;
     }
   }
+  // A node that is not told of a death yet may grant to the dead, or drop a copy for a write whose
+  // bytes died on their way: nobody can know better.
+  if (oracle.mourns(event.node)) next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
   if (step.refused_lost != 0) {
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
@@ -279,12 +293,13 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   next.oracle = parts_.put_oracle(std::move(oracle));
 }
 
-// Pages whose last write is with someone alive or between two who are.
+// Pages whose last write is with someone alive, or on its way from someone who did not die.
 PageMask Explorer::existing(const State& state) const {
   PageMask pages = 0;
+  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
   for (unsigned i = 0; i < n_; ++i) {
-    if (state.nodes[i] == kDown) continue;
-    pages |= parts_.facts(state.nodes[i]).keeps_last;
+    if (oracle.life(node_id(i)) == sim::ViewOracle::Life::kDead) continue;
+    if (state.nodes[i] != kDown) pages |= parts_.facts(state.nodes[i]).keeps_last;
     for (unsigned to = 0; to < n_; ++to) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
   }
   return pages;

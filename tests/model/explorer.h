@@ -70,6 +70,7 @@ class Explorer {
 
   void expand(std::uint32_t id);
   void try_node_events(const State& state, unsigned node);
+  [[nodiscard]] bool may_enter(const State& state, NodeId node, unsigned view) const;
   void try_accesses(const State& state, unsigned node);
   void try_crashes(const State& state, unsigned node);
   // Takes the event in `state`; `progress` if nothing but time is needed for it.

@@ -91,18 +91,15 @@ void NodeModel::finish_io(unsigned index, bool ok, Effects& fx) {
     }
     return step(event::SwappedOut{io.pages, ok}, nullptr, fx);
   }
-  if (ok) {
-    for_each_page(io.pages, [&](PageId id) {
-      const unsigned page = geometry_.index(id);
-      if (!slots_[page].kept) return;  // its container was removed meanwhile
-      if (frames_[page].present)
-        fx.fail("swap-in of page " + std::to_string(page) + " over a frame that is in use");
-      else
-        ++present_;
-      frames_[page] = {slots_[page].value, true, Access::kNone};
-      fx.touched.push_back(page);
-    });
-  }
+  for_each_page(io.pages, [&](PageId id) {
+    const unsigned page = geometry_.index(id);
+    if (!ok || !slots_[page].kept) {  // not kept: its container was removed meanwhile
+      --present_;
+      return;
+    }
+    frames_[page] = {slots_[page].value, true, Access::kNone};
+    fx.touched.push_back(page);
+  });
   step(event::SwappedIn{io.pages, ok}, nullptr, fx);
 }
 
@@ -141,7 +138,7 @@ void NodeModel::check(Effects& fx) const {
 void NodeModel::check_page(unsigned page, Effects& fx) const {
   const PageState state = core_.local(geometry_.page(page)).state;
   const Frame& frame = frames_[page];
-  bool agrees = frame.present == is_resident(state);
+  bool agrees = frame.present == (is_resident(state) && state != PageState::kSwappingIn);
   switch (state) {
     case PageState::kInvalid:
       agrees = agrees && !slots_[page].kept;

@@ -142,7 +142,7 @@ class NodeModel {
   std::vector<std::uint8_t> holds_;
   std::vector<Io> io_;
   std::vector<Thread> threads_;
-  unsigned present_ = 0;   // frames that hold bytes
+  unsigned present_ = 0;   // frames taken: they hold bytes, or a swap-in fills them
   bool expired_ = false;   // an Expire was given: time-outs are to be expected
   std::uint64_t removed_ = 0;  // containers this node was told are gone, by bit
 };

@@ -85,6 +85,7 @@ std::string to_text(const Packet& packet) {
   if (m.confirm) text += " confirm";
   if (m.accepted) text += " accepted";
   if (m.leaving) text += " leaving";
+  if (m.sole) text += " sole";
   if (m.refusal != Refusal::kNone) text += std::string(" refusal=") + name_of(m.refusal);
   if (m.type == MessageType::kReport) {
     constexpr const char* kHoldings[] = {"existed", "lost", "read", "sole"};

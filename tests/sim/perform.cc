@@ -109,6 +109,8 @@ void NodeModel::perform(const action::SwapOut& a, const Packet*, Effects& fx) {
 void NodeModel::perform(const action::SwapIn& a, const Packet*, Effects& fx) {
   each(a.pages, "swap-in", fx, [&](unsigned page) {
     if (!slots_[page].kept) fx.fail(page_text("swap-in", page) + " that no slot keeps");
+    if (frames_[page].present) fx.fail(page_text("swap-in", page) + " over a frame in use");
+    ++present_;
   });
   io_.push_back({false, a.pages, {}});
   ++fx.io_started;

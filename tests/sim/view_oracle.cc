@@ -98,6 +98,16 @@ bool ViewOracle::connected(NodeId from, NodeId to) const {
   return view != kNone && names(records_[view], to.value());
 }
 
+bool ViewOracle::mourns(NodeId node) const {
+  const unsigned view = view_of(node);
+  if (view == kNone) return false;
+  for (unsigned i = 0; i < lives_.size(); ++i) {
+    const std::uint8_t named = records_[view].incarnation[i];
+    if (named != 0 && (named != incarnations_[i] || lives_[i] == Life::kDead)) return true;
+  }
+  return false;
+}
+
 bool ViewOracle::is_cut(NodeId from, NodeId at) const {
   if (alive(from)) return false;
   const unsigned view = view_of(at);

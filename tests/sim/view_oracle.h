@@ -50,6 +50,8 @@ class ViewOracle {
   [[nodiscard]] bool is_outdated() const;
   // What `from` sends reaches `to`: the view of `from` names the life that `to` has now.
   [[nodiscard]] bool connected(NodeId from, NodeId to) const;
+  // The node's view names a node that has died.
+  [[nodiscard]] bool mourns(NodeId node) const;
   // What a dead node sent is dropped by one who enters a view without that life of it.
   [[nodiscard]] bool is_cut(NodeId from, NodeId at) const;
   // Every node that is up is in the latest view and serves.

@@ -106,7 +106,13 @@ std::string World::refuses(const WorldEvent& event) const {
     case Kind::kPropose: return "";
     case Kind::kView:
       if (event.index >= oracle_.views()) return "no such view";
-      return oracle_.may_enter(event.node, event.index) ? "" : "the view is not for the node";
+      if (!oracle_.may_enter(event.node, event.index)) return "the view is not for the node";
+      // A departed node's link ends in good order: the host reads it to its end first.
+      for (unsigned i = 0; i < nodes; ++i)
+        if (oracle_.life(node_id(i)) == ViewOracle::Life::kGone &&
+            !oracle_.view(event.index).departs(node_id(i)) && !link(node_id(i), event.node).empty())
+          return "a departed node's last packets come first";
+      return "";
   }
   return "no such event";
 }
@@ -181,7 +187,7 @@ bool World::exists(unsigned page) const {
     if (oracle_.alive(node_id(i)) && nodes_[i].keeps(page, current_[page])) return true;
   const PageId id = config_.geometry.page(page);
   for (unsigned from = 0; from < nodes; ++from) {
-    if (!oracle_.alive(node_id(from))) continue;
+    if (oracle_.life(node_id(from)) == ViewOracle::Life::kDead) continue;
     for (unsigned to = 0; to < nodes; ++to) {
       for (const Packet& packet : links_[from * nodes + to]) {
         const PageSet pages = packet.message.pages;
@@ -197,9 +203,10 @@ bool World::exists(unsigned page) const {
 // Sends what the node sent, learns what its programs did, and checks what that touched.
 void World::settle_effects(NodeId node) {
   if (!fx_.broken.empty()) fail("node " + std::to_string(node.value()) + ": " + fx_.broken);
-  for (Effects::Sent& sent : fx_.sent)
-    if (sent.to.value() < config_.geometry.nodes && oracle_.connected(node, sent.to))
-      link_of(node, sent.to).push_back(sent.packet);
+  for (Effects::Sent& sent : fx_.sent) {
+    if (sent.to.value() >= config_.geometry.nodes) continue;
+    if (oracle_.connected(node, sent.to)) link_of(node, sent.to).push_back(sent.packet);
+  }
   for (const Effects::Done& done : fx_.done) {
     const bool removed = removed_[config_.geometry.page(done.page).container.value()] != 0;
     if (done.access == Access::kWrite)
@@ -209,7 +216,12 @@ void World::settle_effects(NodeId node) {
            " from page " + std::to_string(done.page) + ", whose last write is " +
            std::to_string(current_[done.page]));
   }
-  for (const unsigned page : fx_.touched) check_page(page);
+  for (const unsigned page : fx_.touched) {
+    // A node that is not told of a death yet may grant to the dead, or drop a copy for a write whose
+    // bytes died on their way: nobody can know better.
+    if (current_[page] != 0 && oracle_.mourns(node) && !exists(page)) may_be_lost_[page] = 1;
+    check_page(page);
+  }
   for (const Effects::Refused& refused : fx_.refused) {
     const unsigned page = refused.page;
     bool allowed = true;
