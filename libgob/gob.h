@@ -16,7 +16,7 @@
  * Faults: reading or writing a mapping waits until the page is here. A page that cannot be had (it
  * died with a node, or was not to be had within gobd's page_timeout) raises SIGBUS, as does every
  * page of every mapping when gobd itself ends: never are its bytes replaced by zeros. One line on
- * stderr then names the containers, unless the environment has GOB_QUIET.
+ * stderr then names the containers, unless GOB_QUIET is in the environment at gob_connect().
  *
  * fork: a child has none of the mappings and may not use the connection (-EINVAL); it makes its own
  * with gob_connect(). exec closes everything. Processes made by clone(2) without exec and without

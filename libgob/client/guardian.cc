@@ -15,7 +15,6 @@ namespace {
 
 // With write(2): the lock of stdio may be held by a thread that waits for a page.
 void tell(const std::string& node, const std::vector<std::string>& containers) {
-  if (containers.empty() || std::getenv("GOB_QUIET") != nullptr) return;
   std::string line = "gob: the gobd of node " + node + " ended or dropped this program; " +
                      "accesses to what is mapped of ";
   for (std::size_t i = 0; i < containers.size(); ++i) {
@@ -62,7 +61,8 @@ void Guardian::run() {
   }
   // If even poll fails nobody would notice gobd's end later: take it as the end now.
   if (watched[1].revents != 0) return;
-  tell(node_, mappings_.poison());
+  const std::vector<std::string> containers = mappings_.poison();
+  if (!containers.empty() && !quiet_) tell(node_, containers);
 }
 
 }  // namespace gob::client

@@ -3,6 +3,7 @@
 // needs neither locks nor memory that a program's thread could hold while it waits for a page.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -34,6 +35,7 @@ class Guardian {
   const int socket_;
   MappingTable& mappings_;
   const std::string node_;
+  const bool quiet_ = std::getenv("GOB_QUIET") != nullptr;  // as it was when the program connected
   UniqueFd stop_;
   std::thread thread_;
 };
