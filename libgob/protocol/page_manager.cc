@@ -175,21 +175,23 @@ void Core::on_confirm(NodeId from, const Message& message, PageId page, Out& out
 
 void Core::on_flush_done(NodeId from, const Message& message, PageId page, Out& out) {
   const auto found = transactions_.find(key_of(page));
-  if (found == transactions_.end() || found->second.type != MessageType::kFlush ||
+  DirectoryEntry* entry = directory_.find(key_of(page));
+  NodeSet copyset = entry == nullptr ? NodeSet{} : entry->copyset();
+  if (message.node != from && exact_copysets()) copyset.remove(from);
+  // The last copy goes somewhere; it is not just dropped.
+  const bool vanishes = entry == nullptr || (message.node == kNoNode && copyset.empty());
+  if (found == transactions_.end() || found->second.type != MessageType::kFlush || vanishes ||
       std::erase(found->second.requesters, from) == 0) {
     out.act(action::Violation{from, message, "the end of a flush that nobody asked for"});
     return;
   }
-  DirectoryEntry& entry = directory_[key_of(page)];
-  NodeSet copyset = entry.copyset();
-  if (message.node != from && exact_copysets()) copyset.remove(from);
   if (message.node != kNoNode) {
     copyset.add(message.node);
-    entry.set_owner(message.node);
-  } else if (entry.owner() == from) {
-    entry.set_owner(heir_among(copyset));
+    entry->set_owner(message.node);
+  } else if (entry->owner() == from) {
+    entry->set_owner(heir_among(copyset));
   }
-  entry.set_copyset(copyset);
+  entry->set_copyset(copyset);
   close_transaction(page, out);
 }
 
