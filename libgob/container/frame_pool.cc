@@ -131,6 +131,16 @@ Status FramePool::punch(PageIndex first, unsigned count) const {
   return failed("free", first, count);
 }
 
+Status FramePool::clear() const {
+  int failure = 0;
+  do {
+    failure = ::fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                          static_cast<off_t>(pages_ * kPageSize));
+  } while (failure != 0 && errno == EINTR);
+  if (failure == 0) return {};
+  return system_error("cannot free all " + std::to_string(pages_) + " page frames of a container");
+}
+
 Status FramePool::unmap(PageIndex first, unsigned count, PagePipe& pipe) const {
   std::vector<std::byte> bytes(count * kPageSize);
   if (Status taken = take(first, count, bytes.data(), pipe); !taken) return taken;

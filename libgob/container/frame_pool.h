@@ -47,6 +47,8 @@ class FramePool {
   Status take(PageIndex first, unsigned count, std::byte* out, PagePipe& pipe) const;
   // Removes the frames from every mapping, and frees them.
   Status punch(PageIndex first, unsigned count) const;
+  // The same for all frames.
+  Status clear() const;
   // Takes the frames out of every mapping but keeps them: what is left to do when a mapping cannot
   // be write-protected. kLost as for take.
   Status unmap(PageIndex first, unsigned count, PagePipe& pipe) const;

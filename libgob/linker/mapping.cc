@@ -1,0 +1,117 @@
+#include "libgob/linker/mapping.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "libgob/linker/uffd_abi.h"
+
+namespace gob {
+namespace {
+
+constexpr unsigned kBatch = 16;
+constexpr unsigned kMaxBatches = 4;  // then others get their turn; poll says if more wait
+
+// Features the kernel shows of a userfaultfd, in /proc/self/fdinfo; 0 if the descriptor is none.
+std::uint64_t features_of(int fd) {
+  const std::string path = "/proc/self/fdinfo/" + std::to_string(fd);
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 1024> text{};
+  if (!file || ::read(file.get(), text.data(), text.size() - 1) <= 0) return 0;
+  // "API:\t<api>:<enabled features>:<known features>", all hexadecimal.
+  const char* line = std::strstr(text.data(), "\nAPI:");
+  unsigned long long api = 0;
+  unsigned long long features = 0;
+  if (line == nullptr || std::sscanf(line + 5, " %llx:%llx", &api, &features) != 2) return 0;
+  return api == UFFD_API ? features : 0;
+}
+
+// One read that does not block even if the program cleared O_NONBLOCK on the shared descriptor.
+ssize_t read_faults(int uffd, std::array<uffd_msg, kBatch>& batch) {
+  iovec vector = {batch.data(), sizeof batch};
+  const ssize_t got = ::preadv2(uffd, &vector, 1, -1, RWF_NOWAIT);
+  if (got >= 0 || (errno != EOPNOTSUPP && errno != ESPIPE)) return got;
+  // A kernel whose userfaultfd knows no RWF_NOWAIT: make sure of the flag instead.
+  const int flags = ::fcntl(uffd, F_GETFL);
+  if (flags < 0 || ::fcntl(uffd, F_SETFL, flags | O_NONBLOCK) != 0) return -1;
+  return ::read(uffd, batch.data(), sizeof batch);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& config) {
+  const auto invalid = [&](const std::string& why) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "cannot link mapping " + std::to_string(config.id.value()) + ": " + why,
+                      EINVAL);
+  };
+  if (config.address % kPageSize != 0) return invalid("its address is not that of a page");
+  if (config.pages == 0 || config.pages > kMaxPages || config.first.value() > kMaxPages)
+    return invalid("it has an impossible size");
+  if (config.address == 0 || config.pages > (~std::uint64_t{0} - config.address) / kPageSize)
+    return invalid("it does not fit the program's address space");
+  // The kernel keeps a flag of its own in the uppermost bit of these 32.
+  const std::uint64_t features = features_of(uffd.get()) & 0x7fffffffu;
+  if (features == 0) return invalid("the descriptor sent is not a userfaultfd after its handshake");
+  if (features != kUffdFeatures)
+    return invalid(
+        "its userfaultfd has other features than libgob asks for; is the program linked "
+        "with the libgob of this gobd?");
+  return std::shared_ptr<Mapping>(new Mapping(std::move(uffd), config));
+}
+
+std::uint64_t Mapping::mask_of_stripe(std::uint64_t stripe) const {
+  const std::uint64_t begin = stripe * kStripePages;
+  const std::uint64_t first = std::max(begin, config_.first.value());
+  const std::uint64_t end = std::min(begin + kStripePages, config_.first.value() + config_.pages);
+  if (first >= end) return 0;
+  return (~std::uint64_t{0} >> (kStripePages - (end - first))) << (first - begin);
+}
+
+Status Mapping::drain(std::vector<Fault>& out) {
+  std::array<uffd_msg, kBatch> batch;
+  for (unsigned round = 0; round < kMaxBatches; ++round) {
+    const ssize_t got = read_faults(uffd_.get(), batch);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+    if (got <= 0 || static_cast<std::size_t>(got) % sizeof(uffd_msg) != 0) {
+      if (got >= 0) errno = EIO;
+      mark_dead();
+      return system_error("cannot read faults of mapping " + std::to_string(id().value()));
+    }
+    const std::size_t count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
+    for (std::size_t i = 0; i < count; ++i) {
+      const uffd_msg& message = batch[i];
+      if (message.event != UFFD_EVENT_PAGEFAULT) {
+        // A fork event carries a descriptor that is ours now.
+        if (message.event == UFFD_EVENT_FORK) ::close(static_cast<int>(message.arg.fork.ufd));
+        mark_dead();
+        return make_error(ErrorCode::kProtocol,
+                          "mapping " + std::to_string(id().value()) +
+                              " reports an event that libgob never enables (" +
+                              std::to_string(message.event) + ")",
+                          EPROTO);
+      }
+      const std::uint64_t address = message.arg.pagefault.address;
+      const PageIndex page{config_.first.value() + (address - config_.address) / kPageSize};
+      // Of ranges that we were not told of nothing is served.
+      if (address < config_.address || !contains(page)) continue;
+      const std::uint64_t flags = message.arg.pagefault.flags;
+      Fault fault{id(), {config_.container, page}, Access::kRead, FaultKind::kMissing};
+      if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) fault.kind = FaultKind::kMinor;
+      if ((flags & UFFD_PAGEFAULT_FLAG_WP) != 0) fault.kind = FaultKind::kWriteProtect;
+      if ((flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0)
+        fault.access = Access::kWrite;
+      out.push_back(fault);
+    }
+    if (count < kBatch) return {};
+  }
+  return {};
+}
+
+}  // namespace gob

@@ -1,0 +1,80 @@
+// Mapping: one program's memory mapping of a part of a container, and the faults it reports. Shared
+// by the shards; constant but for `dead`. One thread, which polls uffd(), drains it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "libgob/base/ids.h"
+#include "libgob/base/page_set.h"
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+#include "libgob/protocol/event.h"
+
+namespace gob {
+
+// Never reused while the daemon runs. 0 is no mapping.
+using MappingId = StrongId<struct MappingTag, std::uint64_t>;
+
+enum class FaultKind : std::uint8_t {
+  kMissing,       // the page has no frame here
+  kMinor,         // it has a frame that is not mapped
+  kWriteProtect,  // it is mapped for reading; the program writes
+};
+
+// A thread of a program stands still until the page is mapped for `access`.
+struct Fault {
+  MappingId mapping;
+  PageId page;
+  Access access = Access::kRead;
+  FaultKind kind = FaultKind::kMissing;  // as it was when the kernel spoke
+};
+
+class Mapping {
+ public:
+  struct Config {
+    MappingId id;
+    ContainerId container;
+    std::uint64_t address = 0;  // in the program
+    PageIndex first;
+    std::uint64_t pages = 0;
+    bool writable = false;  // the program may write; if not, a write gets SIGBUS whatever it mapped
+  };
+
+  // Takes a userfaultfd that a program sent, and refuses what is none, or not one made as
+  // create_uffd() makes it: the sender is not trusted.
+  static Result<std::shared_ptr<Mapping>> create(UniqueFd uffd, const Config& config);
+
+  [[nodiscard]] const Config& config() const { return config_; }
+  [[nodiscard]] MappingId id() const { return config_.id; }
+  // Readable when faults wait.
+  [[nodiscard]] int uffd() const { return uffd_.get(); }
+  [[nodiscard]] bool contains(PageIndex page) const {
+    return page >= config_.first && page.value() - config_.first.value() < config_.pages;
+  }
+  // Those pages of `stripe` that lie in the mapping.
+  [[nodiscard]] std::uint64_t mask_of_stripe(std::uint64_t stripe) const;
+  // Where the program sees the page.
+  [[nodiscard]] std::uint64_t address_of(PageIndex page) const {
+    return config_.address + (page.value() - config_.first.value()) * kPageSize;
+  }
+
+  // Appends the faults that wait, at most a few batches of 16; never blocks. An Error means that
+  // the descriptor does not behave as a linked mapping's: the mapping is dead then.
+  Status drain(std::vector<Fault>& out);
+
+  // The program is gone or misbehaves: nothing is to be done for it any more. Any thread.
+  [[nodiscard]] bool dead() const { return dead_.load(std::memory_order_relaxed); }
+  void mark_dead() { dead_.store(true, std::memory_order_relaxed); }
+
+ private:
+  Mapping(UniqueFd uffd, const Config& config) : uffd_(std::move(uffd)), config_(config) {}
+
+  const UniqueFd uffd_;
+  const Config config_;
+  std::atomic<bool> dead_ = false;
+};
+
+}  // namespace gob

@@ -1,0 +1,44 @@
+// The userfaultfd calls that resolve faults of another process, with the kernel's answers sorted
+// into what a caller does about them. Addresses are the program's. Any thread; calls on different
+// ranges of one descriptor may run at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gob {
+
+enum class UffdOutcome : std::uint8_t {
+  kDone,
+  kExists,     // copy: the page has a frame already; continue: it is mapped already; poison: ditto
+  kNoFrame,    // continue: the page has no frame
+  kNotMapped,  // the program unmapped the page, or mapped something else there
+  kDead,       // the program's memory is gone: it exited
+  kNoMemory,   // of the host
+  kFailed,     // anything else; errno_value says what
+};
+
+struct UffdResult {
+  unsigned done = 0;  // pages from the start of the range that were dealt with
+  UffdOutcome outcome = UffdOutcome::kDone;  // kDone: all of them; else why not the next one
+  int errno_value = 0;
+};
+
+// Makes frames with these bytes, maps them, wakes who waits for them: one call.
+UffdResult uffd_copy(int uffd, std::uint64_t address, unsigned count, const std::byte* bytes,
+                     bool write_protected);
+// Maps frames that exist, and wakes.
+UffdResult uffd_continue(int uffd, std::uint64_t address, unsigned count, bool write_protected);
+// Once this returns kDone no thread of the program can write to the pages without a new fault.
+// Not kDone: some of the pages may still be writable.
+UffdResult uffd_protect(int uffd, std::uint64_t address, unsigned count);
+// Lets the program write where it is mapped, and removes the kernel's memory of a protection where
+// it is not; wakes unless told otherwise.
+UffdResult uffd_unprotect(int uffd, std::uint64_t address, unsigned count, bool wake);
+// Accesses get SIGBUS (EFAULT inside the kernel) from now on; wakes. Only where nothing is mapped
+// and no protection is remembered, else kExists.
+UffdResult uffd_poison(int uffd, std::uint64_t address, unsigned count);
+// Who waits for these pages tries again.
+void uffd_wake(int uffd, std::uint64_t address, unsigned count);
+
+}  // namespace gob
