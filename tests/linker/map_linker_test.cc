@@ -378,7 +378,9 @@ TEST_F(MapLinkerTest, NoWriteIsLostAndNoneSlipsThrough) {
     faults.clear();
     for (TestProgram* each : working) ASSERT_TRUE(each->mapping()->drain(faults));
     for (const Fault& each : faults) linker_.note(each, 1);
-    if (!faults.empty()) ASSERT_TRUE(linker_.map(pages(0), Access::kWrite));
+    if (!faults.empty()) {
+      ASSERT_TRUE(linker_.map(pages(0), Access::kWrite));
+    }
     std::erase_if(working, [](TestProgram* each) { return each->reply(1).has_value(); });
     switch (rounds++ % 3) {
       case 0: {
