@@ -1,0 +1,35 @@
+// The TCP transport: one listening port for a node, one connection for each channel and peer. Works
+// on every network; needs nothing but its port.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "libgob/transport/transport.h"
+
+namespace gob {
+
+struct TcpConfig {
+  std::string cluster;  // its name: nodes of another one are refused
+  NodeId self;
+  std::vector<PeerAddress> nodes;  // all of the cluster, self included, in the order of their ids
+  std::string bind_host;           // where to listen; empty: at self's own host
+  unsigned shards = 1;             // must be the same on all nodes
+  std::uint64_t incarnation = 0;   // 0: a random one
+  // A peer whose kernel is silent for so long, or that leaves bytes waiting for so long, is down.
+  std::chrono::milliseconds peer_timeout{2000};
+  // To connect and to shake hands.
+  std::chrono::milliseconds handshake_timeout{2000};
+  std::size_t max_queued_bytes = std::size_t{64} << 20;  // for one peer on one channel
+  std::size_t max_half_open = 64;  // connections that have not said yet who they are
+};
+
+// Listens and starts to connect. Fails if the configuration cannot work or the address is not to be
+// had.
+[[nodiscard]] Result<std::unique_ptr<Transport>> open_tcp(TcpConfig config);
+
+}  // namespace gob
