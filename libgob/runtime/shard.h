@@ -1,0 +1,190 @@
+// Shard: one protocol core, the thread that owns it, and what the core's actions act on: the channel
+// to the same shard of every peer, the map linker, the I/O linker. The miss path runs here from end to
+// end: fault -> Touch -> Send ... Deliver -> Install -> program runs. Other threads post().
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+#include "libgob/linker/io_linker.h"
+#include "libgob/linker/map_linker.h"
+#include "libgob/linker/stream_detector.h"
+#include "libgob/protocol/core.h"
+#include "libgob/runtime/counters.h"
+#include "libgob/runtime/mailbox.h"
+#include "libgob/transport/channel.h"
+
+namespace gob {
+
+struct ShardConfig {
+  unsigned index = 0;
+  unsigned shards = 1;
+  CoreConfig core;
+  std::uint32_t page_timeout_ms = 5000;
+  std::uint32_t hold_us = 100;
+  std::uint32_t poll_us = 0;
+  std::uint32_t read_ahead_pages = 64;
+};
+
+// What a shard tells the rest of the daemon. Called on the shard's thread; implementations post.
+class ShardListener {
+ public:
+  virtual ~ShardListener() = default;
+  virtual void on_peer_up(unsigned shard, NodeId peer, std::uint64_t incarnation) = 0;
+  virtual void on_peer_down(unsigned shard, NodeId peer, DownReason reason,
+                            const std::string& detail) = 0;
+  virtual void on_serving(unsigned shard, Epoch epoch) = 0;
+  virtual void on_left(unsigned shard) = 0;
+  // The shard cannot go on without risking wrong bytes: the daemon must end.
+  virtual void on_fatal(unsigned shard, const Error& error) = 0;
+};
+
+// One container as one shard sees it.
+struct ContainerSnapshot {
+  ContainerCounters counters;
+  std::uint64_t readable = 0;  // pages on this node
+  std::uint64_t writable = 0;
+  std::uint64_t swapped = 0;
+  std::uint64_t waiting = 0;
+  std::uint64_t lost = 0;                 // of the pages managed here
+  std::map<NodeId, std::uint64_t> owned;  // of the pages managed here, by owner
+};
+
+struct ShardSnapshot {
+  std::map<ContainerId, ContainerSnapshot> containers;
+  std::uint64_t resident_frames = 0;
+  std::uint64_t budget_frames = 0;
+  std::uint64_t swap_used_pages = 0;
+  std::uint64_t directory_entries = 0;
+  std::uint64_t directory_bytes = 0;
+  std::uint64_t frame_table_bytes = 0;
+  std::vector<PeerCounters> peers;  // by node id
+};
+
+class Shard final : private ChannelSink {
+ public:
+  // `listener` and the shards in `siblings` (set by connect_siblings) outlive the shard's thread.
+  static Result<std::unique_ptr<Shard>> create(const ShardConfig& config,
+                                               std::unique_ptr<Channel> channel,
+                                               std::unique_ptr<IoLinker> io_linker,
+                                               ShardListener& listener);
+  ~Shard() override;
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Before start(): where pages of other shards' stripes go.
+  void connect_siblings(std::vector<Shard*> siblings) { siblings_ = std::move(siblings); }
+  Status start();
+  // Ends the thread and waits for it. Programs that wait stay waiting.
+  void stop();
+
+  // Runs `work` on the shard's thread. False when the shard is overloaded or stopped.
+  [[nodiscard]] bool post(std::function<void(Shard&)> work);
+
+  // --- on the shard's thread only, through post() ---
+  void feed(const Event& event);
+  void add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool);
+  void remove_container(ContainerId id);
+  // Every shard knows every mapping; the one that `polls` it reads its faults.
+  Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
+  void remove_mapping(MappingId id);
+  void drop_peer(NodeId peer, const std::string& why);
+  // Pages of the container that this shard holds, to be flushed.
+  std::uint64_t flush_container(ContainerId id);
+  [[nodiscard]] ShardSnapshot snapshot() const;
+  // Why pages may not be had, for the log after an access was refused.
+  void set_node_names(std::vector<std::string> names) { node_names_ = std::move(names); }
+
+ private:
+  struct Waited {
+    std::uint64_t since_ns;
+    enum class Kind : std::uint8_t { kRead, kWrite, kUpgrade } kind;
+  };
+  struct PolledMapping {
+    std::shared_ptr<Mapping> mapping;
+    StreamDetector streams;
+  };
+  struct HeldUntil {
+    std::uint64_t deadline_ns;
+    PageSet pages;
+  };
+
+  Shard(const ShardConfig& config, std::unique_ptr<Channel> channel,
+        std::unique_ptr<IoLinker> io_linker, ShardListener& listener, MapLinker linker,
+        Mailbox mailbox, UniqueFd epoll);
+
+  // shard.cc: the loop
+  void run();
+  void wait_for_work();
+  [[nodiscard]] std::int64_t wait_ns() const;
+  void fire_timers();
+  void finish_io();
+  Status watch(int fd, std::uint64_t tag);
+  void fatal(const Error& error);
+
+  // shard_faults.cc: programs' side
+  void drain_mapping(MappingId id);
+  void take_fault(const Fault& fault, const PageSet* ahead);
+  void touch(const Fault& fault, std::uint64_t ahead_mask);
+  void ask_ahead(MappingId mapping, PageSet pages, std::uint64_t unmapped, Access access);
+  [[nodiscard]] Shard& shard_of(std::uint64_t stripe) {
+    return *siblings_[stripe % siblings_.size()];
+  }
+  void note_resolved(PageSet pages, Access access);
+
+  // shard_actions.cc: the core's wishes
+  void step(const Event& event);
+  void perform(const Action& action);
+  void perform(const action::Send& send);
+  void perform(const action::Install& install);
+  void perform(const action::Map& map);
+  void perform(const action::Refuse& refuse);
+  void count_sent(const Message& message);
+  void count_received(const Message& message);
+  void must(const Status& status);
+
+  // ChannelSink
+  void on_up(NodeId peer, std::uint64_t incarnation) override;
+  void on_message(NodeId from, std::span<const std::byte> header,
+                  std::span<const std::byte> payload) override;
+  void on_down(NodeId peer, DownReason reason, const std::string& detail) override;
+
+  const ShardConfig config_;
+  std::unique_ptr<Channel> channel_;
+  std::unique_ptr<IoLinker> io_linker_;
+  ShardListener& listener_;
+  std::vector<Shard*> siblings_;
+  Mailbox mailbox_;
+  UniqueFd epoll_;
+  std::thread thread_;
+  std::atomic<bool> stop_ = false;
+
+  // The shard's thread only.
+  Core core_;
+  MapLinker linker_;
+  std::map<MappingId, PolledMapping> polled_;
+  std::map<MappingId, std::shared_ptr<Mapping>> mappings_;
+  std::unordered_map<PageKey, Waited> waited_;
+  std::map<ContainerId, ContainerCounters> counters_;
+  std::deque<HeldUntil> holds_;
+  std::uint64_t now_ns_ = 0;
+  std::uint64_t next_overdue_check_ns_ = 0;
+  std::uint64_t last_work_ns_ = 0;
+  bool failed_ = false;
+  unsigned depth_ = 0;  // of step(): actions of an inner one come after those of the outer
+  std::vector<Actions> spare_actions_;
+  PageBytes payload_;  // of the message being delivered
+  std::vector<std::byte> staging_;
+  std::vector<Fault> faults_;
+  std::vector<std::string> node_names_;
+};
+
+}  // namespace gob

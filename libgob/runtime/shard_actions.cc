@@ -1,0 +1,192 @@
+// The core's actions, performed in order, and the messages that cause them.
+#include <spdlog/spdlog.h>
+
+#include <array>
+
+#include "libgob/runtime/shard.h"
+#include "libgob/runtime/words.h"
+#include "libgob/wire/page_header.h"
+
+namespace gob {
+
+void Shard::step(const Event& event) {
+  // Performing an action can end in another event; each has a list of its own.
+  if (spare_actions_.size() <= depth_) spare_actions_.resize(depth_ + 1);
+  Actions actions = std::move(spare_actions_[depth_]);
+  ++depth_;
+  actions.clear();
+  core_.step(event, actions);
+  for (const Action& action : actions) perform(action);
+  --depth_;
+  spare_actions_[depth_] = std::move(actions);
+}
+
+void Shard::perform(const Action& action) {
+  std::visit(
+      [&](const auto& a) {
+        using A = std::decay_t<decltype(a)>;
+        if constexpr (requires { perform_one(a); }) {
+          perform_one(a);
+        } else if constexpr (std::is_same_v<A, action::Downgrade>) {
+          must(linker_.downgrade(a.pages));
+        } else if constexpr (std::is_same_v<A, action::Invalidate>) {
+          must(linker_.invalidate(a.pages));
+        } else if constexpr (std::is_same_v<A, action::FreeSwap>) {
+          if (io_linker_ != nullptr) io_linker_->free_page(a.pages);
+        } else if constexpr (std::is_same_v<A, action::Hold>) {
+          holds_.push_back({now_ns_ + std::uint64_t{config_.hold_us} * 1000, a.pages});
+        } else if constexpr (std::is_same_v<A, action::Left>) {
+          listener_.on_left(config_.index);
+        } else {
+          static_assert(std::is_same_v<A, action::Serving>);
+          listener_.on_serving(config_.index, a.epoch);
+        }
+      },
+      action);
+}
+
+void Shard::perform_one(const action::Send& send) {
+  const Message& message = send.message;
+  std::array<std::byte, wire::kPageHeaderBytes> header;
+  wire::encode(message, header);
+  iovec payload{staging_.data(), 0};
+  if (carries_bytes(message)) {
+    payload.iov_len = wire::payload_bytes(message);
+    must(message.payload == Payload::kMove ? linker_.take(message.pages, staging_.data())
+                                           : linker_.load(message.pages, staging_.data()));
+    if (failed_) return;  // bytes that may be wrong do not leave this node
+  }
+  count_sent(message);
+  const std::span<const iovec> parts(&payload, payload.iov_len == 0 ? 0 : 1);
+  // A peer that is not up is about to leave the view, and the request to be asked anew.
+  static_cast<void>(channel_->send(send.to, header, parts));
+}
+
+void Shard::perform_one(const action::Install& install) {
+  must(install.zero ? linker_.install_zero(install.pages, install.access)
+                    : linker_.install(install.pages, payload_, install.access));
+  if (install.access != Access::kNone) note_resolved(install.pages);
+}
+
+void Shard::perform_one(const action::Map& map) {
+  must(linker_.map(map.pages, map.access));
+  note_resolved(map.pages);
+}
+
+void Shard::perform_one(const action::SwapOut& swap) {
+  ContainerCounters& counters = counters_[swap.pages.container];
+  counters.swap_out += swap.pages.size();
+  must(linker_.load(swap.pages, staging_.data()));
+  if (failed_) return;
+  if (!io_linker_->flush_page(swap.pages, staging_.data()))
+    pending_io_.push_back(event::SwappedOut{swap.pages, false});
+}
+
+void Shard::perform_one(const action::SwapIn& swap) {
+  counters_[swap.pages.container].swap_in += swap.pages.size();
+  if (!io_linker_->first_touch(swap.pages))
+    pending_io_.push_back(event::SwappedIn{swap.pages, false});
+}
+
+void Shard::perform_one(const action::DropContainer& drop) {
+  if (const Status status = linker_.drop_container(drop.id); !status)
+    spdlog::warn("container {}: {}", drop.id.value(), status.error().message());
+  if (io_linker_ != nullptr) io_linker_->free_container(drop.id);
+  std::erase_if(waited_, [&](const auto& item) { return page_of(item.first).container == drop.id; });
+}
+
+void Shard::perform_one(const action::Refuse& refuse) {
+  counters_[refuse.pages.container].refused += refuse.pages.size();
+  must(linker_.refuse(refuse.pages));
+  for_each_page(refuse.pages, [&](PageId page) {
+    waited_.erase(key_of(page));
+    const std::size_t node = refuse.node.value();
+    spdlog::warn("container {} page {}: access refused, {} (node {})", page.container.value(),
+                 page.page.value(), to_words(refuse.refusal),
+                 node < node_names_.size() ? node_names_[node] : "unknown");
+  });
+}
+
+void Shard::perform_one(const action::Violation& violation) {
+  const std::size_t node = violation.from.value();
+  const std::string why = fmt::format(
+      "message {} for container {} stripe {} breaks a rule: {}", to_words(violation.message.type),
+      violation.message.pages.container.value(), violation.message.pages.stripe, violation.rule);
+  if (violation.from == config_.core.self) return fatal(make_error(ErrorCode::kProtocol, why));
+  spdlog::error("node {}: {}; dropped", node < node_names_.size() ? node_names_[node] : "unknown",
+                why);
+  for_each_page(violation.message.pages, [&](PageId page) {
+    spdlog::error("page {}: {}", page.page.value(), core_.describe(page));
+  });
+  channel_->drop(violation.from, DownReason::kProtocol, why);
+}
+
+// The I/O linker finished some of what it was asked.
+void Shard::finish_io() {
+  completions_.clear();
+  io_linker_->poll(completions_);
+  for (const IoCompletion& done : completions_) {
+    if (!done.status)
+      spdlog::error("container {} stripe {}: {}", done.pages.container.value(), done.pages.stripe,
+                    done.status.error().message());
+    if (done.kind == IoCompletion::Kind::kFlushed) {
+      // The core may have been told meanwhile that the container is gone.
+      if (done.status) must(linker_.invalidate(done.pages));
+      step(event::SwappedOut{done.pages, done.status.ok()});
+    } else {
+      if (done.status)
+        must(linker_.install(done.pages, PageBytes{done.pages, done.bytes}, Access::kNone));
+      step(event::SwappedIn{done.pages, done.status.ok()});
+    }
+  }
+}
+
+void Shard::on_up(NodeId peer, std::uint64_t incarnation) {
+  listener_.on_peer_up(config_.index, peer, incarnation);
+}
+
+void Shard::on_down(NodeId peer, DownReason reason, const std::string& detail) {
+  listener_.on_peer_down(config_.index, peer, reason, detail);
+}
+
+void Shard::on_message(NodeId from, std::span<const std::byte> header,
+                       std::span<const std::byte> payload) {
+  const Result<Message> decoded = wire::decode(header);
+  if (!decoded) return channel_->drop(from, DownReason::kProtocol, decoded.error().message());
+  const Message& message = *decoded;
+  if (payload.size() != wire::payload_bytes(message))
+    return channel_->drop(from, DownReason::kProtocol,
+                          fmt::format("{} with a payload of {} bytes instead of {}",
+                                      to_words(message.type), payload.size(),
+                                      wire::payload_bytes(message)));
+  count_received(message);
+  payload_ = PageBytes{message.pages, payload.data()};
+  step(event::Deliver{from, message});
+  payload_ = PageBytes{};
+}
+
+void Shard::count_sent(const Message& message) {
+  const auto found = counters_.find(message.pages.container);
+  if (found == counters_.end()) return;
+  ContainerCounters& counters = found->second;
+  ++counters.messages_out;
+  counters.bytes_out += wire::payload_bytes(message);
+  if (message.type == MessageType::kInvalidate) counters.invalidations_out += message.pages.size();
+  if (message.type == MessageType::kInject) counters.injections_out += message.pages.size();
+  if (message.payload == Payload::kMove)
+    for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+}
+
+void Shard::count_received(const Message& message) {
+  const auto found = counters_.find(message.pages.container);
+  if (found == counters_.end()) return;
+  ContainerCounters& counters = found->second;
+  ++counters.messages_in;
+  counters.bytes_in += wire::payload_bytes(message);
+  if (message.type == MessageType::kInject) counters.injections_in += message.pages.size();
+  if (message.type != MessageType::kInvalidate) return;
+  counters.invalidations_in += message.pages.size();
+  for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+}
+
+}  // namespace gob
