@@ -58,6 +58,8 @@ class Core {
   [[nodiscard]] std::uint64_t free_frames() const {
     return resident_ >= config_.budget_frames ? 0 : config_.budget_frames - resident_;
   }
+  // Messages wait for a hold or the I/O linker: the host may not sleep past the end of a hold.
+  [[nodiscard]] bool has_deferred() const { return !deferred_.empty(); }
   // True when nothing is under way here: no request, transaction, deferred message or hold.
   [[nodiscard]] bool at_rest() const;
   // A broken local rule in words, or empty: the checkers call it after every step.

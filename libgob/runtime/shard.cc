@@ -175,10 +175,11 @@ void Shard::remove_container(ContainerId id) {
 
 Status Shard::add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls) {
   if (Status status = linker_.add_mapping(mapping); !status) return status;
-  mappings_[mapping->id()] = mapping;
   if (!polls) return {};
-  polled_.try_emplace(mapping->id(),
-                      PolledMapping{mapping, StreamDetector(config_.read_ahead_pages)});
+  const Mapping::Config& place = mapping->config();
+  polled_.try_emplace(
+      mapping->id(), PolledMapping{mapping, StreamDetector(place.container, place.first,
+                                                           place.pages, config_.read_ahead_pages)});
   return watch(mapping->uffd(), mapping->id().value());
 }
 
@@ -189,7 +190,6 @@ void Shard::remove_mapping(MappingId id) {
     polled_.erase(polled);
   }
   linker_.remove_mapping(id);
-  mappings_.erase(id);
 }
 
 void Shard::drop_peer(NodeId peer, const std::string& why) {

@@ -1,6 +1,7 @@
-// Shard: one protocol core, the thread that owns it, and what the core's actions act on: the channel
-// to the same shard of every peer, the map linker, the I/O linker. The miss path runs here from end to
-// end: fault -> Touch -> Send ... Deliver -> Install -> program runs. Other threads post().
+// Shard: one protocol core, the thread that owns it, and what the core's actions act on: the
+// channel to the same shard of every peer, the map linker, the I/O linker. The miss path runs here
+// from end to end: fault -> Touch -> Send ... Deliver -> Install -> program runs. Other threads
+// post().
 #pragma once
 
 #include <atomic>
@@ -88,6 +89,10 @@ class Shard final : private ChannelSink {
 
   // Runs `work` on the shard's thread. False when the shard is overloaded or stopped.
   [[nodiscard]] bool post(std::function<void(Shard&)> work);
+  // Handles the pages of `stripe` of every container.
+  [[nodiscard]] static unsigned index_of(std::uint64_t stripe, unsigned shards) {
+    return static_cast<unsigned>(stripe % shards);
+  }
 
   // --- on the shard's thread only, through post() ---
   void feed(const Event& event);
@@ -132,21 +137,26 @@ class Shard final : private ChannelSink {
 
   // shard_faults.cc: programs' side
   void drain_mapping(MappingId id);
-  void take_fault(const Fault& fault, const PageSet* ahead);
-  void touch(const Fault& fault, std::uint64_t ahead_mask);
-  void ask_ahead(MappingId mapping, PageSet pages, std::uint64_t unmapped, Access access);
+  void refuse_here(const Fault& fault, unsigned owner);
+  void take_fault(const Fault& fault, const StreamDetector::Run& ahead);
+  void ask_ahead(MappingId mapping, const StreamDetector::Run& run, Access access);
   [[nodiscard]] Shard& shard_of(std::uint64_t stripe) {
-    return *siblings_[stripe % siblings_.size()];
+    return *siblings_[index_of(stripe, static_cast<unsigned>(siblings_.size()))];
   }
-  void note_resolved(PageSet pages, Access access);
+  void note_resolved(PageSet pages);
 
   // shard_actions.cc: the core's wishes
   void step(const Event& event);
   void perform(const Action& action);
-  void perform(const action::Send& send);
-  void perform(const action::Install& install);
-  void perform(const action::Map& map);
-  void perform(const action::Refuse& refuse);
+  void perform_one(const action::Send& send);
+  void perform_one(const action::Install& install);
+  void perform_one(const action::Map& map);
+  void perform_one(const action::SwapOut& swap);
+  void perform_one(const action::SwapIn& swap);
+  void perform_one(const action::DropContainer& drop);
+  void perform_one(const action::Refuse& refuse);
+  void perform_one(const action::Violation& violation);
+  [[nodiscard]] std::string name_of(NodeId node) const;
   void count_sent(const Message& message);
   void count_received(const Message& message);
   void must(const Status& status);
@@ -171,7 +181,6 @@ class Shard final : private ChannelSink {
   Core core_;
   MapLinker linker_;
   std::map<MappingId, PolledMapping> polled_;
-  std::map<MappingId, std::shared_ptr<Mapping>> mappings_;
   std::unordered_map<PageKey, Waited> waited_;
   std::map<ContainerId, ContainerCounters> counters_;
   std::deque<HeldUntil> holds_;
@@ -179,11 +188,13 @@ class Shard final : private ChannelSink {
   std::uint64_t next_overdue_check_ns_ = 0;
   std::uint64_t last_work_ns_ = 0;
   bool failed_ = false;
-  unsigned depth_ = 0;  // of step(): actions of an inner one come after those of the outer
-  std::vector<Actions> spare_actions_;
+  bool stepping_ = false;
+  std::deque<Event> next_events_;  // caused by an action: taken when the step is done
+  Actions actions_;
   PageBytes payload_;  // of the message being delivered
   std::vector<std::byte> staging_;
   std::vector<Fault> faults_;
+  std::vector<IoCompletion> completions_;
   std::vector<std::string> node_names_;
 };
 

@@ -1,4 +1,5 @@
 // The core's actions, performed in order, and the messages that cause them.
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
@@ -10,15 +11,19 @@
 namespace gob {
 
 void Shard::step(const Event& event) {
-  // Performing an action can end in another event; each has a list of its own.
-  if (spare_actions_.size() <= depth_) spare_actions_.resize(depth_ + 1);
-  Actions actions = std::move(spare_actions_[depth_]);
-  ++depth_;
-  actions.clear();
-  core_.step(event, actions);
-  for (const Action& action : actions) perform(action);
-  --depth_;
-  spare_actions_[depth_] = std::move(actions);
+  if (stepping_) {
+    next_events_.push_back(event);  // the actions of the present event come first
+    return;
+  }
+  stepping_ = true;
+  actions_.clear();
+  core_.step(event, actions_);
+  for (const Action& action : actions_) perform(action);
+  stepping_ = false;
+  if (next_events_.empty()) return;
+  const Event next = std::move(next_events_.front());
+  next_events_.pop_front();
+  step(next);
 }
 
 void Shard::perform(const Action& action) {
@@ -78,21 +83,28 @@ void Shard::perform_one(const action::SwapOut& swap) {
   counters.swap_out += swap.pages.size();
   must(linker_.load(swap.pages, staging_.data()));
   if (failed_) return;
-  if (!io_linker_->flush_page(swap.pages, staging_.data()))
-    pending_io_.push_back(event::SwappedOut{swap.pages, false});
+  const Status queued = io_linker_->flush_page(swap.pages, staging_.data());
+  if (queued) return;
+  spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
+               queued.error().message());
+  step(event::SwappedOut{swap.pages, false});
 }
 
 void Shard::perform_one(const action::SwapIn& swap) {
   counters_[swap.pages.container].swap_in += swap.pages.size();
-  if (!io_linker_->first_touch(swap.pages))
-    pending_io_.push_back(event::SwappedIn{swap.pages, false});
+  const Status queued = io_linker_->first_touch(swap.pages);
+  if (queued) return;
+  spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
+               queued.error().message());
+  step(event::SwappedIn{swap.pages, false});
 }
 
 void Shard::perform_one(const action::DropContainer& drop) {
   if (const Status status = linker_.drop_container(drop.id); !status)
     spdlog::warn("container {}: {}", drop.id.value(), status.error().message());
   if (io_linker_ != nullptr) io_linker_->free_container(drop.id);
-  std::erase_if(waited_, [&](const auto& item) { return page_of(item.first).container == drop.id; });
+  std::erase_if(waited_,
+                [&](const auto& item) { return page_of(item.first).container == drop.id; });
 }
 
 void Shard::perform_one(const action::Refuse& refuse) {
@@ -100,21 +112,17 @@ void Shard::perform_one(const action::Refuse& refuse) {
   must(linker_.refuse(refuse.pages));
   for_each_page(refuse.pages, [&](PageId page) {
     waited_.erase(key_of(page));
-    const std::size_t node = refuse.node.value();
     spdlog::warn("container {} page {}: access refused, {} (node {})", page.container.value(),
-                 page.page.value(), to_words(refuse.refusal),
-                 node < node_names_.size() ? node_names_[node] : "unknown");
+                 page.page.value(), to_words(refuse.refusal), name_of(refuse.node));
   });
 }
 
 void Shard::perform_one(const action::Violation& violation) {
-  const std::size_t node = violation.from.value();
   const std::string why = fmt::format(
       "message {} for container {} stripe {} breaks a rule: {}", to_words(violation.message.type),
       violation.message.pages.container.value(), violation.message.pages.stripe, violation.rule);
   if (violation.from == config_.core.self) return fatal(make_error(ErrorCode::kProtocol, why));
-  spdlog::error("node {}: {}; dropped", node < node_names_.size() ? node_names_[node] : "unknown",
-                why);
+  spdlog::error("node {}: {}; dropped", name_of(violation.from), why);
   for_each_page(violation.message.pages, [&](PageId page) {
     spdlog::error("page {}: {}", page.page.value(), core_.describe(page));
   });
@@ -129,8 +137,8 @@ void Shard::finish_io() {
     if (!done.status)
       spdlog::error("container {} stripe {}: {}", done.pages.container.value(), done.pages.stripe,
                     done.status.error().message());
+    if (!counters_.contains(done.pages.container)) continue;  // removed meanwhile
     if (done.kind == IoCompletion::Kind::kFlushed) {
-      // The core may have been told meanwhile that the container is gone.
       if (done.status) must(linker_.invalidate(done.pages));
       step(event::SwappedOut{done.pages, done.status.ok()});
     } else {
@@ -139,6 +147,10 @@ void Shard::finish_io() {
       step(event::SwappedIn{done.pages, done.status.ok()});
     }
   }
+}
+
+std::string Shard::name_of(NodeId node) const {
+  return node.value() < node_names_.size() ? node_names_[node.value()] : "unknown";
 }
 
 void Shard::on_up(NodeId peer, std::uint64_t incarnation) {
@@ -155,10 +167,10 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
   if (!decoded) return channel_->drop(from, DownReason::kProtocol, decoded.error().message());
   const Message& message = *decoded;
   if (payload.size() != wire::payload_bytes(message))
-    return channel_->drop(from, DownReason::kProtocol,
-                          fmt::format("{} with a payload of {} bytes instead of {}",
-                                      to_words(message.type), payload.size(),
-                                      wire::payload_bytes(message)));
+    return channel_->drop(
+        from, DownReason::kProtocol,
+        fmt::format("{} with a payload of {} bytes instead of {}", to_words(message.type),
+                    payload.size(), wire::payload_bytes(message)));
   count_received(message);
   payload_ = PageBytes{message.pages, payload.data()};
   step(event::Deliver{from, message});

@@ -1,5 +1,8 @@
 // Programs' side of a shard: faults come in, streams are recognised, the core is told.
 #include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include <span>
 
 #include "libgob/runtime/clock.h"
 #include "libgob/runtime/shard.h"
@@ -11,15 +14,79 @@ void Shard::drain_mapping(MappingId id) {
   if (found == polled_.end()) return;
   PolledMapping& polled = found->second;
   faults_.clear();
-  if (const Status status = polled.mapping->drain(faults_); !status) {
-    spdlog::warn("a program's mapping is given up: {}", status.error().message());
+  const Status status = polled.mapping->drain(faults_);
+  if (!status || polled.mapping->dead()) {
+    if (!status) spdlog::warn("a program's mapping is given up: {}", status.error().message());
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled.mapping->uffd(), nullptr);
-    return;
   }
   for (const Fault& fault : faults_) {
-    const StreamDetector::Advice advice =
-        polled.streams.on_fault(fault.page.page, fault.access, polled.mapping->config());
+    const StreamDetector::Advice advice = polled.streams.on_fault(fault.page.page, fault.access);
+    const PageSet page = PageSet::of(fault.page);
+    StreamDetector::Run joined{page.with(0), 0};  // what one request can ask for with the page
+    for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count))
+      if (run.pages.stripe == page.stripe) joined = run;
+    Shard& owner = shard_of(page.stripe);
+    if (&owner == this)
+      take_fault(fault, joined);
+    else if (!owner.post([fault, joined](Shard& shard) { shard.take_fault(fault, joined); }))
+      refuse_here(fault, owner.config_.index);
+    for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count)) {
+      if (run.pages.stripe == page.stripe) continue;
+      Shard& next = shard_of(run.pages.stripe);
+      if (&next == this)
+        ask_ahead(id, run, fault.access);
+      else
+        static_cast<void>(next.post([id, run, access = fault.access](Shard& shard) {
+          shard.ask_ahead(id, run, access);  // a hint: an overloaded shard may ignore it
+        }));
+    }
   }
+}
+
+// The shard that owns the page has more to do than it can take: an error now, not a wait for ever.
+void Shard::refuse_here(const Fault& fault, unsigned owner) {
+  spdlog::error("shard {} is overloaded: access to page {} refused", owner,
+                fault.page.page.value());
+  if (linker_.note(fault, now_ns_)) must(linker_.refuse(PageSet::of(fault.page)));
+}
+
+void Shard::take_fault(const Fault& fault, const StreamDetector::Run& ahead) {
+  if (!ahead.pages.empty()) linker_.expect(fault.mapping, ahead.pages, ahead.unmapped);
+  if (!linker_.note(fault, now_ns_)) return;
+  const bool readable = is_readable(core_.local(fault.page).state);
+  const Waited::Kind kind = fault.access != Access::kWrite ? Waited::Kind::kRead
+                            : readable                     ? Waited::Kind::kUpgrade
+                                                           : Waited::Kind::kWrite;
+  waited_.try_emplace(key_of(fault.page), Waited{now_ns_, kind});
+  step(event::Touch{PageSet::of(fault.page), fault.access, ahead.pages.mask});
+}
+
+void Shard::ask_ahead(MappingId mapping, const StreamDetector::Run& run, Access access) {
+  linker_.expect(mapping, run.pages, run.unmapped);
+  step(event::Touch{run.pages.with(0), access, run.pages.mask});
+}
+
+// Programs go on: how long did they wait?
+void Shard::note_resolved(PageSet pages) {
+  if (waited_.empty()) return;
+  const std::uint64_t now = monotonic_ns();
+  for_each_page(pages, [&](PageId page) {
+    const auto found = waited_.find(key_of(page));
+    if (found == waited_.end()) return;
+    ContainerCounters& counters = counters_[page.container];
+    switch (found->second.kind) {
+      case Waited::Kind::kRead:
+        counters.read_faults.add(now - found->second.since_ns);
+        break;
+      case Waited::Kind::kWrite:
+        counters.write_faults.add(now - found->second.since_ns);
+        break;
+      case Waited::Kind::kUpgrade:
+        counters.upgrades.add(now - found->second.since_ns);
+        break;
+    }
+    waited_.erase(found);
+  });
 }
 
 }  // namespace gob

@@ -11,13 +11,20 @@ ShardSnapshot Shard::snapshot() const {
     if (found == all.containers.end()) return;
     switch (local.state) {
       case PageState::kRead:
-      case PageState::kInjecting: ++found->second.readable; return;
-      case PageState::kWrite: ++found->second.writable; return;
+      case PageState::kInjecting:
+        ++found->second.readable;
+        return;
+      case PageState::kWrite:
+        ++found->second.writable;
+        return;
       case PageState::kSwapped:
       case PageState::kSwappingOut:
-      case PageState::kSwappingIn: ++found->second.swapped; return;
+      case PageState::kSwappingIn:
+        ++found->second.swapped;
+        return;
       case PageState::kStored:
-      case PageState::kInvalid: return;
+      case PageState::kInvalid:
+        return;
     }
   });
   for (const auto& [key, pending] : core_.all_pending()) {
@@ -34,7 +41,7 @@ ShardSnapshot Shard::snapshot() const {
   });
   all.resident_frames = core_.resident_frames();
   all.budget_frames = core_.config().budget_frames;
-  if (io_linker_ != nullptr) all.swap_used_pages = io_linker_->used_pages();
+  if (io_linker_ != nullptr) all.swap_used_pages = io_linker_->held_pages();
   all.directory_entries = core_.directory().size();
   all.directory_bytes = core_.directory().memory_bytes();
   all.frame_table_bytes = core_.locals().memory_bytes() + linker_.memory_bytes();
