@@ -12,7 +12,7 @@
 
 constexpr std::int64_t kNumbers = 1'000'000;
 
-bool run(unsigned rank, unsigned count) {
+bool run(int rank, int count) {
   gobelins::Connection gob;
 
   // One process creates the array and a total; the others wait until they exist.
@@ -50,7 +50,7 @@ bool run(unsigned rank, unsigned count) {
 
 int main(int argc, char** argv) try {
   if (argc != 3) throw std::invalid_argument("usage: hello_shared RANK COUNT");
-  return run(std::stoul(argv[1]), std::stoul(argv[2])) ? 0 : 1;
+  return run(std::stoi(argv[1]), std::stoi(argv[2])) ? 0 : 1;
 } catch (const std::exception& error) {
   std::cerr << "hello_shared: " << error.what() << '\n';
   return 1;

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <atomic>
 #include <future>
 #include <string>
 #include <thread>
@@ -73,6 +73,8 @@ TEST_F(ClientForkTest, TheChildHasNoneOfTheMappings) {
             128 + SIGSEGV);
 }
 
+// ThreadSanitizer does not follow a child that starts threads after a threaded parent forked it.
+#ifndef __SANITIZE_THREAD__
 TEST_F(ClientForkTest, TheChildMayConnectByItself) {
   EXPECT_EQ(status_of_child([&] {
               gob_connection* own = nullptr;
@@ -85,8 +87,11 @@ TEST_F(ClientForkTest, TheChildMayConnectByItself) {
   EXPECT_EQ(gob_open(connection_, "of-the-child", GOB_READ, &container), 0) << gob_last_error();
 }
 
+#endif
+
 // A child that lives on must neither hide the parent's death from gobd...
-TEST_F(ClientForkTest, AChildDoesNotKeepItsDeadParentsLock) {
+TEST(ClientFork, AChildDoesNotKeepItsDeadParentsLock) {
+  const FakeGobd gobd;
   int ends[2] = {-1, -1};
   ASSERT_EQ(::pipe(ends), 0);
   const UniqueFd read_end(ends[0]);
@@ -94,7 +99,7 @@ TEST_F(ClientForkTest, AChildDoesNotKeepItsDeadParentsLock) {
   const pid_t parent = ::fork();
   if (parent == 0) {
     gob_connection* own = nullptr;
-    if (gob_connect(gobd_.socket().c_str(), &own) != 0) ::_exit(1);
+    if (gob_connect(gobd.socket().c_str(), &own) != 0) ::_exit(1);
     if (gob_lock(own, "l", 0) != 0) ::_exit(2);
     const pid_t grandchild = ::fork();
     if (grandchild == 0) {
@@ -108,10 +113,13 @@ TEST_F(ClientForkTest, AChildDoesNotKeepItsDeadParentsLock) {
   pid_t grandchild = -1;
   ASSERT_EQ(::read(ends[0], &grandchild, sizeof grandchild),
             static_cast<ssize_t>(sizeof grandchild));
-  ASSERT_EQ(gob_trylock(connection_, "l"), -EAGAIN);
+  gob_connection* connection = nullptr;
+  ASSERT_EQ(gob_connect(gobd.socket().c_str(), &connection), 0) << gob_last_error();
+  ASSERT_EQ(gob_trylock(connection, "l"), -EAGAIN);
   ::kill(parent, SIGKILL);
-  EXPECT_EQ(gob_lock(connection_, "l", GOB_FOREVER), -EOWNERDEAD);
-  EXPECT_EQ(gob_unlock(connection_, "l"), 0);
+  EXPECT_EQ(gob_lock(connection, "l", GOB_FOREVER), -EOWNERDEAD);
+  EXPECT_EQ(gob_unlock(connection, "l"), 0);
+  EXPECT_EQ(gob_disconnect(connection), 0);
   ::kill(grandchild, SIGKILL);
   ::waitpid(parent, nullptr, 0);
 }

@@ -120,15 +120,15 @@ class Daemon : public ControlHandler {
       if (message.event != UFFD_EVENT_PAGEFAULT) continue;
       const auto& fault = message.arg.pagefault;
       const uffdio_range range{fault.address & ~(kPageSize - 1), kPageSize};
-      if ((fault.flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) {
-        uffdio_continue in_place{};
-        in_place.range = range;
-        ::ioctl(uffd, UFFDIO_CONTINUE, &in_place);
-      } else {
-        uffdio_zeropage zero{};
-        zero.range = range;
-        ::ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
-      }
+      // Another mapping may have filled the page, or another thread mapped it, in between.
+      uffdio_zeropage zero{};
+      zero.range = range;
+      if (::ioctl(uffd, UFFDIO_ZEROPAGE, &zero) == 0 || errno != EEXIST) continue;
+      uffdio_continue in_place{};
+      in_place.range = range;
+      if (::ioctl(uffd, UFFDIO_CONTINUE, &in_place) == 0 || errno != EEXIST) continue;
+      uffdio_range wake = range;
+      ::ioctl(uffd, UFFDIO_WAKE, &wake);
     }
   }
 
