@@ -92,7 +92,9 @@ void Core::absorb_page(const Message& message, PageId page, Out& out) {
     case MessageType::kPage:
     case MessageType::kGrant:
     case MessageType::kInject:
-      if (message.payload == Payload::kNone || locals_.find(key_of(page)) != nullptr) return;
+      // A departing node asked for nothing, and who offers it a page keeps the bytes.
+      if (message.payload == Payload::kNone || view_.departs(config_.self)) return;
+      if (locals_.find(key_of(page)) != nullptr) return;
       set_state(page, PageState::kRead);
       out.act(action::Install{PageSet::of(page), Access::kNone, message.payload == Payload::kZero});
       return;
