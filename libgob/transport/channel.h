@@ -68,8 +68,9 @@ class Channel {
   // stays readable while there is more. Returns the number of messages delivered.
   virtual std::size_t poll(ChannelSink& sink) = 0;
 
-  // Breaks the link to a peer on every channel of the transport; on_down follows from poll(). No
-  // effect if it is not up.
+  // Breaks the link to a peer on every channel of the transport; on_down follows from poll(), here
+  // with this reason, on the others with this or the peer's answer to it. No effect if it is not
+  // up.
   virtual void drop(NodeId peer, DownReason reason, const std::string& detail) = 0;
 
   // Between cork() and the matching uncork(), messages without payload are held back, to leave with
