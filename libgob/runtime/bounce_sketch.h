@@ -1,7 +1,7 @@
 // The pages of a container that move most between nodes, in constant space: the space-saving sketch
 // of Metwally, Agrawal and El Abbadi (2005). A page that bounces more often than 1/kEntries of all
-// moves is certain to be in it; its count is too high by at most the smallest count kept. One thread
-// writes.
+// moves is certain to be in it; its count is too high by at most the smallest count kept. One
+// thread writes.
 #pragma once
 
 #include <algorithm>

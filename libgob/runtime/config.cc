@@ -1,8 +1,9 @@
 #include "libgob/runtime/config.h"
 
+#include <toml++/toml.h>
+
 #include <set>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "libgob/base/size.h"
 
@@ -145,7 +146,8 @@ Status check_config(const DaemonConfig& config) {
   };
   if (config.nodes.empty()) return bad("no nodes; list every node of the cluster as [[nodes]]");
   if (config.nodes.size() > kMaxNodes)
-    return bad(std::to_string(config.nodes.size()) + " nodes; at most " + std::to_string(kMaxNodes));
+    return bad(std::to_string(config.nodes.size()) + " nodes; at most " +
+               std::to_string(kMaxNodes));
   std::set<std::string> names;
   for (const NodeConfig& node : config.nodes) {
     if (node.name.empty()) return bad("a node has no name");

@@ -24,16 +24,16 @@ struct DaemonConfig {
   std::uint32_t control_mode = 0666;  // rights are checked for each container
   std::uint32_t shards = 1;
   std::uint64_t budget_bytes = std::uint64_t{1} << 30;  // frames kept on this node
-  std::string swap_dir;              // empty: no swap
+  std::string swap_dir;                                 // empty: no swap
   std::uint64_t swap_bytes = std::uint64_t{4} << 30;
-  std::uint32_t page_timeout_ms = 5000;  // a waiting access ends after this, with an error
-  std::uint32_t peer_timeout_ms = 2000;  // a silent peer is taken for dead after this
-  std::uint32_t form_timeout_ms = 3000;  // how long to wait for all nodes before a first view
+  std::uint32_t page_timeout_ms = 5000;    // a waiting access ends after this, with an error
+  std::uint32_t peer_timeout_ms = 2000;    // a silent peer is taken for dead after this
+  std::uint32_t form_timeout_ms = 3000;    // how long to wait for all nodes before a first view
   std::uint32_t leave_timeout_ms = 30000;  // how long SIGTERM tries to hand over pages
-  std::uint32_t hold_us = 100;           // a granted access gets this long for its turn
-  std::uint32_t poll_us = 0;             // busy polling after work before sleeping
-  std::uint32_t read_ahead_pages = 64;   // 0: none
-  std::string transport = "auto";        // auto, tcp
+  std::uint32_t hold_us = 100;             // a granted access gets this long for its turn
+  std::uint32_t poll_us = 0;               // busy polling after work before sleeping
+  std::uint32_t read_ahead_pages = 64;     // 0: none
+  std::string transport = "auto";          // auto, tcp
   std::string log_level = "info";
 
   // Position of `node` in `nodes`.

@@ -36,8 +36,8 @@ class Mailbox {
   std::size_t capacity_;
   UniqueFd event_;
   std::mutex mutex_;
-  std::vector<Work> queue_;  // guarded by mutex_
-  bool closed_ = false;      // guarded by mutex_
+  std::vector<Work> queue_;    // guarded by mutex_
+  bool closed_ = false;        // guarded by mutex_
   std::vector<Work> running_;  // owner only
 };
 

@@ -1,0 +1,204 @@
+// Node: one gobd. Its thread is the control thread: programs' and gobctl's requests, the control
+// channel to the peers, membership, the table of containers, synchronisation. The miss path is not
+// here but in the shards, which it feeds with views, containers and mappings.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "libgob/base/unique_fd.h"
+#include "libgob/container/container_table.h"
+#include "libgob/membership/membership.h"
+#include "libgob/runtime/config.h"
+#include "libgob/runtime/control_server.h"
+#include "libgob/runtime/mailbox.h"
+#include "libgob/runtime/shard.h"
+#include "libgob/sync/sync_service.h"
+#include "libgob/transport/transport.h"
+
+namespace gob {
+
+// How a node ended, for the process's exit status.
+enum class NodeEnd : std::uint8_t {
+  kLeft,    // in good order
+  kFenced,  // put out of the cluster: to be started again, empty
+  kFailed,  // could not go on without risking wrong bytes
+};
+
+class Node final : private ControlHandler, private ChannelSink, private ShardListener {
+ public:
+  // Checks the kernel, listens, makes the shards. Nothing is served before run().
+  static Result<std::unique_ptr<Node>> create(const DaemonConfig& config);
+  ~Node() override;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  // Called once, when the node first serves.
+  void on_ready(std::function<void()> ready) { ready_ = std::move(ready); }
+  // Serves until the node has left or cannot go on. `stop_fd` becoming readable means: leave (a
+  // signalfd); a second time: at once.
+  NodeEnd run(int stop_fd);
+
+ private:
+  struct LocalContainer {
+    std::shared_ptr<const FramePool> pool;
+  };
+  // A program's right to a container, from OpenContainer.
+  struct Opened {
+    bool read = false;
+    bool write = false;
+  };
+  struct Client {
+    std::map<ContainerId, Opened> open;
+    std::set<MappingId> mappings;
+  };
+  struct LocalMapping {
+    ClientId client;
+    Mapping::Config config;
+    bool ready = false;
+    std::optional<Responder> waiting;  // MappingReady, until every shard knows the mapping
+    unsigned shards_missing = 0;
+    Status status;
+  };
+  struct PeerLinks {
+    std::map<unsigned, std::uint64_t> up;  // channel -> incarnation
+    std::uint64_t incarnation = 0;         // announced to membership; 0: down
+    std::string last_down;                 // why, in words
+  };
+  struct StatRequest;
+
+  Node(const DaemonConfig& config, UniqueFd epoll, Mailbox mailbox);
+  Status open();
+  Status open_swap(unsigned shard, std::unique_ptr<IoLinker>& linker) const;
+  Status watch(int fd, std::uint64_t tag);
+
+  // node.cc: the loop
+  void round();
+  [[nodiscard]] int wait_ms() const;
+  void tick();
+  void stop_asked();
+  void finish(NodeEnd end, const std::string& why);
+  [[nodiscard]] std::string name_of(NodeId node) const;
+  [[nodiscard]] std::uint64_t now_ms() const;
+
+  // node_links.cc: peers
+  void on_up(NodeId peer, std::uint64_t incarnation) override;
+  void on_message(NodeId from, std::span<const std::byte> header,
+                  std::span<const std::byte> payload) override;
+  void on_down(NodeId peer, DownReason reason, const std::string& detail) override;
+  void on_peer_up(unsigned shard, NodeId peer, std::uint64_t incarnation) override;
+  void on_peer_down(unsigned shard, NodeId peer, DownReason reason,
+                    const std::string& detail) override;
+  void on_serving(unsigned shard, Epoch epoch) override;
+  void on_left(unsigned shard) override;
+  void on_fatal(unsigned shard, const Error& error) override;
+  void link_up(unsigned channel, NodeId peer, std::uint64_t incarnation);
+  void link_down(unsigned channel, NodeId peer, const std::string& why);
+  void look_for_deaths();
+  void send_to_peer(NodeId to, const std::string& bytes);
+
+  // node_views.cc: what the pure machines want
+  void step_membership(const membership::Event& event);
+  void perform(const membership::Action& action);
+  void install_view(const ViewRecord& record, const std::string& blob);
+  void perform(const container::Actions& actions);
+  void perform(const container::Action& action);
+  void add_local(const ContainerRecord& record);
+  void perform_sync(const SyncService::Out& out);
+  void shard_serves(unsigned shard, Epoch epoch);
+  void begin_leaving(const std::string& why);
+  void keep_leaving();
+  void shard_left(unsigned shard);
+  void each_shard(const std::function<void(Shard&)>& work);
+
+  // node_requests.cc: programs
+  void on_request(ClientId client, const PeerCredentials& peer, const control::Request& request,
+                  std::vector<UniqueFd> fds, Responder responder) override;
+  void on_disconnect(ClientId client) override;
+  void hello(Responder responder);
+  void create_container(ClientId client, const PeerCredentials& peer,
+                        const control::CreateContainer& request, Responder responder);
+  void open_container(ClientId client, const PeerCredentials& peer,
+                      const control::OpenContainer& request, Responder responder);
+  void remove_container(ClientId client, const PeerCredentials& peer,
+                        const control::RemoveContainer& request, Responder responder);
+  void await_table(std::uint64_t request, ClientId client, Opened rights, Responder responder,
+                   const container::Actions& actions);
+  void answer_table(const container::Reply& answer);
+  void list_containers(Responder responder);
+  void map_container(ClientId client, const control::MapContainer& request, Responder responder);
+  void mapping_ready(ClientId client, const control::MappingReady& request,
+                     std::vector<UniqueFd> fds, Responder responder);
+  void mapping_added(MappingId id, const Status& status);
+  void unmap_container(ClientId client, const control::UnmapContainer& request,
+                       Responder responder);
+  void end_mapping(MappingId id);
+  void flush(const PeerCredentials& peer, const control::Flush& request, Responder responder);
+  void leave(const PeerCredentials& peer, Responder responder);
+  [[nodiscard]] bool not_serving(Responder& responder) const;
+
+  // node_sync.cc
+  void synchronise(ClientId client, const control::Request& request, Responder responder);
+
+  void answer_sync(const SyncService::Answer& answer);
+
+  // node_stat.cc
+  void stat(const control::Stat& request, Responder responder);
+  void answer_stat(StatRequest& request);
+  void nodes(Responder responder);
+
+  const DaemonConfig config_;
+  const NodeId self_;
+  const std::uint64_t started_ms_;
+  UniqueFd epoll_;
+  Mailbox mailbox_;
+  UniqueFd uffd_device_;  // /dev/userfaultfd, lent to programs that may not open it
+  int stop_fd_ = -1;
+  std::function<void()> ready_;
+
+  std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Channel> channel_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::vector<PeerLinks> links_;  // by node id
+
+  std::optional<Membership> membership_;
+  std::optional<ContainerTable> table_;
+  SyncService sync_;
+  std::map<ContainerId, LocalContainer> containers_;
+  std::map<unsigned, Epoch> shard_epochs_;
+  Epoch serving_;
+  std::string waiting_said_;
+
+  std::unique_ptr<ControlServer> server_;
+  std::map<ClientId, Client> clients_;
+  std::map<MappingId, LocalMapping> mappings_;
+  std::uint64_t next_mapping_ = 1;
+  struct TableRequest {
+    Responder responder;
+    ClientId client;
+    Opened opens;  // rights that a good answer gives the client
+  };
+  std::map<std::uint64_t, TableRequest> table_requests_;
+  struct SyncRequest {
+    Responder responder;
+    control::Request::BodyCase body;
+    std::string what;
+  };
+  std::map<std::uint64_t, SyncRequest> sync_requests_;
+
+  bool leaving_ = false;
+  bool handed_over_ = false;
+  std::uint64_t leave_deadline_ms_ = 0;
+  std::uint64_t next_leave_try_ms_ = 0;
+  std::set<unsigned> left_shards_;
+  std::vector<Responder> leave_requests_;
+
+  std::optional<NodeEnd> end_;
+};
+
+}  // namespace gob

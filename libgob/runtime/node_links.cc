@@ -1,0 +1,118 @@
+// Peers: links that come up and break, and what comes over the control channel.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "libgob/runtime/node.h"
+#include "libgob/runtime/peer_codec.h"
+
+namespace gob {
+
+// A peer is up when all its channels are, of one incarnation; it is down when the first of them
+// breaks. Membership hears of the peer, never of single channels.
+void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
+  PeerLinks& links = links_[peer.value()];
+  links.up[channel] = incarnation;
+  if (links.up.size() != config_.shards + 1) return;
+  const bool same =
+      std::ranges::all_of(links.up, [&](const auto& each) { return each.second == incarnation; });
+  if (!same) return;
+  links.incarnation = incarnation;
+  links.last_down.clear();
+  spdlog::info("node {} is up", name_of(peer));
+  step_membership(membership::PeerUp{peer, incarnation});
+}
+
+void Node::link_down(unsigned channel, NodeId peer, const std::string& why) {
+  PeerLinks& links = links_[peer.value()];
+  links.up.erase(channel);
+  if (links.incarnation != 0) {
+    links.incarnation = 0;
+    links.last_down = why;
+    spdlog::warn("node {} is down: {}", name_of(peer), why);
+    step_membership(membership::PeerDown{peer, DeathProof::kNone});
+  }
+  const ViewRecord* record = membership_->record();
+  const bool shares_view = record != nullptr && record->view.contains(peer);
+  // Before there is a common view nothing was lost with the link.
+  if (links.up.empty() && !shares_view) transport_->allow(peer);
+}
+
+// A host that answers "nobody listens" proves that the process is dead; silence proves nothing.
+void Node::look_for_deaths() {
+  const ViewRecord* record = membership_->record();
+  if (record == nullptr) return;
+  for (NodeId node : std::vector<NodeId>(record->view.members)) {
+    if (node == self_ || links_[node.value()].incarnation != 0) continue;
+    if (!links_[node.value()].up.empty()) continue;
+    if (transport_->status(node).state == PeerState::kRefused)
+      step_membership(membership::ProofOfDeath{node});
+    record = membership_->record();
+    if (record == nullptr) return;
+  }
+}
+
+void Node::on_up(NodeId peer, std::uint64_t incarnation) {
+  link_up(kControlChannel, peer, incarnation);
+}
+
+void Node::on_down(NodeId peer, DownReason reason, const std::string& detail) {
+  link_down(kControlChannel, peer, std::string(to_string(reason)) + ", " + detail);
+}
+
+void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const std::byte> payload) {
+  Result<PeerMessage> message = decode_peer_message(payload);
+  if (!message) return channel_->drop(from, DownReason::kProtocol, message.error().message());
+  std::visit(
+      [&](auto& body) {
+        using B = std::decay_t<decltype(body)>;
+        if constexpr (std::is_same_v<B, MembershipMessage>) {
+          step_membership(membership::Deliver{from, std::move(body)});
+        } else if constexpr (std::is_same_v<B, ContainerMessage>) {
+          container::Actions actions;
+          table_->deliver(from, body, actions);
+          perform(actions);
+        } else {
+          static_assert(std::is_same_v<B, SyncMessage>);
+          SyncService::Out out;
+          sync_.deliver(from, body, out);
+          perform_sync(out);
+        }
+      },
+      *message);
+}
+
+void Node::send_to_peer(NodeId to, const std::string& bytes) {
+  const iovec payload{const_cast<char*>(bytes.data()), bytes.size()};
+  // A peer that is not up is about to leave the view; what it should hear is said to the next one.
+  static_cast<void>(channel_->send(to, {}, {&payload, 1}));
+}
+
+void Node::on_peer_up(unsigned shard, NodeId peer, std::uint64_t incarnation) {
+  static_cast<void>(
+      mailbox_.post([this, shard, peer, incarnation] { link_up(shard, peer, incarnation); }));
+}
+
+void Node::on_peer_down(unsigned shard, NodeId peer, DownReason reason, const std::string& detail) {
+  static_cast<void>(
+      mailbox_.post([this, shard, peer, why = std::string(to_string(reason)) + ", " + detail] {
+        link_down(shard, peer, why);
+      }));
+}
+
+void Node::on_serving(unsigned shard, Epoch epoch) {
+  static_cast<void>(mailbox_.post([this, shard, epoch] { shard_serves(shard, epoch); }));
+}
+
+void Node::on_left(unsigned shard) {
+  static_cast<void>(mailbox_.post([this, shard] { shard_left(shard); }));
+}
+
+void Node::on_fatal(unsigned shard, const Error& error) {
+  static_cast<void>(mailbox_.post([this, shard, why = error.message()] {
+    finish(NodeEnd::kFailed,
+           "shard " + std::to_string(shard) + " cannot go on: " + why + "; this node stops");
+  }));
+}
+
+}  // namespace gob

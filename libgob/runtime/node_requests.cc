@@ -1,0 +1,308 @@
+// Programs' and gobctl's requests.
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "libgob/runtime/control_wire.h"
+#include "libgob/runtime/describe.h"
+#include "libgob/runtime/node.h"
+
+namespace gob {
+
+namespace {
+
+constexpr std::size_t kMaxMappingsOfAClient = 4096;
+
+Credentials credentials(const PeerCredentials& peer) {
+  return {peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+}
+
+}  // namespace
+
+// True, and answered, while this node cannot serve.
+bool Node::not_serving(Responder& responder) const {
+  if (serving_ != Epoch{} && !leaving_) return false;
+  responder.fail(make_error(ErrorCode::kUnavailable,
+                            leaving_
+                                ? "this node is leaving the cluster"
+                                : "this node is not serving yet: " + membership_->waiting_for(),
+                            leaving_ ? ESHUTDOWN : EAGAIN));
+  return true;
+}
+
+void Node::on_request(ClientId client, const PeerCredentials& peer, const control::Request& request,
+                      std::vector<UniqueFd> fds, Responder responder) {
+  clients_.try_emplace(client);
+  switch (request.body_case()) {
+    case control::Request::kHello:
+      return hello(std::move(responder));
+    case control::Request::kStat:
+      return stat(request.stat(), std::move(responder));
+    case control::Request::kNodes:
+      return nodes(std::move(responder));
+    case control::Request::kLeave:
+      return leave(peer, std::move(responder));
+    case control::Request::kUnmapContainer:
+      return unmap_container(client, request.unmap_container(), std::move(responder));
+    case control::Request::BODY_NOT_SET:
+      return responder.fail(make_error(ErrorCode::kUnsupported,
+                                       "this gobd does not know the request; is it older than the "
+                                       "program?",
+                                       EOPNOTSUPP));
+    default:
+      break;
+  }
+  if (not_serving(responder)) return;
+  switch (request.body_case()) {
+    case control::Request::kCreateContainer:
+      return create_container(client, peer, request.create_container(), std::move(responder));
+    case control::Request::kOpenContainer:
+      return open_container(client, peer, request.open_container(), std::move(responder));
+    case control::Request::kRemoveContainer:
+      return remove_container(client, peer, request.remove_container(), std::move(responder));
+    case control::Request::kListContainers:
+      return list_containers(std::move(responder));
+    case control::Request::kMapContainer:
+      return map_container(client, request.map_container(), std::move(responder));
+    case control::Request::kMappingReady:
+      return mapping_ready(client, request.mapping_ready(), std::move(fds), std::move(responder));
+    case control::Request::kFlush:
+      return flush(peer, request.flush(), std::move(responder));
+    default:
+      return synchronise(client, request, std::move(responder));
+  }
+}
+
+void Node::on_disconnect(ClientId client) {
+  const auto found = clients_.find(client);
+  if (found == clients_.end()) return;
+  for (MappingId id : std::set<MappingId>(found->second.mappings)) end_mapping(id);
+  clients_.erase(client);
+  SyncService::Out out;
+  sync_.client_gone(client.value(), out);
+  perform_sync(out);
+}
+
+void Node::hello(Responder responder) {
+  control::Reply reply;
+  control::HelloReply& hello = *reply.mutable_hello();
+  hello.set_protocol_version(kControlVersion);
+  hello.set_gobd_version(GOB_VERSION);
+  hello.set_cluster_name(config_.cluster);
+  hello.set_node_id(self_.value());
+  hello.set_node_name(config_.node);
+  hello.set_page_size(kPageSize);
+  for (const NodeConfig& node : config_.nodes) hello.add_node_names(node.name);
+  responder.reply(std::move(reply));
+}
+
+void Node::create_container(ClientId client, const PeerCredentials& peer,
+                            const control::CreateContainer& request, Responder responder) {
+  ContainerTable::NewContainer wanted;
+  wanted.name = request.name();
+  wanted.size_bytes = request.size_bytes();
+  wanted.mode = request.mode();
+  wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
+  container::Actions actions;
+  const std::uint64_t id = table_->create(wanted, credentials(peer), actions);
+  // Who makes a container may use it, whatever its mode says, as with open(2) and O_CREAT.
+  await_table(id, client, {true, true}, std::move(responder), actions);
+}
+
+void Node::open_container(ClientId client, const PeerCredentials& peer,
+                          const control::OpenContainer& request, Responder responder) {
+  std::vector<Right> rights;
+  if (request.read()) rights.push_back(Right::kRead);
+  if (request.write()) rights.push_back(Right::kWrite);
+  container::Actions actions;
+  const std::uint64_t id = table_->open(request.name(), credentials(peer), rights, actions);
+  await_table(id, client, {request.read(), request.write()}, std::move(responder), actions);
+}
+
+void Node::remove_container(ClientId client, const PeerCredentials& peer,
+                            const control::RemoveContainer& request, Responder responder) {
+  container::Actions actions;
+  const std::uint64_t id = table_->remove(request.name(), credentials(peer), actions);
+  await_table(id, client, {}, std::move(responder), actions);
+}
+
+void Node::await_table(std::uint64_t request, ClientId client, Opened rights, Responder responder,
+                       const container::Actions& actions) {
+  table_requests_.emplace(request, TableRequest{std::move(responder), client, rights});
+  perform(actions);
+}
+
+void Node::answer_table(const container::Reply& answer) {
+  const auto found = table_requests_.find(answer.request);
+  if (found == table_requests_.end()) return;
+  TableRequest asked = std::move(found->second);
+  table_requests_.erase(found);
+  if (!answer.result) return asked.responder.fail(answer.result.error());
+  const auto client = clients_.find(asked.client);
+  if (client != clients_.end() && (asked.opens.read || asked.opens.write)) {
+    Opened& opened = client->second.open[answer.result->info.id];
+    opened.read |= asked.opens.read;
+    opened.write |= asked.opens.write;
+  }
+  control::Reply reply;
+  describe(*answer.result, *reply.mutable_container()->mutable_container());
+  asked.responder.reply(std::move(reply));
+}
+
+void Node::list_containers(Responder responder) {
+  control::Reply reply;
+  auto* list = reply.mutable_list_containers();
+  for (const ContainerRecord& record : table_->list()) describe(record, *list->add_containers());
+  responder.reply(std::move(reply));
+}
+
+void Node::map_container(ClientId client, const control::MapContainer& request,
+                         Responder responder) {
+  const ContainerId id{request.container_id()};
+  Client& state = clients_[client];
+  const auto opened = state.open.find(id);
+  const auto local = containers_.find(id);
+  if (opened == state.open.end() || local == containers_.end())
+    return responder.fail(make_error(ErrorCode::kNotFound,
+                                     "cannot map container " + std::to_string(id.value()) +
+                                         ": this connection has not opened it, or it was removed",
+                                     ENOENT));
+  if (!opened->second.read || (request.writable() && !opened->second.write))
+    return responder.fail(make_error(
+        ErrorCode::kPermissionDenied,
+        "cannot map container " + std::to_string(id.value()) + ": it was opened with fewer rights",
+        EACCES));
+  const FramePool& pool = *local->second.pool;
+  if (request.pages() == 0 || !pool.contains(PageIndex{request.first_page()}, request.pages()))
+    return responder.fail(make_error(ErrorCode::kInvalidArgument,
+                                     "cannot map " + std::to_string(request.pages()) +
+                                         " pages from page " +
+                                         std::to_string(request.first_page()) +
+                                         ": the container has " + std::to_string(pool.pages()),
+                                     EINVAL));
+  if (state.mappings.size() >= kMaxMappingsOfAClient)
+    return responder.fail(
+        make_error(ErrorCode::kNoSpace, "this connection has too many mappings", EMFILE));
+
+  std::vector<UniqueFd> fds;
+  fds.emplace_back(::fcntl(pool.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!fds.back()) return responder.fail(system_error("cannot hand out the container's memory"));
+  control::Reply reply;
+  if (uffd_device_) {
+    fds.emplace_back(::fcntl(uffd_device_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!fds.back()) return responder.fail(system_error("cannot hand out /dev/userfaultfd"));
+    reply.mutable_map_container()->set_has_uffd_device(true);
+  }
+  const MappingId mapping{next_mapping_++};
+  LocalMapping& made = mappings_[mapping];
+  made.client = client;
+  made.config = {mapping,           id, 0, PageIndex{request.first_page()}, request.pages(),
+                 request.writable()};
+  state.mappings.insert(mapping);
+  reply.mutable_map_container()->set_mapping_id(mapping.value());
+  responder.reply(std::move(reply), std::move(fds));
+}
+
+void Node::mapping_ready(ClientId client, const control::MappingReady& request,
+                         std::vector<UniqueFd> fds, Responder responder) {
+  const MappingId id{request.mapping_id()};
+  const auto found = mappings_.find(id);
+  if (found == mappings_.end() || found->second.client != client || found->second.ready)
+    return responder.fail(make_error(
+        ErrorCode::kInvalidArgument,
+        "no mapping " + std::to_string(id.value()) + " of this connection waits to become ready",
+        EINVAL));
+  if (fds.size() != 1)
+    return responder.fail(make_error(ErrorCode::kInvalidArgument,
+                                     "a mapping becomes ready with one userfaultfd", EINVAL));
+  LocalMapping& local = found->second;
+  local.config.address = request.address();
+  Result<std::shared_ptr<Mapping>> mapping = Mapping::create(std::move(fds[0]), local.config);
+  if (!mapping) return responder.fail(mapping.error());
+  local.ready = true;
+  local.waiting.emplace(std::move(responder));
+  local.shards_missing = config_.shards;
+  for (unsigned i = 0; i < config_.shards; ++i) {
+    const bool polls = i == id.value() % config_.shards;
+    const bool posted = shards_[i]->post([this, id, polls, made = *mapping](Shard& shard) {
+      const Status status = shard.add_mapping(made, polls);
+      static_cast<void>(mailbox_.post([this, id, status] { mapping_added(id, status); }));
+    });
+    if (!posted)
+      mapping_added(id, make_error(ErrorCode::kUnavailable, "this node is overloaded", EAGAIN));
+  }
+}
+
+void Node::mapping_added(MappingId id, const Status& status) {
+  const auto found = mappings_.find(id);
+  if (found == mappings_.end()) return;  // the program went away meanwhile
+  LocalMapping& local = found->second;
+  if (!status) local.status = status;
+  if (--local.shards_missing != 0 || !local.waiting) return;
+  Responder responder = std::move(*local.waiting);
+  local.waiting.reset();
+  if (local.status) return responder.done();
+  responder.fail(local.status.error());
+  end_mapping(id);
+}
+
+void Node::unmap_container(ClientId client, const control::UnmapContainer& request,
+                           Responder responder) {
+  const MappingId id{request.mapping_id()};
+  const auto found = mappings_.find(id);
+  if (found == mappings_.end() || found->second.client != client)
+    return responder.fail(make_error(ErrorCode::kNotFound,
+                                     "this connection has no mapping " + std::to_string(id.value()),
+                                     EINVAL));
+  end_mapping(id);
+  responder.done();
+}
+
+void Node::end_mapping(MappingId id) {
+  const auto found = mappings_.find(id);
+  if (found == mappings_.end()) return;
+  const auto client = clients_.find(found->second.client);
+  if (client != clients_.end()) client->second.mappings.erase(id);
+  mappings_.erase(found);
+  each_shard([id](Shard& shard) { shard.remove_mapping(id); });
+}
+
+void Node::flush(const PeerCredentials& peer, const control::Flush& request, Responder responder) {
+  const ContainerRecord* record = table_->find(request.name());
+  if (record == nullptr)
+    return responder.fail(make_error(ErrorCode::kNotFound,
+                                     "there is no container " + quoted(request.name()), ENOENT));
+  if (!may(*record, credentials(peer), Right::kAdmin))
+    return responder.fail(
+        make_error(ErrorCode::kPermissionDenied,
+                   "only its owner and root may flush container " + quoted(request.name()), EPERM));
+  struct Gathering {
+    Responder responder;
+    unsigned missing;
+    std::uint64_t pages = 0;
+  };
+  const auto gathering = std::make_shared<Gathering>(std::move(responder), config_.shards);
+  each_shard([this, gathering, id = record->info.id](Shard& shard) {
+    const std::uint64_t pages = shard.flush_container(id);
+    static_cast<void>(mailbox_.post([gathering, pages] {
+      gathering->pages += pages;
+      if (--gathering->missing != 0) return;
+      control::Reply reply;
+      reply.mutable_flush()->set_flushed_pages(gathering->pages);
+      gathering->responder.reply(std::move(reply));
+    }));
+  });
+}
+
+void Node::leave(const PeerCredentials& peer, Responder responder) {
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return responder.fail(make_error(ErrorCode::kPermissionDenied,
+                                     "only root and the user that runs gobd may make it leave",
+                                     EPERM));
+  leave_requests_.push_back(std::move(responder));
+  begin_leaving("asked to leave by gobctl");
+}
+
+}  // namespace gob

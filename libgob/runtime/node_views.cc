@@ -1,0 +1,163 @@
+// What the pure machines of the control thread want done: views, containers, synchronisation,
+// leaving.
+#include <spdlog/spdlog.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "libgob/base/size.h"
+#include "libgob/runtime/node.h"
+#include "libgob/runtime/peer_codec.h"
+
+namespace gob {
+
+namespace {
+constexpr std::uint64_t kLeaveTryMs = 20;  // between offers to nodes that had no room
+}  // namespace
+
+void Node::step_membership(const membership::Event& event) {
+  membership::Actions actions;
+  membership_->step(event, now_ms(), actions);
+  for (const membership::Action& action : actions) perform(action);
+}
+
+void Node::perform(const membership::Action& action) {
+  std::visit(
+      [&](const auto& a) {
+        using A = std::decay_t<decltype(a)>;
+        if constexpr (std::is_same_v<A, membership::Send>) {
+          send_to_peer(a.to, encode_peer_message(a.message));
+        } else if constexpr (std::is_same_v<A, membership::InstallView>) {
+          install_view(a.record, a.blob);
+        } else if constexpr (std::is_same_v<A, membership::Fence>) {
+          finish(NodeEnd::kFenced, "out of the cluster: " + a.reason +
+                                       "; programs here get SIGBUS, restart this node to join "
+                                       "again, empty");
+        } else {
+          static_assert(std::is_same_v<A, membership::Left>);
+          finish(NodeEnd::kLeft, "left the cluster in good order");
+        }
+      },
+      action);
+}
+
+void Node::install_view(const ViewRecord& record, const std::string& blob) {
+  std::string members;
+  for (NodeId node : record.view.members) members += (members.empty() ? "" : " ") + name_of(node);
+  spdlog::info("view {}: {}", record.view.epoch.value(), members);
+  // The cores must know every container before they hear what others hold of it.
+  container::Actions actions;
+  if (const Status status = table_->install_view(record.view, blob, actions); !status)
+    return finish(NodeEnd::kFailed, status.error().message());
+  perform(actions);
+  each_shard([view = record.view](Shard& shard) { shard.feed(event::NewView{view}); });
+  SyncService::Out out;
+  sync_.install_view(record.view, out);
+  perform_sync(out);
+}
+
+void Node::perform(const container::Actions& actions) {
+  for (const container::Action& action : actions) perform(action);
+}
+
+void Node::perform(const container::Action& action) {
+  std::visit(
+      [&](const auto& a) {
+        using A = std::decay_t<decltype(a)>;
+        if constexpr (std::is_same_v<A, container::Send>) {
+          send_to_peer(a.to, encode_peer_message(a.message));
+        } else if constexpr (std::is_same_v<A, container::Added>) {
+          add_local(a.record);
+        } else if constexpr (std::is_same_v<A, container::Removed>) {
+          containers_.erase(a.id);
+          each_shard([id = a.id](Shard& shard) { shard.remove_container(id); });
+          spdlog::info("container {} removed", a.id.value());
+        } else if constexpr (std::is_same_v<A, container::Violation>) {
+          spdlog::error("node {}: {}; dropped", name_of(a.from), a.what);
+          channel_->drop(a.from, DownReason::kProtocol, a.what);
+        } else {
+          static_assert(std::is_same_v<A, container::Reply>);
+          answer_table(a);
+        }
+      },
+      action);
+}
+
+void Node::add_local(const ContainerRecord& record) {
+  Result<FramePool> pool = FramePool::create(record.name, record.info.pages);
+  if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
+  auto shared = std::make_shared<const FramePool>(std::move(*pool));
+  containers_[record.info.id] = LocalContainer{shared};
+  each_shard([info = record.info, shared](Shard& shard) { shard.add_container(info, shared); });
+  spdlog::info("container {} {}: {}", record.info.id.value(), quoted(record.name),
+               format_size(record.size_bytes));
+}
+
+void Node::perform_sync(const SyncService::Out& out) {
+  for (const auto& [to, message] : out.messages) send_to_peer(to, encode_peer_message(message));
+  for (const SyncService::Answer& answer : out.answers) answer_sync(answer);
+}
+
+void Node::shard_serves(unsigned shard, Epoch epoch) {
+  shard_epochs_[shard] = epoch;
+  if (shard_epochs_.size() != config_.shards) return;
+  Epoch oldest = epoch;
+  for (const auto& [index, served] : shard_epochs_) oldest = std::min(oldest, served);
+  if (oldest <= serving_) return;
+  serving_ = oldest;
+  step_membership(membership::Serving{serving_});
+  if (table_->size() != 0) step_membership(membership::Prune{table_->oldest()});
+  spdlog::info("serving view {}", serving_.value());
+  if (!ready_) return;
+  ready_();
+  ready_ = nullptr;
+}
+
+void Node::each_shard(const std::function<void(Shard&)>& work) {
+  for (const auto& shard : shards_)
+    if (!shard->post(work))
+      finish(NodeEnd::kFailed, "a shard is overloaded and missed what it must know");
+}
+
+// SIGTERM, SIGINT: once in good order, twice at once.
+void Node::stop_asked() {
+  signalfd_siginfo info{};
+  static_cast<void>(::read(stop_fd_, &info, sizeof info));
+  if (leaving_) return finish(NodeEnd::kLeft, "stopped before all pages were handed over");
+  begin_leaving("asked to stop");
+}
+
+void Node::begin_leaving(const std::string& why) {
+  if (leaving_) return;
+  const ViewRecord* record = membership_->record();
+  if (record == nullptr || record->view.members.size() < 2)
+    return finish(NodeEnd::kLeft, why + "; no other node is there to take pages over");
+  spdlog::info("{}: handing pages to the other nodes", why);
+  leaving_ = true;
+  leave_deadline_ms_ = now_ms() + config_.leave_timeout_ms;
+  next_leave_try_ms_ = 0;
+  keep_leaving();
+}
+
+void Node::keep_leaving() {
+  if (end_) return;
+  if (now_ms() >= leave_deadline_ms_)
+    return finish(NodeEnd::kLeft,
+                  handed_over_
+                      ? "the others did not let go within leave_timeout_ms; leaving all the same"
+                      : "could not hand over all pages within leave_timeout_ms: the rest is lost");
+  if (handed_over_ || now_ms() < next_leave_try_ms_) return;
+  next_leave_try_ms_ = now_ms() + kLeaveTryMs;
+  each_shard([](Shard& shard) { shard.feed(event::Leave{}); });
+}
+
+void Node::shard_left(unsigned shard) {
+  left_shards_.insert(shard);
+  if (left_shards_.size() != config_.shards || handed_over_) return;
+  handed_over_ = true;
+  spdlog::info("all pages are handed over");
+  step_membership(membership::Leave{});
+}
+
+}  // namespace gob
