@@ -47,7 +47,7 @@ typedef struct gob_container gob_container;
 #define GOB_READ 1
 #define GOB_WRITE 2
 
-/* For timeout_ms: wait without end. 0 does not wait, other negative values are -EINVAL. */
+/* For timeout_ms: wait without end. Other negative values are -EINVAL. */
 #define GOB_FOREVER (-1)
 
 /* ---- connection ------------------------------------------------------------------------------ */
@@ -125,12 +125,12 @@ GOB_API int gob_unmap(gob_connection* connection, void* address);
  * Objects are named (1 to 128 bytes), exist by being used, and need no clean-up. What was written
  * before a barrier, an unlock or a signal is seen after the matching return on any node.
  * All block in gobd, without spinning, and are not interrupted by signals.
- * -ETIMEDOUT: `timeout_ms` passed (-EAGAIN when it is 0).
+ * -ETIMEDOUT: `timeout_ms` passed. -EAGAIN: the node that keeps the object has too many to keep.
  */
 
 /*
  * Waits until `count` participants are in barrier `name`. Returns 1 to exactly one of them and 0 to
- * the others. -EINVAL: others wait with another count; -ECONNABORTED: a participant ended or its
+ * the others. -EINVAL: others wait with another count; -EOWNERDEAD: a participant ended or its
  * node died, so the barrier cannot fill: all participants of this round get it.
  */
 GOB_API int gob_barrier_wait(gob_connection* connection, const char* name, unsigned count,
@@ -141,7 +141,7 @@ GOB_API int gob_barrier_wait(gob_connection* connection, const char* name, unsig
  * -EOWNERDEAD: taken, but the thread's program that held it died: what it guards may be half done.
  */
 GOB_API int gob_lock(gob_connection* connection, const char* name, int64_t timeout_ms);
-/* Takes it if it is free at once, else -EAGAIN. */
+/* The same with a timeout_ms of 0: takes it if it is free, else -EBUSY. */
 GOB_API int gob_trylock(gob_connection* connection, const char* name);
 /* -EPERM: the calling thread does not hold it. */
 GOB_API int gob_unlock(gob_connection* connection, const char* name);

@@ -123,7 +123,7 @@ class Mutex {
   void lock() { detail::check(gob_lock(connection_.get(), name_.c_str(), GOB_FOREVER)); }
   [[nodiscard]] bool try_lock() {
     const int result = gob_trylock(connection_.get(), name_.c_str());
-    if (result == -EAGAIN) return false;
+    if (result == -EBUSY) return false;
     detail::check(result);
     return true;
   }
@@ -154,7 +154,7 @@ class Condition {
   bool wait(std::chrono::milliseconds timeout = kForever) {
     const int result = gob_cond_wait(mutex_.connection_.get(), name_.c_str(), mutex_.name_.c_str(),
                                      timeout.count());
-    if (result == -ETIMEDOUT || result == -EAGAIN) return false;
+    if (result == -ETIMEDOUT) return false;
     detail::check(result);
     return true;
   }

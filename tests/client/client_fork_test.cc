@@ -115,7 +115,7 @@ TEST(ClientFork, AChildDoesNotKeepItsDeadParentsLock) {
             static_cast<ssize_t>(sizeof grandchild));
   gob_connection* connection = nullptr;
   ASSERT_EQ(gob_connect(gobd.socket().c_str(), &connection), 0) << gob_last_error();
-  ASSERT_EQ(gob_trylock(connection, "l"), -EAGAIN);
+  ASSERT_EQ(gob_trylock(connection, "l"), -EBUSY);
   ::kill(parent, SIGKILL);
   EXPECT_EQ(gob_lock(connection, "l", GOB_FOREVER), -EOWNERDEAD);
   EXPECT_EQ(gob_unlock(connection, "l"), 0);

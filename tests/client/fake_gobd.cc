@@ -213,7 +213,7 @@ class Daemon : public ControlHandler {
     }
     if (lock.owner && only_now) {
       return responder.fail(
-          make_error(ErrorCode::kTimedOut, "lock \"" + name + "\" is taken", EAGAIN));
+          make_error(ErrorCode::kUnavailable, "lock \"" + name + "\" is taken", EBUSY));
     }
     lock.waiting.push_back({owner, std::move(responder)});
     if (!lock.owner) grant_next(lock);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs libgob into a fresh prefix and builds the example against it from outside of the tree:
-# with pkg-config (shared and static) and with find_package. Each must start and, with no gobd to be
+# with pkg-config and with find_package, shared and static. Each must start and, with no gobd to be
 # found, say so.
 # usage: install_test.sh SOURCE_DIR BUILD_DIR CMAKE CXX [flags of the sanitizer build]
 set -eu
@@ -34,8 +34,18 @@ echo "pkg-config, static: $(pkg-config --static --libs gob)"
   $(pkg-config --static --libs-only-l gob | sed 's/-lgob//')
 expect_clear_refusal "$work/static"
 
-echo "find_package"
-"$cmake" -S "$work" -B "$work/build" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$cxx" \
-  -DCMAKE_CXX_STANDARD=20 -DCMAKE_CXX_FLAGS="$*" >/dev/null
-"$cmake" --build "$work/build" >/dev/null
-expect_clear_refusal "$work/build/hello_shared"
+build_with_find_package() {
+  "$cmake" -S "$work" -B "$work/$1" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$cxx" \
+    -DCMAKE_CXX_STANDARD=20 -DCMAKE_CXX_FLAGS="$2" >/dev/null
+  "$cmake" --build "$work/$1" >/dev/null
+  expect_clear_refusal "$work/$1/hello_shared"
+}
+echo "find_package, shared"
+build_with_find_package build-shared "$*"
+echo "find_package, static"
+sed -i 's/PRIVATE Gobelins::gob)/PRIVATE Gobelins::gob_static)/' "$work/CMakeLists.txt"
+build_with_find_package build-static "$*"
+if ldd "$work/build-static/hello_shared" | grep -q libgob; then
+  echo "the static build needs libgob.so" >&2
+  exit 1
+fi
