@@ -15,10 +15,18 @@ void Membership::receive(NodeId from, const membership::Status& message, Out& ou
       !round_->promises.contains(from))
     round_->asked.erase(from);
   peer.status = message;
-  if (phase_ != Phase::kMember || message.view.index == 0 || !is_behind(message.view)) return;
-  const Member process = member(from);
-  if (!installed_->record.has_member(process) && !installed_->record.has_departing(process))
-    tell_excluded(from, out);
+  if (phase_ == Phase::kMember && left_behind(from)) tell_excluded(from, out);
+}
+
+// The peer is in a view from which no way leads to this one: it missed a view without it, or was
+// part of another cluster when this one took it in.
+bool Membership::left_behind(NodeId node) const {
+  const Peer& peer = peers_[node.value()];
+  if (!peer.up || !peer.status || peer.status->view.index == 0) return false;
+  const ViewRecord& record = installed_->record;
+  if (!is_behind(peer.status->view)) return false;
+  if (peer.status->view.cluster != record.cluster) return true;
+  return !record.has_member(member(node)) && !record.has_departing(member(node));
 }
 
 // True if the sender's `base` is the view this node would continue. Tells a sender whom the cluster
@@ -45,6 +53,7 @@ void Membership::receive(NodeId from, const Prepare& message, Out& out) {
   Promise promise;
   promise.ballot = message.ballot;
   promise.dead.assign(dead_.begin(), dead_.end());
+  promise.fallen.assign(fallen_.begin(), fallen_.end());
   if (decided(message.base)) {
     promise.accepted = installed_;  // the sender has to come to the same
     send(from, std::move(promise), out);
@@ -121,10 +130,7 @@ void Membership::install(const Proposal& proposal, Out& out) {
   if (phase_ != Phase::kMember) return;
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     const NodeId node{static_cast<std::uint16_t>(i)};
-    const Peer& peer = peers_[i];
-    if (!peer.up || !peer.status || peer.status->view.index == 0) continue;
-    if (record.has_member(member(node)) || record.has_departing(member(node))) continue;
-    if (is_behind(peer.status->view)) tell_excluded(node, out);
+    if (left_behind(node)) tell_excluded(node, out);
   }
 }
 

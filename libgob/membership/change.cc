@@ -218,6 +218,40 @@ void Membership::watch_need() {
     trouble_since_ = now_;
 }
 
+// Members and departing nodes that, as far as is known here, are still in the view before.
+std::vector<NodeId> Membership::laggards() const {
+  std::vector<NodeId> behind;
+  if (phase_ != Phase::kMember) return behind;
+  const auto look_at = [&](NodeId node) {
+    if (node == config_.self || !reachable(node)) return;
+    const auto& status = peers_[node.value()].status;
+    if (status && (status->view.index == 0 || status->view == installed_->base))
+      behind.push_back(node);
+  };
+  for (NodeId node : installed_->record.view.members) look_at(node);
+  for (NodeId node : installed_->record.view.departing)
+    if (waits_to_depart(node)) look_at(node);
+  return behind;
+}
+
+// Whoever chose the view may have died, or lost touch with a member, before all had it: the lowest
+// member that has it passes it on.
+void Membership::watch_laggards(Out& out) {
+  const std::vector<NodeId> behind = laggards();
+  if (behind.empty()) {
+    lag_since_.reset();
+    return;
+  }
+  if (!lag_since_) lag_since_ = now_;
+  if (now_ < *lag_since_ + kLagSteps * config_.retry_ms) return;
+  lag_since_ = now_;
+  for (NodeId node : installed_->record.view.members) {
+    if (node == config_.self) break;
+    if (reachable(node) && std::ranges::count(behind, node) == 0) return;
+  }
+  for (NodeId node : behind) send(node, Install{*installed_}, out);
+}
+
 std::optional<TimeMs> Membership::proposal_due() const {
   if (need_now_ == Need::kNothing || !need_since_) return std::nullopt;
   const TimeMs wait = (need_now_ == Need::kSoon ? 1u : 0u) + 2 * rank();

@@ -25,7 +25,9 @@ void Membership::on(const PeerUp& event, Out& out) {
   Peer& peer = peers_[event.node.value()];
   if (peer.up) {
     const bool restarted = peer.incarnation != event.incarnation;
-    on(PeerDown{event.node, restarted ? DeathProof::kProcessDead : DeathProof::kNone}, out);
+    on(PeerDown{event.node, restarted ? LinkEnd::kProcessDead : LinkEnd::kClosed}, out);
+  } else if (peer.incarnation != event.incarnation) {
+    on(ProofOfDeath{event.node}, out);
   }
   bury_others(event.node, event.incarnation);
   peer = Peer{};
@@ -38,7 +40,7 @@ void Membership::on(const PeerUp& event, Out& out) {
                                 installed_->record.has_departing(process));
 }
 
-void Membership::on(const PeerDown& event, Out&) {
+void Membership::on(const PeerDown& event, Out& out) {
   if (!known(event.node) || event.node == config_.self) return;
   Peer& peer = peers_[event.node.value()];
   peer.up = false;
@@ -49,14 +51,16 @@ void Membership::on(const PeerDown& event, Out&) {
     round_->asked.erase(event.node);
   }
   if (promised_to_ == event.node) wait_for(kNoNode);
-  if (event.proof == DeathProof::kProcessDead && peer.incarnation != 0)
-    dead_.insert(member(event.node));
+  peer.silent = event.end == LinkEnd::kSilence;
+  if (event.end == LinkEnd::kProcessDead) on(ProofOfDeath{event.node}, out);
 }
 
 void Membership::on(const ProofOfDeath& event, Out&) {
   if (!known(event.node) || event.node == config_.self) return;
   const Peer& peer = peers_[event.node.value()];
-  if (!peer.up && peer.incarnation != 0) dead_.insert(member(event.node));
+  if (peer.up || peer.incarnation == 0) return;
+  dead_.insert(member(event.node));
+  if (!peer.silent) fallen_.insert(member(event.node));
 }
 
 void Membership::on(const Deliver& event, Out& out) {
@@ -84,6 +88,7 @@ void Membership::end_step(Out& out) {
   if (phase_ == Phase::kLeft) return;
   if (dead_.size() > 4 * peers_.size()) prune_dead();
   watch_need();
+  watch_laggards(out);
   if (round_)
     advance_round(out);
   else if (const auto due = proposal_due(); due && now_ >= *due)
@@ -170,9 +175,11 @@ void Membership::prune_dead() {
   const auto named = [](const std::optional<Proposal>& proposal, const Member& m) {
     return proposal && (proposal->record.has_member(m) || proposal->record.has_departing(m));
   };
-  std::erase_if(dead_, [&](const Member& m) {
+  const auto unnamed = [&](const Member& m) {
     return !named(installed_, m) && !named(accepted_, m);
-  });
+  };
+  std::erase_if(dead_, unnamed);
+  std::erase_if(fallen_, unnamed);
 }
 
 Member Membership::member(NodeId node) const {
@@ -185,6 +192,7 @@ std::optional<TimeMs> Membership::next_wakeup() const {
   const auto at = [&](TimeMs time) { next = next ? std::min(*next, time) : time; };
   if (!round_ && !blocked_)
     if (const auto due = proposal_due()) at(std::max(*due, now_ + 1));
+  if (lag_since_) at(*lag_since_ + kLagSteps * config_.retry_ms);
   if (trouble_since_) at(*trouble_since_ + config_.fence_timeout_ms);
   if (phase_ == Phase::kJoining && started_) {
     const TimeMs form = *started_ + config_.form_timeout_ms;

@@ -39,9 +39,11 @@ struct MembershipHooks {
   std::function<std::string(const std::vector<std::string>&)> merge;
 };
 
-enum class DeathProof : std::uint8_t {
-  kNone,         // silence: the process may live on behind a cut link
-  kProcessDead,  // its host refused a connection, or another incarnation answered
+// How a link ended.
+enum class LinkEnd : std::uint8_t {
+  kSilence,      // a time-out: the process may live on behind a cut, and go on without this node
+  kClosed,       // its end was closed or reset; it may or may not live
+  kProcessDead,  // closed, and its host refuses connections
 };
 
 namespace membership {
@@ -53,9 +55,9 @@ struct PeerUp {
 };
 struct PeerDown {
   NodeId node;
-  DeathProof proof = DeathProof::kNone;
+  LinkEnd end = LinkEnd::kSilence;
 };
-// Found later, while the link is down.
+// Found later, while the link is down: its host refuses connections.
 struct ProofOfDeath {
   NodeId node;
 };
@@ -130,6 +132,7 @@ class Membership {
     bool up = false;
     bool severed = false;  // its link broke since both are in the view: never whole again
     bool told = false;     // our Status is with it
+    bool silent = false;   // the link ended by silence
     Ballot promised_before = 0;  // what this node had promised when the link came up
     std::uint64_t incarnation = 0;
     std::optional<membership::Status> status;
@@ -143,6 +146,7 @@ class Membership {
     Proposal proposal;
   };
   using Out = membership::Actions;
+  static constexpr unsigned kLagSteps = 4;  // of retry_ms, until a view is sent once more
 
   // membership.cc: events, links
   void on(const membership::PeerUp& event, Out& out);
@@ -176,6 +180,7 @@ class Membership {
   [[nodiscard]] bool may_install(const Proposal& proposal) const;
   void install(const Proposal& proposal, Out& out);
   void tell_excluded(NodeId to, Out& out);
+  [[nodiscard]] bool left_behind(NodeId node) const;
   [[nodiscard]] bool is_behind(const Slot& theirs) const;
 
   // proposer.cc: making the next view
@@ -210,6 +215,8 @@ class Membership {
   [[nodiscard]] unsigned rank() const;
   [[nodiscard]] std::optional<TimeMs> proposal_due() const;
   void watch_need();
+  void watch_laggards(Out& out);
+  [[nodiscard]] std::vector<NodeId> laggards() const;
 
   MembershipConfig config_;
   MembershipHooks hooks_;
@@ -218,7 +225,10 @@ class Membership {
   std::optional<TimeMs> started_;
 
   std::vector<Peer> peers_;  // by node id; that of this node is unused
-  std::set<Member> dead_;    // proven dead; of the view and of accepted proposals only
+  std::set<Member> dead_;    // proven dead; pruned to the view and the accepted proposal
+  // Those of them that were in touch with a member here until they died, so that they can't have
+  // gone on in another view: they are not missed in a decision.
+  std::set<Member> fallen_;
 
   std::optional<Proposal> installed_;  // the view this node is in
   Epoch serving_;
@@ -237,6 +247,7 @@ class Membership {
   Need need_now_ = Need::kNothing;
   std::optional<TimeMs> need_since_;
   std::optional<TimeMs> trouble_since_;
+  std::optional<TimeMs> lag_since_;  // members have not said that they are in the view
 
   membership::Status told_;  // what the peers heard last
 };

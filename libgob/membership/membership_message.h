@@ -39,7 +39,8 @@ struct Prepare {
 struct Promise {
   Ballot ballot = 0;
   std::optional<Proposal> accepted;  // the last proposal for this slot the sender accepted
-  std::vector<Member> dead;          // proofs of death it holds, ascending
+  std::vector<Member> dead;          // whose death it has proof of, ascending
+  std::vector<Member> fallen;        // those of them it was in touch with until then
   std::string blob;                  // its container table, which stands still from now on
   friend bool operator==(const Promise&, const Promise&) = default;
 };

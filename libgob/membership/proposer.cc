@@ -20,7 +20,7 @@ bool Membership::quorum(const std::set<NodeId>& nodes) const {
   if (installed_) {
     for (const Member& m : installed_->record.members())
       if (nodes.contains(m.node)) group.insert(m);
-    return may_decide(installed_->record.members(), group, dead_);
+    return may_decide(installed_->record.members(), group, fallen_);
   }
   std::vector<Member> all;
   for (std::size_t i = 0; i < config_.nodes; ++i)
@@ -86,6 +86,7 @@ void Membership::choose(Out& out) {
   for (const auto& [node, promise] : round_->promises) {
     answered.insert(node);
     dead_.insert(promise.dead.begin(), promise.dead.end());
+    fallen_.insert(promise.fallen.begin(), promise.fallen.end());
   }
   // A process that answers proves that others of its node, which old proposals name, are dead.
   for (const auto& [node, promise] : round_->promises) {

@@ -6,13 +6,13 @@
 namespace gob {
 
 bool may_decide(const std::vector<Member>& all, const std::set<Member>& group,
-                const std::set<Member>& dead) {
+                const std::set<Member>& fallen) {
   std::size_t present = 0;
   bool all_living = true;
   for (const Member& member : all) {
     if (group.contains(member))
       ++present;
-    else if (!dead.contains(member))
+    else if (!fallen.contains(member))
       all_living = false;
   }
   if (present == 0) return false;

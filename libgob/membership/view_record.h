@@ -71,10 +71,10 @@ struct ViewRecord {
 };
 
 // May `group` decide for `all` (ascending)? Yes if it is more than half of them, exactly half with
-// the lowest id, or every one of them that is not proven dead. Two groups that may decide have a
-// member in common, or one of them is dead to the last.
+// the lowest id, or every one of them that has not fallen (is dead, and was in touch until then).
+// Two groups that may decide have a member in common, or one of them is dead to the last.
 bool may_decide(const std::vector<Member>& all, const std::set<Member>& group,
-                const std::set<Member>& dead);
+                const std::set<Member>& fallen);
 
 // Appends what the change from `base` to `next` (members and departing set) loses with `dead`
 // nodes, given what base.open_bases says; sets next.open_bases and next.view.losses.

@@ -104,7 +104,7 @@ void MembershipSim::try_connect(NodeId a, NodeId b) {
 }
 
 // The end learns after `delay` that the link is gone; what is under way to it may still arrive.
-void MembershipSim::close_link(std::size_t index, unsigned end, DeathProof proof, TimeMs delay) {
+void MembershipSim::close_link(std::size_t index, unsigned end, LinkEnd how, TimeMs delay) {
   Link& link = *links_[index];
   link.last_arrival[end] = std::max(link.last_arrival[end], now_ + delay);
   queue_.push({link.last_arrival[end], ++order_, [=, this] {
@@ -115,7 +115,7 @@ void MembershipSim::close_link(std::size_t index, unsigned end, DeathProof proof
                  const NodeId peer = l.ends[1 - end];
                  if (!alive(me) || processes_[me.value()]->incarnation != l.incarnations[end])
                    return;
-                 feed(me, PeerDown{peer, proof});
+                 feed(me, PeerDown{peer, how});
                  after(random(10, 100), [=, this] { try_connect(me, peer); });
                }});
 }
@@ -135,9 +135,11 @@ void MembershipSim::end_process(NodeId node, const std::string& how, bool host_a
     link.open[1 - other] = false;
     if (link.alive) {
       link.alive = false;
-      const bool proof = host_answers && random(0, 1) == 0;
-      close_link(i, other, proof ? DeathProof::kProcessDead : DeathProof::kNone,
-                 random(1, proof ? 20 : kDetect));
+      if (host_answers)
+        close_link(i, other, random(0, 1) == 0 ? LinkEnd::kProcessDead : LinkEnd::kClosed,
+                   random(1, 20));
+      else
+        close_link(i, other, LinkEnd::kSilence, random(1, kDetect));
     }
   }
 }
@@ -154,7 +156,7 @@ void MembershipSim::cut(NodeId a, NodeId b) {
   if (found == current_.end() || !links_[found->second]->alive) return;
   links_[found->second]->alive = false;
   for (unsigned end = 0; end < 2; ++end)
-    close_link(found->second, end, DeathProof::kNone, random(1, kDetect));
+    close_link(found->second, end, LinkEnd::kSilence, random(1, kDetect));
 }
 
 void MembershipSim::heal(NodeId a, NodeId b) { cut_.erase(pair(a, b)); }

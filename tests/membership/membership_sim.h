@@ -78,7 +78,7 @@ class MembershipSim {
   void feed(NodeId node, const membership::Event& event);
   void perform(NodeId node, const membership::Action& action);
   void end_process(NodeId node, const std::string& how, bool host_answers);
-  void close_link(std::size_t link, unsigned end, DeathProof proof, TimeMs delay);
+  void close_link(std::size_t link, unsigned end, LinkEnd how, TimeMs delay);
   void try_connect(NodeId a, NodeId b);
   void send(NodeId from, NodeId to, const MembershipMessage& message);
   void check_install(NodeId node, const ViewRecord& record, const std::string& blob);
