@@ -1,0 +1,49 @@
+// What the command line said, for all subcommands together: each declares and reads its own part.
+// Also where a command writes. Values: no thread affinity.
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "gobctl/terminal.h"
+
+namespace gob::ctl {
+
+struct Arguments {
+  // Which gobd to ask.
+  std::string socket;
+  std::string node;
+  std::string dir;  // of a development cluster; empty: the default one
+
+  bool json = false;
+  bool quiet = false;  // names only
+
+  std::string name;
+  std::vector<std::string> names;
+  std::string size;
+  std::string mode = "0600";
+  double watch_seconds = 0;  // 0: once
+  std::uint32_t rounds = 0;  // of a watch; 0: no end
+  std::uint32_t top_pages = 10;
+  double timeout_seconds = 30;
+
+  std::uint32_t nodes = 3;
+  std::string budget = "256M";
+  std::string swap;
+  std::uint32_t shards = 1;
+  bool netns = false;
+  std::string gobd;
+  bool keep = false;
+
+  std::string shell;
+};
+
+struct Io {
+  std::ostream& out;
+  std::ostream& err;
+  Paint paint;  // for `out`
+};
+
+}  // namespace gob::ctl

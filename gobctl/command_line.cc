@@ -1,0 +1,229 @@
+#include "gobctl/command_line.h"
+
+#include "gobctl/commands.h"
+
+namespace gob::ctl {
+namespace {
+
+constexpr const char* kTarget = "Which node";
+
+void declare_target(CLI::App& app, Arguments& arguments) {
+  auto* socket = app.add_option("--socket", arguments.socket, "Control socket of the gobd to ask")
+                     ->type_name("PATH")
+                     ->group(kTarget);
+  app.add_option("--node", arguments.node, "Node of the development cluster to ask, such as n2")
+      ->type_name("NAME")
+      ->group(kTarget)
+      ->excludes(socket)
+      ->option_text("NAME");
+  app.add_option("--dir", arguments.dir, "Directory of the development cluster")
+      ->type_name("DIR")
+      ->group(kTarget);
+}
+
+void declare_dir(CLI::App& app, Arguments& arguments) {
+  app.add_option(
+         "--dir", arguments.dir,
+         "Directory of its files; without it $GOB_DIR, $XDG_RUNTIME_DIR/gob or /tmp/gob-UID")
+      ->type_name("DIR");
+}
+
+void declare_json(CLI::App& app, Arguments& arguments) {
+  app.add_flag("--json", arguments.json, "Answer in JSON");
+}
+
+void declare_timeout(CLI::App& app, Arguments& arguments, const char* meaning) {
+  app.add_option("--timeout", arguments.timeout_seconds, meaning)
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->option_text("SECONDS (30)");
+}
+
+void declare_name(CLI::App& app, Arguments& arguments, bool required = true) {
+  app.add_option("NAME", arguments.name, "Name of the container")
+      ->required(required)
+      ->option_text(" ");
+}
+
+void declare_gobd(CLI::App& app, Arguments& arguments) {
+  app.add_option("--gobd", arguments.gobd,
+                 "The gobd program to start, if not the one beside gobctl")
+      ->type_name("PATH");
+}
+
+const Subcommand kSubcommands[] = {
+    {"cluster", "up", "Start a development cluster on this machine",
+     "Starts one gobd a node, named n1, n2, ..., and returns when all serve.\n\n"
+     "  gobctl cluster up --nodes 3\n"
+     "  gobctl cluster up --nodes 4 --budget 64M --swap 1G   small nodes, to see swapping\n"
+     "  sudo gobctl cluster up --netns                       a network namespace a node",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_option("--nodes", arguments.nodes, "How many nodes")
+           ->type_name("N")
+           ->check(CLI::Range(1, 64))
+           ->option_text("N (3)");
+       app.add_option("--budget", arguments.budget, "Memory for page frames of each node")
+           ->option_text("SIZE (256M)");
+       app.add_option("--swap", arguments.swap, "Size of each node's swap file; none without it")
+           ->option_text("SIZE");
+       app.add_option("--shards", arguments.shards, "Threads that serve pages, of each node")
+           ->check(CLI::Range(1, 64))
+           ->option_text("N (1)");
+       app.add_flag("--netns", arguments.netns,
+                    "Each node in a network namespace of its own (needs root)");
+       declare_gobd(app, arguments);
+       declare_timeout(app, arguments, "How long the nodes may take to be ready");
+       declare_dir(app, arguments);
+     },
+     run_cluster_up},
+    {"cluster", "down", "Stop the development cluster and remove its files",
+     "Nodes get SIGTERM, and SIGKILL when they have not ended in time.\n\n"
+     "  gobctl cluster down\n"
+     "  gobctl cluster down --keep     leaves configurations and logs to be read",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_flag("--keep", arguments.keep, "Keep the files");
+       declare_timeout(app, arguments, "How long the nodes may take to end before they are killed");
+       declare_dir(app, arguments);
+     },
+     run_cluster_down},
+    {"cluster", "restart", "Start one node of the development cluster again",
+     "Ends the node if it runs. It comes back empty, as a new member.\n\n"
+     "  kill -9 $(cat /tmp/gob-$UID/n2/gobd.pid)      see what a crash does\n"
+     "  gobctl cluster restart n2",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_option("NODE", arguments.name, "Name of the node, such as n2")
+           ->required()
+           ->option_text(" ");
+       declare_gobd(app, arguments);
+       declare_timeout(app, arguments, "How long it may take to end, and to be ready");
+       declare_dir(app, arguments);
+     },
+     run_cluster_restart},
+    {"cluster", "status", "Show which nodes of the development cluster run",
+     "The exit status is 0 if all nodes serve, 3 if one does not.",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_json(app, arguments);
+       declare_dir(app, arguments);
+     },
+     run_cluster_status},
+    {"", "create", "Create a container",
+     "Memory is used only for pages that programs touch, so a size may exceed that of all "
+     "nodes.\n\n"
+     "  gobctl create matrix --size 64M\n"
+     "  gobctl create shared --size 1G --mode 0660    for the group, too",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments);
+       app.add_option("--size", arguments.size, "Size in bytes, or with K, M, G, T: 64M, 1.5G")
+           ->required()
+           ->option_text("SIZE REQUIRED");
+       app.add_option("--mode", arguments.mode,
+                      "Who may read and write it, in octal, as for a file")
+           ->option_text("MODE (0600)");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_create},
+    {"", "ls", "List the containers of the cluster",
+     "  gobctl ls\n  gobctl ls --quiet | xargs -r gobctl rm     remove all of them",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_flag("-q,--quiet", arguments.quiet, "Names only, one a line");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_list},
+    {"", "stat", "Show what happens in a container, or on a node",
+     "Counts are those of the node that is asked, since its gobd started.\n\n"
+     "  gobctl stat                        the node, and a line for each container\n"
+     "  gobctl stat matrix --node n2       one container as n2 sees it: its faults, latencies,\n"
+     "                                     traffic, and the pages that bounce between nodes\n"
+     "  gobctl stat matrix --watch 1       again every second, with what happened meanwhile\n"
+     "  gobctl stat --json | jq .node.epoch",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments, false);
+       app.add_option("--watch", arguments.watch_seconds, "Again every so many seconds")
+           ->check(CLI::Range(0.1, 86400.0))
+           ->option_text("SECONDS");
+       app.add_option("--rounds", arguments.rounds, "With --watch: stop after so many answers")
+           ->check(CLI::Range(1u, 1u << 30))
+           ->option_text("N");
+       app.add_option("--top", arguments.top_pages, "How many bouncing pages to show at most")
+           ->check(CLI::Range(0, 64))
+           ->option_text("N (10)");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_stat},
+    {"", "rm", "Remove containers",
+     "Programs that have it mapped keep it until they unmap it; the name is free at once.\n\n"
+     "  gobctl rm matrix",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_option("NAME", arguments.names, "Names of the containers")
+           ->required()
+           ->option_text("...");
+       declare_target(app, arguments);
+     },
+     run_remove},
+    {"", "nodes", "List the nodes of the cluster",
+     "  gobctl nodes\n  gobctl nodes --node n2     as n2 sees it",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_flag("-q,--quiet", arguments.quiet, "Names only, one a line");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_nodes},
+    {"", "flush", "Make a node give its pages of a container away",
+     "They go to other nodes that have room, else to swap. For tests and administrators.\n\n"
+     "  gobctl flush matrix --node n1",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments);
+       declare_timeout(app, arguments, "How long to wait for the end");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_flush},
+    {"", "leave", "Make a node leave the cluster and end",
+     "Its pages go to the other nodes first. Exit status 8: it could not in time, and stays.\n\n"
+     "  gobctl leave --node n3",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_timeout(app, arguments, "How long handing over may take");
+       declare_target(app, arguments);
+     },
+     run_leave},
+};
+
+}  // namespace
+
+CommandLine::CommandLine()
+    : app_("gobctl: shows and steers Gobelins, memory that the nodes of a cluster share.",
+           "gobctl") {
+  app_.set_version_flag("--version", "gobctl " GOB_VERSION);
+  app_.require_subcommand(0, 1);
+  app_.get_formatter()->column_width(28);
+  app_.footer(
+      "To begin:\n"
+      "  gobctl cluster up --nodes 3       a cluster of three nodes on this machine\n"
+      "  gobctl create demo --size 64M\n"
+      "  gobctl stat demo --node n2\n"
+      "  gobctl cluster down\n\n"
+      "gobctl SUBCOMMAND --help says more. gobd is found by --socket, --node, $GOB_SOCKET, a\n"
+      "development cluster, /run/gob/gobd.sock, in this order. Manual: gobctl(1).");
+  CLI::App* cluster = app_.add_subcommand("cluster", "A development cluster on this machine");
+  cluster->require_subcommand(0, 1);
+  cluster->footer(
+      "One gobd for each node, all on this machine and all yours; for trying things out and for\n"
+      "tests. gobd(8) tells how to run a cluster of several machines.");
+  for (const Subcommand& entry : kSubcommands) {
+    CLI::App& parent = *entry.group == '\0' ? app_ : *cluster;
+    CLI::App* sub = parent.add_subcommand(entry.name, entry.summary);
+    sub->footer(entry.help);
+    entry.declare(*sub, arguments_);
+    sub->final_callback([this, &entry] { chosen_ = &entry; });
+  }
+  CLI::App* completion = app_.add_subcommand("completion", "Print a completion script");
+  completion->group("");  // for installers: not in the help
+  completion->add_option("SHELL", arguments_.shell)
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+}
+
+}  // namespace gob::ctl

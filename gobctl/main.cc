@@ -1,0 +1,60 @@
+// gobctl: parses, calls, prints. One thread.
+#include <unistd.h>
+
+#include <iostream>
+
+#include "gobctl/command_line.h"
+#include "gobctl/completion.h"
+#include "gobctl/exit_code.h"
+
+namespace {
+
+using namespace gob;
+using namespace gob::ctl;
+
+int usage_error(const CommandLine& line, const std::string& message) {
+  // The innermost subcommand knows best what is missing.
+  const CLI::App* app = &line.app();
+  std::string name = "gobctl";
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    name += " " + app->get_name();
+  }
+  std::cerr << name << ": " << message << "\n\"" << name << " --help\" shows how it is used.\n";
+  return kExitUsage;
+}
+
+int run(int argc, char** argv) {
+  CommandLine line;
+  try {
+    line.app().parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return line.app().exit(success, std::cout, std::cerr);
+  } catch (const CLI::ParseError& error) {
+    return usage_error(line, error.what());
+  }
+  if (!line.arguments().shell.empty()) {
+    print_completion(line.app(), line.arguments().shell, std::cout);
+    return kExitOk;
+  }
+  if (line.chosen() == nullptr) {
+    std::cerr << line.app().help();  // of the subcommand that lacks its own, if there is one
+    return kExitUsage;
+  }
+  Io io{std::cout, std::cerr, Paint(colours_wanted(STDOUT_FILENO))};
+  const Status status = line.chosen()->run(line.arguments(), io);
+  std::cout.flush();
+  if (!status) {
+    std::cerr << "gobctl: " << status.error().message() << '\n';
+    return exit_code_of(status.error());
+  }
+  if (!std::cout) {
+    std::cerr << "gobctl: the output could not be written\n";
+    return kExitFailed;
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run(argc, argv); }

@@ -1,0 +1,109 @@
+#include "gobctl/stat_json.h"
+
+#include <array>
+#include <cstdio>
+
+namespace gob::ctl {
+namespace {
+
+Json to_json(const control::Latency& latency) {
+  return {{"count", latency.count()},
+          {"p50_ns", latency.p50_ns()},
+          {"p99_ns", latency.p99_ns()},
+          {"max_ns", latency.max_ns()}};
+}
+
+// Nodes are named as the cluster's configuration does; by number if it does not.
+Json node_name(const control::HelloReply& hello, std::uint32_t id) {
+  if (id < static_cast<std::uint32_t>(hello.node_names_size()))
+    return hello.node_names(static_cast<int>(id));
+  return std::to_string(id);
+}
+
+Json to_json(const control::ContainerStat& stat, const control::HelloReply& hello) {
+  Json json = ctl::to_json(stat.container());
+  json["pages"] = {{"readable", stat.pages().readable()},
+                   {"writable", stat.pages().writable()},
+                   {"swapped", stat.pages().swapped()},
+                   {"waiting", stat.pages().waiting()},
+                   {"lost", stat.pages().lost()}};
+  json["owners"] = Json::array();
+  for (const auto& owner : stat.owners())
+    json["owners"].push_back(
+        {{"node", node_name(hello, owner.node_id())}, {"pages", owner.pages()}});
+  json["faults"] = {{"read", to_json(stat.read_faults())},
+                    {"write", to_json(stat.write_faults())},
+                    {"upgrade", to_json(stat.upgrades())}};
+  json["bytes_in"] = stat.bytes_in();
+  json["bytes_out"] = stat.bytes_out();
+  json["messages_in"] = stat.messages_in();
+  json["messages_out"] = stat.messages_out();
+  json["invalidations_in"] = stat.invalidations_in();
+  json["invalidations_out"] = stat.invalidations_out();
+  json["injections_in"] = stat.injections_in();
+  json["injections_out"] = stat.injections_out();
+  json["swap_in_pages"] = stat.swap_in();
+  json["swap_out_pages"] = stat.swap_out();
+  json["refused"] = stat.refused();
+  json["mappings"] = stat.mappings();
+  json["bouncing"] = Json::array();
+  for (const auto& page : stat.bouncing())
+    json["bouncing"].push_back({{"page", page.page()}, {"count", page.count()}});
+  return json;
+}
+
+Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
+  Json json{{"name", stat.name()},
+            {"id", stat.node_id()},
+            {"version", stat.gobd_version()},
+            {"uptime_ms", stat.uptime_ms()},
+            {"epoch", stat.epoch()},
+            {"members", Json::array()},
+            {"shards", stat.shards()},
+            {"resident_frames", stat.resident_frames()},
+            {"budget_frames", stat.budget_frames()},
+            {"swap_used_pages", stat.swap_used_pages()},
+            {"swap_limit_pages", stat.swap_limit_pages()},
+            {"directory_entries", stat.directory_entries()},
+            {"directory_bytes", stat.directory_bytes()},
+            {"frame_table_bytes", stat.frame_table_bytes()},
+            {"clients", stat.clients()},
+            {"mappings", stat.mappings()},
+            {"peers", Json::array()}};
+  for (const std::uint32_t id : stat.members()) json["members"].push_back(node_name(hello, id));
+  for (const auto& peer : stat.peers())
+    json["peers"].push_back({{"name", peer.name()},
+                             {"id", peer.node_id()},
+                             {"up", peer.up()},
+                             {"state", peer.state()},
+                             {"transport", peer.transport()},
+                             {"transport_reason", peer.transport_reason()},
+                             {"bytes_in", peer.bytes_in()},
+                             {"bytes_out", peer.bytes_out()},
+                             {"messages_in", peer.messages_in()},
+                             {"messages_out", peer.messages_out()}});
+  return json;
+}
+
+}  // namespace
+
+Json to_json(const control::Container& container) {
+  std::array<char, 16> mode{};
+  std::snprintf(mode.data(), mode.size(), "%04o", container.mode());
+  return {{"name", container.name()},
+          {"id", container.id()},
+          {"size_bytes", container.size_bytes()},
+          {"mode", mode.data()},
+          {"uid", container.uid()},
+          {"gid", container.gid()},
+          {"created_unix_ms", container.created_unix_ms()}};
+}
+
+Json to_json(const control::StatReply& stat, const control::HelloReply& hello) {
+  Json json{{"node", to_json(stat.node(), hello)}, {"containers", Json::array()}};
+  for (const auto& container : stat.containers())
+    json["containers"].push_back(to_json(container, hello));
+  return json;
+}
+
+}  // namespace gob::ctl
