@@ -98,7 +98,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void on_left(unsigned shard) override;
   void on_fatal(unsigned shard, const Error& error) override;
   void link_up(unsigned channel, NodeId peer, std::uint64_t incarnation);
-  void link_down(unsigned channel, NodeId peer, const std::string& why);
+  void link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail);
   void look_for_deaths();
   void send_to_peer(NodeId to, const std::string& bytes);
 

@@ -23,14 +23,21 @@ void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
   step_membership(membership::PeerUp{peer, incarnation});
 }
 
-void Node::link_down(unsigned channel, NodeId peer, const std::string& why) {
+// If the peer's end let go, a host that then refuses connections proves that it died in touch with
+// us. After silence, or if we let go, it may have gone on without us before it died.
+static LinkEnd link_end(DownReason reason) {
+  const bool closed = reason == DownReason::kClosed || reason == DownReason::kReset;
+  return closed ? LinkEnd::kClosed : LinkEnd::kSilence;
+}
+
+void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail) {
   PeerLinks& links = links_[peer.value()];
   links.up.erase(channel);
   if (links.incarnation != 0) {
     links.incarnation = 0;
-    links.last_down = why;
-    spdlog::warn("node {} is down: {}", name_of(peer), why);
-    step_membership(membership::PeerDown{peer, DeathProof::kNone});
+    links.last_down = std::string(to_string(reason)) + ", " + detail;
+    spdlog::warn("node {} is down: {}", name_of(peer), links.last_down);
+    step_membership(membership::PeerDown{peer, link_end(reason)});
   }
   const ViewRecord* record = membership_->record();
   const bool shares_view = record != nullptr && record->view.contains(peer);
@@ -57,7 +64,7 @@ void Node::on_up(NodeId peer, std::uint64_t incarnation) {
 }
 
 void Node::on_down(NodeId peer, DownReason reason, const std::string& detail) {
-  link_down(kControlChannel, peer, std::string(to_string(reason)) + ", " + detail);
+  link_down(kControlChannel, peer, reason, detail);
 }
 
 void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const std::byte> payload) {
@@ -94,10 +101,8 @@ void Node::on_peer_up(unsigned shard, NodeId peer, std::uint64_t incarnation) {
 }
 
 void Node::on_peer_down(unsigned shard, NodeId peer, DownReason reason, const std::string& detail) {
-  static_cast<void>(
-      mailbox_.post([this, shard, peer, why = std::string(to_string(reason)) + ", " + detail] {
-        link_down(shard, peer, why);
-      }));
+  static_cast<void>(mailbox_.post(
+      [this, shard, peer, reason, detail] { link_down(shard, peer, reason, detail); }));
 }
 
 void Node::on_serving(unsigned shard, Epoch epoch) {
