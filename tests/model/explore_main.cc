@@ -1,7 +1,7 @@
 // explore: searches every state of a small cluster, or replays a scenario step by step.
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iostream>
 
@@ -73,7 +73,8 @@ int main(int argc, char** argv) {
   const gob::model::Report report = explorer.run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   std::printf(
-      "states %llu  transitions %llu  depth %u  node-states %zu  link-states %zu  seconds %.1f  %s\n",
+      "states %llu  transitions %llu  depth %u  node-states %zu  link-states %zu  seconds %.1f  "
+      "%s\n",
       static_cast<unsigned long long>(report.states),
       static_cast<unsigned long long>(report.transitions), report.depth, report.node_states,
       report.link_states, took.count(), report.complete ? "complete" : "incomplete");

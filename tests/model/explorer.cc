@@ -19,7 +19,10 @@ void for_each_bit(std::uint32_t mask, F&& f) {
 }  // namespace
 
 Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
-    : config_(config), bounds_(bounds), parts_(config), n_(config.geometry.nodes),
+    : config_(config),
+      bounds_(bounds),
+      parts_(config),
+      n_(config.geometry.nodes),
       words_(n_ + n_ * n_ + 4) {}
 
 Report Explorer::run() {
@@ -92,7 +95,7 @@ void Explorer::try_node_events(const State& state, unsigned node) {
       take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = false}, false);
   }
   for (unsigned view = 0; view < oracle.views(); ++view)
-    if (may_enter(state, id, view))
+    if (oracle.may_enter(id, view))
       take(state, {.kind = Kind::kView, .node = id, .index = view}, true);
   if (oracle.view_of(id) != sim::ViewOracle::kNone) try_accesses(state, node);
   if (left(state, kFlushes) != 0)
@@ -103,19 +106,9 @@ void Explorer::try_node_events(const State& state, unsigned node) {
     for_each_bit(facts.blocked, [&](unsigned page) {
       take(state, {.kind = Kind::kExpire, .node = id, .pages = parts_.set_of(page)}, false);
     });
-  if (left(state, kLeaves) != 0 && oracle.life(id) == sim::ViewOracle::Life::kUp)
+  if (left(state, kLeaves) != 0 && others_stay(state, node) &&
+      oracle.life(id) == sim::ViewOracle::Life::kUp)
     take(state, {.kind = Kind::kLeave, .node = id}, false);
-}
-
-// A departed node's link ends in good order: the host reads it to its end first.
-bool Explorer::may_enter(const State& state, NodeId node, unsigned view) const {
-  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
-  if (!oracle.may_enter(node, view)) return false;
-  for (unsigned i = 0; i < n_; ++i)
-    if (oracle.life(node_id(i)) == sim::ViewOracle::Life::kGone &&
-        !oracle.view(view).departs(node_id(i)) && state.links[i * n_ + node.value()] != 0)
-      return false;
-  return true;
 }
 
 void Explorer::try_accesses(const State& state, unsigned node) {
@@ -150,10 +143,14 @@ void Explorer::try_crashes(const State& state, unsigned node) {
       take(state, {.kind = Kind::kRestart, .node = node_id(node)}, false);
     return;
   }
-  unsigned alive = 0;
-  for (unsigned i = 0; i < n_; ++i) alive += state.nodes[i] != kDown ? 1 : 0;
-  if (left(state, kCrashes) != 0 && alive > 1)
+  if (left(state, kCrashes) != 0 && others_stay(state, node))
     take(state, {.kind = Kind::kCrash, .node = node_id(node)}, false);
+}
+
+bool Explorer::others_stay(const State& state, unsigned node) const {
+  for (unsigned i = 0; i < n_; ++i)
+    if (i != node && state.nodes[i] != kDown && !parts_.facts(state.nodes[i]).leaving) return true;
+  return false;
 }
 
 void Explorer::take(const State& state, const sim::WorldEvent& event, bool progress) {
@@ -170,11 +167,21 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       if (event.kind == Kind::kCrash) spend(kCrashes);
       if (event.kind == Kind::kRestart) spend(kRestarts);
       return add(next, event, progress);
-    case Kind::kRead: next.accesses -= 1u << (i * 4); break;
-    case Kind::kWrite: next.accesses -= 1u << (i * 4 + 2); break;
-    case Kind::kFlush: spend(kFlushes); break;
-    case Kind::kExpire: spend(kExpiries); break;
-    case Kind::kLeave: spend(kLeaves); break;
+    case Kind::kRead:
+      next.accesses -= 1u << (i * 4);
+      break;
+    case Kind::kWrite:
+      next.accesses -= 1u << (i * 4 + 2);
+      break;
+    case Kind::kFlush:
+      spend(kFlushes);
+      break;
+    case Kind::kExpire:
+      spend(kExpiries);
+      break;
+    case Kind::kLeave:
+      spend(kLeaves);
+      break;
     case Kind::kIo:
       if (!event.ok) {
         spend(kFailures);
@@ -193,7 +200,8 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
     case Kind::kDeliver:
     case Kind::kHoldExpired:
     case Kind::kCut:
-    case Kind::kRemove: break;
+    case Kind::kRemove:
+      break;
   }
   std::uint32_t packet = 0;
   if (event.kind == Kind::kDeliver) {
@@ -245,8 +253,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   if (step.refused_lost != 0) {
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
-    const PageMask needless =
-        step.refused_lost & now & (~may | existing(next));
+    const PageMask needless = step.refused_lost & now & (~may | existing(next));
     if (needless != 0) fail("needless loss: a page whose bytes exist was refused as lost");
     if ((step.refused_lost & ~now) != 0 && (next.truth & kCrashed) == 0)
       fail("a page was refused as lost, but no node ever died");
@@ -256,14 +263,11 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   if (step.left || step.serving) {
     sim::ViewOracle after = oracle;
     if (step.left) after.left(event.node);
-    if (step.serving) {
-      if (after.view(after.view_of(event.node)).departs(event.node)) {
-        after.gone(event.node);
-        next.nodes[i] = kDown;
-        for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + i] = 0;
-      } else {
-        after.served(event.node);
-      }
+    if (step.serving) after.served(event.node);
+    for (unsigned other = 0; other < n_; ++other) {
+      if (next.nodes[other] == kDown || after.alive(node_id(other))) continue;
+      next.nodes[other] = kDown;  // departed
+      for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + other] = 0;
     }
     next.oracle = parts_.put_oracle(std::move(after));
   }
@@ -293,14 +297,14 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   next.oracle = parts_.put_oracle(std::move(oracle));
 }
 
-// Pages whose last write is with someone alive, or on its way from someone who did not die.
+// Pages whose last write is with someone alive, or on its way between two who are.
 PageMask Explorer::existing(const State& state) const {
   PageMask pages = 0;
-  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
   for (unsigned i = 0; i < n_; ++i) {
-    if (oracle.life(node_id(i)) == sim::ViewOracle::Life::kDead) continue;
-    if (state.nodes[i] != kDown) pages |= parts_.facts(state.nodes[i]).keeps_last;
-    for (unsigned to = 0; to < n_; ++to) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
+    if (state.nodes[i] == kDown) continue;
+    pages |= parts_.facts(state.nodes[i]).keeps_last;
+    for (unsigned to = 0; to < n_; ++to)
+      pages |= parts_.link(state.links[i * n_ + to]).carries_last;
   }
   return pages;
 }
@@ -313,8 +317,7 @@ void Explorer::add(const State& next, const sim::WorldEvent& event, bool progres
     id = intern(next, is_new);
     if (is_new) {
       const PageMask pages = event.pages.empty() ? 0 : parts_.mask_of(event.pages);
-      const PageMask ahead =
-          event.ahead == 0 ? 0 : parts_.mask_of(event.pages.with(event.ahead));
+      const PageMask ahead = event.ahead == 0 ? 0 : parts_.mask_of(event.pages.with(event.ahead));
       origins_.push_back({current_, pack_event(event, pages, ahead)});
       check(next);
     }

@@ -1,7 +1,7 @@
 // Every state that a small cluster of real cores can get into, breadth first: all orders of message
-// arrival (FIFO for each pair), program accesses, holds, I/O results, flushes, time-outs, crashes and
-// view changes, within bounds on how often the environment acts. Checks the invariants in every state,
-// and that from every state all requests can end. Single-threaded.
+// arrival (FIFO for each pair), program accesses, holds, I/O results, flushes, time-outs, crashes
+// and view changes, within bounds on how often the environment acts. Checks the invariants in every
+// state, and that from every state all requests can end. Single-threaded.
 #pragma once
 
 #include <cstdint>
@@ -16,16 +16,16 @@ namespace gob::model {
 
 // How often the environment may act.
 struct Bounds {
-  unsigned reads = 1;        // of each node
-  unsigned writes = 1;       // of each node
-  unsigned flushes = 0;      // in all, as the rest
+  unsigned reads = 1;    // of each node
+  unsigned writes = 1;   // of each node
+  unsigned flushes = 0;  // in all, as the rest
   unsigned expiries = 0;
   unsigned io_failures = 0;
   unsigned crashes = 0;
   unsigned restarts = 0;
   unsigned leaves = 0;
-  bool runs = false;         // programs also access all pages as one run (pages of one stripe)
-  bool ahead = false;        // programs also ask for the other pages ahead of need
+  bool runs = false;   // programs also access all pages as one run (pages of one stripe)
+  bool ahead = false;  // programs also ask for the other pages ahead of need
   std::uint64_t max_states = 50'000'000;
 };
 
@@ -35,8 +35,8 @@ struct Report {
   unsigned depth = 0;
   std::size_t node_states = 0;
   std::size_t link_states = 0;
-  bool complete = false;      // nothing was left unexplored
-  std::string violation;      // empty: none
+  bool complete = false;  // nothing was left unexplored
+  std::string violation;  // empty: none
   sim::Scenario counterexample;
 };
 
@@ -56,10 +56,16 @@ class Explorer {
     std::uint32_t oracle = 0;
     std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes
     std::uint32_t luck = 0;      // left of flushes, expiries, failures, crashes, restarts, leaves
-    std::uint32_t truth = 0;     // 8 bits: pages written; 8: pages that may be lost; crashed; failed
+    std::uint32_t truth = 0;  // 8 bits: pages written; 8: pages that may be lost; crashed; failed
   };
-  enum Luck : unsigned { kFlushes = 0, kExpiries = 4, kFailures = 8, kCrashes = 12, kRestarts = 16,
-                         kLeaves = 20 };
+  enum Luck : unsigned {
+    kFlushes = 0,
+    kExpiries = 4,
+    kFailures = 8,
+    kCrashes = 12,
+    kRestarts = 16,
+    kLeaves = 20
+  };
   static constexpr std::uint32_t kCrashed = 1u << 16;
   static constexpr std::uint32_t kFailed = 1u << 17;
 
@@ -70,7 +76,7 @@ class Explorer {
 
   void expand(std::uint32_t id);
   void try_node_events(const State& state, unsigned node);
-  [[nodiscard]] bool may_enter(const State& state, NodeId node, unsigned view) const;
+  [[nodiscard]] bool others_stay(const State& state, unsigned node) const;
   void try_accesses(const State& state, unsigned node);
   void try_crashes(const State& state, unsigned node);
   // Takes the event in `state`; `progress` if nothing but time is needed for it.

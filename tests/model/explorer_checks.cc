@@ -72,7 +72,8 @@ void Explorer::check_rest(const State& state) {
       if (state.nodes[i] == kDown) continue;
       const Core& core = parts_.node(state.nodes[i]).core();
       if (core.local(id).state != PageState::kInvalid) holders.add(node_id(i));
-      if (core.entry(id) && node_id(i) != manager) complain("an entry at a node that is no manager");
+      if (core.entry(id) && node_id(i) != manager)
+        complain("an entry at a node that is no manager");
     }
     const auto entry = parts_.node(state.nodes[manager.value()]).core().entry(id);
     const bool written = (state.truth >> page) & 1;

@@ -1,5 +1,5 @@
-// Interner<T>: gives equal values one small number, so that a state of many parts is a few words and
-// comparing states is exact. Values must have hash (through Hasher) and ==. Single-threaded.
+// Interner<T>: gives equal values one small number, so that a state of many parts is a few words
+// and comparing states is exact. Values must have hash (through Hasher) and ==. Single-threaded.
 #pragma once
 
 #include <cstdint>

@@ -52,11 +52,18 @@ NodeFacts Parts::facts_of(const sim::NodeModel& node) const {
     const sim::Thread& thread = node.threads()[t];
     const auto bit = static_cast<std::uint8_t>(1u << t);
     switch (thread.state) {
-      case sim::Thread::State::kIdle: facts.idle |= bit; break;
-      case sim::Thread::State::kBlocked: facts.blocked |= mask_of(thread.pages); break;
-      case sim::Thread::State::kWoken: facts.woken |= bit; break;
+      case sim::Thread::State::kIdle:
+        facts.idle |= bit;
+        break;
+      case sim::Thread::State::kBlocked:
+        facts.blocked |= mask_of(thread.pages);
+        break;
+      case sim::Thread::State::kWoken:
+        facts.woken |= bit;
+        break;
     }
   }
+  facts.leaving = node.leaving();
   facts.io = static_cast<std::uint8_t>(node.io().size());
   return facts;
 }
@@ -113,19 +120,29 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     case Kind::kWrite:
       after.begin(event.thread, event.pages, Access::kWrite, event.ahead, kFresh, fx);
       break;
-    case Kind::kRetry: after.retry(event.thread, kFresh, fx); break;
+    case Kind::kRetry:
+      after.retry(event.thread, kFresh, fx);
+      break;
     case Kind::kDeliver: {
       const sim::Packet& arrived = packets_[packet];
       after.step(event::Deliver{event.from, arrived.message}, &arrived, fx);
       break;
     }
-    case Kind::kIo: after.finish_io(event.index, event.ok, fx); break;
-    case Kind::kHoldExpired: after.expire_hold(
-        static_cast<unsigned>(std::countr_zero(mask_of(event.pages))), fx);
+    case Kind::kIo:
+      after.finish_io(event.index, event.ok, fx);
       break;
-    case Kind::kFlush: after.step(event::Flush{event.pages}, nullptr, fx); break;
-    case Kind::kExpire: after.step(event::Expire{event.pages}, nullptr, fx); break;
-    case Kind::kLeave: after.step(event::Leave{}, nullptr, fx); break;
+    case Kind::kHoldExpired:
+      after.expire_hold(static_cast<unsigned>(std::countr_zero(mask_of(event.pages))), fx);
+      break;
+    case Kind::kFlush:
+      after.step(event::Flush{event.pages}, nullptr, fx);
+      break;
+    case Kind::kExpire:
+      after.step(event::Expire{event.pages}, nullptr, fx);
+      break;
+    case Kind::kLeave:
+      after.step(event::Leave{}, nullptr, fx);
+      break;
     case Kind::kView:
       after.step(event::NewView{oracles_[oracle].view(event.index)}, nullptr, fx);
       break;
@@ -133,7 +150,9 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     case Kind::kCut:
     case Kind::kRestart:
     case Kind::kPropose:
-    case Kind::kRemove: fx.fail("no step of a node"); break;
+    case Kind::kRemove:
+      fx.fail("no step of a node");
+      break;
   }
   NodeStep step;
   for (const sim::Effects::Done& done : fx.done) {
@@ -152,11 +171,16 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
   for (const sim::Effects::Refused& refused : fx.refused) {
     const PageMask bit = 1u << refused.page;
     switch (refused.refusal) {
-      case Refusal::kLost: step.refused_lost |= bit; break;
-      case Refusal::kIo: step.refused_io |= bit; break;
+      case Refusal::kLost:
+        step.refused_lost |= bit;
+        break;
+      case Refusal::kIo:
+        step.refused_io |= bit;
+        break;
       case Refusal::kTimedOut:
       case Refusal::kNoRoom:
-      case Refusal::kLeaving: break;
+      case Refusal::kLeaving:
+        break;
       case Refusal::kNone:
       case Refusal::kSkipped:
       case Refusal::kRange:

@@ -1,7 +1,7 @@
-// The parts a cluster's state is made of, each interned: nodes, links, membership. Steps of the real
-// core are taken once for each different node state and event, then looked up. Values are renamed so
-// that states that differ only in which write they name are one: 0 is zeros, 1 the last write, 2
-// anything older. Single-threaded.
+// The parts a cluster's state is made of, each interned: nodes, links, membership. Steps of the
+// real core are taken once for each different node state and event, then looked up. Values are
+// renamed so that states that differ only in which write they name are one: 0 is zeros, 1 the last
+// write, 2 anything older. Single-threaded.
 #pragma once
 
 #include <cstdint>
@@ -23,14 +23,15 @@ struct NodeFacts {
   PageMask readable = 0;
   PageMask writable = 0;
   PageMask present = 0;
-  PageMask keeps_last = 0;   // frame or slot with value 1
-  PageMask not_zero = 0;     // readable, value not 0
-  PageMask not_last = 0;     // readable, value not 1
+  PageMask keeps_last = 0;  // frame or slot with value 1
+  PageMask not_zero = 0;    // readable, value not 0
+  PageMask not_last = 0;    // readable, value not 1
   PageMask held = 0;
-  PageMask blocked = 0;      // pages that threads wait for
-  std::uint8_t idle = 0;     // threads, by bit
-  std::uint8_t woken = 0;    // threads, by bit
-  std::uint8_t io = 0;       // number under way
+  PageMask blocked = 0;    // pages that threads wait for
+  std::uint8_t idle = 0;   // threads, by bit
+  std::uint8_t woken = 0;  // threads, by bit
+  std::uint8_t io = 0;     // number under way
+  bool leaving = false;
 };
 
 // What a node did in one step.

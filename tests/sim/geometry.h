@@ -1,5 +1,5 @@
-// Which pages a checked cluster has, and how page bytes are abstracted: a value a page, the number of
-// the write that made it. Shared by the simulator, the explorer and the paper's tests. Values.
+// Which pages a checked cluster has, and how page bytes are abstracted: a value a page, the number
+// of the write that made it. Shared by the simulator, the explorer and the paper's tests. Values.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// One node as the coherence core sees it, without a machine under it: frames and what programs may do
-// with them, swap slots, I/O under way, holds, and programs that wait for pages. Actions are performed
-// in order and every rule a host relies on is checked on the way. A regular value, so that the
-// explorer can intern it; one thread owns it.
+// One node as the coherence core sees it, without a machine under it: frames and what programs may
+// do with them, swap slots, I/O under way, holds, and programs that wait for pages. Actions are
+// performed in order and every rule a host relies on is checked on the way. A regular value, so
+// that the explorer can intern it; one thread owns it.
 #pragma once
 
 #include <cstdint>
@@ -60,15 +60,15 @@ struct Effects {
     Refusal refusal = Refusal::kNone;
   };
   std::vector<Sent> sent;
-  std::vector<Done> done;              // accesses that completed
-  std::vector<Refused> refused;        // accesses that ended in an error
-  std::vector<unsigned> woken;         // threads that may try again
-  std::vector<unsigned> touched;       // pages whose frame or slot changed; may repeat
-  std::vector<unsigned> held;          // pages whose hold began
-  unsigned io_started = 0;             // new entries at the end of io()
-  bool serving = false;                // action::Serving
-  bool left = false;                   // action::Left
-  std::string broken;                  // the first broken rule, or empty
+  std::vector<Done> done;         // accesses that completed
+  std::vector<Refused> refused;   // accesses that ended in an error
+  std::vector<unsigned> woken;    // threads that may try again
+  std::vector<unsigned> touched;  // pages whose frame or slot changed; may repeat
+  std::vector<unsigned> held;     // pages whose hold began
+  unsigned io_started = 0;        // new entries at the end of io()
+  bool serving = false;           // action::Serving
+  bool left = false;              // action::Left
+  std::string broken;             // the first broken rule, or empty
 
   void clear();
   void fail(std::string text);
@@ -102,6 +102,7 @@ class NodeModel {
   [[nodiscard]] bool told_removed(ContainerId id) const {
     return (removed_ >> (id.value() % 64)) & 1;
   }
+  [[nodiscard]] bool leaving() const { return leaving_; }
   // No frame, slot or I/O of any page.
   [[nodiscard]] bool empty() const;
   [[nodiscard]] std::uint64_t hash() const;
@@ -112,7 +113,7 @@ class NodeModel {
 
  private:
   void attempt(unsigned thread, std::uint64_t ahead, Value value, Effects& fx);
-  void check(Effects& fx) const;
+  void check(Effects& fx);
   void check_page(unsigned page, Effects& fx) const;
   void drop(unsigned page, Effects& fx);
   void wake(unsigned page, Effects& fx);
@@ -143,7 +144,9 @@ class NodeModel {
   std::vector<Io> io_;
   std::vector<Thread> threads_;
   unsigned present_ = 0;   // frames taken: they hold bytes, or a swap-in fills them
+  std::uint64_t allowed_;  // frames: the budget, and what had to be taken in during a view change
   bool expired_ = false;   // an Expire was given: time-outs are to be expected
+  bool leaving_ = false;   // it was told to leave
   std::uint64_t removed_ = 0;  // containers this node was told are gone, by bit
 };
 

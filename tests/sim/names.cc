@@ -5,63 +5,102 @@ namespace gob::sim {
 
 const char* name_of(MessageType type) {
   switch (type) {
-    case MessageType::kGet: return "Get";
-    case MessageType::kGrab: return "Grab";
-    case MessageType::kForwardGet: return "ForwardGet";
-    case MessageType::kForwardGrab: return "ForwardGrab";
-    case MessageType::kInvalidate: return "Invalidate";
-    case MessageType::kInvalidateAck: return "InvalidateAck";
-    case MessageType::kPage: return "Page";
-    case MessageType::kGrant: return "Grant";
-    case MessageType::kConfirm: return "Confirm";
-    case MessageType::kRefuse: return "Refuse";
-    case MessageType::kFlush: return "Flush";
-    case MessageType::kFlushDiscard: return "FlushDiscard";
-    case MessageType::kFlushAlone: return "FlushAlone";
-    case MessageType::kInject: return "Inject";
-    case MessageType::kInjectReply: return "InjectReply";
-    case MessageType::kFlushDone: return "FlushDone";
-    case MessageType::kMarker: return "Marker";
-    case MessageType::kReport: return "Report";
-    case MessageType::kReportEnd: return "ReportEnd";
+    case MessageType::kGet:
+      return "Get";
+    case MessageType::kGrab:
+      return "Grab";
+    case MessageType::kForwardGet:
+      return "ForwardGet";
+    case MessageType::kForwardGrab:
+      return "ForwardGrab";
+    case MessageType::kInvalidate:
+      return "Invalidate";
+    case MessageType::kInvalidateAck:
+      return "InvalidateAck";
+    case MessageType::kPage:
+      return "Page";
+    case MessageType::kGrant:
+      return "Grant";
+    case MessageType::kConfirm:
+      return "Confirm";
+    case MessageType::kRefuse:
+      return "Refuse";
+    case MessageType::kFlush:
+      return "Flush";
+    case MessageType::kFlushDiscard:
+      return "FlushDiscard";
+    case MessageType::kFlushAlone:
+      return "FlushAlone";
+    case MessageType::kInject:
+      return "Inject";
+    case MessageType::kInjectReply:
+      return "InjectReply";
+    case MessageType::kFlushDone:
+      return "FlushDone";
+    case MessageType::kMarker:
+      return "Marker";
+    case MessageType::kReport:
+      return "Report";
+    case MessageType::kReportEnd:
+      return "ReportEnd";
   }
   return "?";
 }
 
 const char* name_of(Access access) {
   switch (access) {
-    case Access::kNone: return "none";
-    case Access::kRead: return "read";
-    case Access::kWrite: return "write";
+    case Access::kNone:
+      return "none";
+    case Access::kRead:
+      return "read";
+    case Access::kWrite:
+      return "write";
   }
   return "?";
 }
 
 const char* name_of(PageState state) {
   switch (state) {
-    case PageState::kInvalid: return "invalid";
-    case PageState::kRead: return "read";
-    case PageState::kWrite: return "write";
-    case PageState::kStored: return "stored";
-    case PageState::kInjecting: return "injecting";
-    case PageState::kSwappingOut: return "swapping-out";
-    case PageState::kSwapped: return "swapped";
-    case PageState::kSwappingIn: return "swapping-in";
+    case PageState::kInvalid:
+      return "invalid";
+    case PageState::kRead:
+      return "read";
+    case PageState::kWrite:
+      return "write";
+    case PageState::kStored:
+      return "stored";
+    case PageState::kInjecting:
+      return "injecting";
+    case PageState::kSwappingOut:
+      return "swapping-out";
+    case PageState::kSwapped:
+      return "swapped";
+    case PageState::kSwappingIn:
+      return "swapping-in";
   }
   return "?";
 }
 
 const char* name_of(Refusal refusal) {
   switch (refusal) {
-    case Refusal::kNone: return "none";
-    case Refusal::kSkipped: return "skipped";
-    case Refusal::kLost: return "lost";
-    case Refusal::kTimedOut: return "timed-out";
-    case Refusal::kRemoved: return "removed";
-    case Refusal::kNoRoom: return "no-room";
-    case Refusal::kIo: return "io";
-    case Refusal::kLeaving: return "leaving";
-    case Refusal::kRange: return "range";
+    case Refusal::kNone:
+      return "none";
+    case Refusal::kSkipped:
+      return "skipped";
+    case Refusal::kLost:
+      return "lost";
+    case Refusal::kTimedOut:
+      return "timed-out";
+    case Refusal::kRemoved:
+      return "removed";
+    case Refusal::kNoRoom:
+      return "no-room";
+    case Refusal::kIo:
+      return "io";
+    case Refusal::kLeaving:
+      return "leaving";
+    case Refusal::kRange:
+      return "range";
   }
   return "?";
 }

@@ -133,12 +133,16 @@ std::string to_text(const WorldEvent& event) {
   switch (event.kind) {
     case Kind::kRead:
     case Kind::kWrite:
-    case Kind::kRetry: number("thread", event.thread); break;
+    case Kind::kRetry:
+      number("thread", event.thread);
+      break;
     case Kind::kIo:
       number("index", event.index);
       number("ok", event.ok);
       break;
-    case Kind::kView: number("index", event.index); break;
+    case Kind::kView:
+      number("index", event.index);
+      break;
     case Kind::kDeliver:
     case Kind::kHoldExpired:
     case Kind::kFlush:
@@ -148,7 +152,8 @@ std::string to_text(const WorldEvent& event) {
     case Kind::kCut:
     case Kind::kRestart:
     case Kind::kPropose:
-    case Kind::kRemove: break;
+    case Kind::kRemove:
+      break;
   }
   if (!event.pages.empty()) text += " pages=" + to_text(event.pages);
   if (event.ahead != 0) {
@@ -166,8 +171,8 @@ void write_scenario(const Scenario& scenario, std::ostream& out) {
       << " pages=" << config.geometry.pages_each << " stride=" << config.geometry.stride
       << " threads=" << config.threads << "\n"
       << "core budget=" << core.budget_frames << " low=" << core.low_water_frames
-      << " high=" << core.high_water_frames << " swap=" << core.swap
-      << " hold=" << core.hold_grants << " create_ahead=" << core.create_ahead << "\n";
+      << " high=" << core.high_water_frames << " swap=" << core.swap << " hold=" << core.hold_grants
+      << " create_ahead=" << core.create_ahead << "\n";
   if (!config.budgets.empty()) {
     out << "budgets";
     for (const std::uint64_t frames : config.budgets) out << ' ' << frames;
@@ -195,8 +200,10 @@ std::string replay(const Scenario& scenario, std::ostream* trace) {
       if (!packet.empty()) *trace << "    [" << packet << "]";
       *trace << "\n";
     }
+    const std::vector<unsigned> pages = world.concerned(event);
     world.apply(event);
-    if (trace != nullptr) *trace << world.describe();
+    const bool all = scenario.config.geometry.pages() <= 4;
+    if (trace != nullptr) *trace << world.describe(all ? nullptr : &pages);
     if (!world.violation().empty()) break;
   }
   if (scenario.settle && world.violation().empty()) {

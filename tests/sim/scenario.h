@@ -1,5 +1,5 @@
-// Scenario files: a cluster and what happens in it, one event a line, so that a counterexample can be
-// read, kept and replayed.
+// Scenario files: a cluster and what happens in it, one event a line, so that a counterexample can
+// be read, kept and replayed.
 //
 //   cluster nodes=3 containers=1 pages=2 stride=1 threads=1
 //   core budget=100 low=0 high=0 swap=1 hold=1 create_ahead=1

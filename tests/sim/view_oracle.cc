@@ -22,13 +22,16 @@ void ViewOracle::restart(NodeId node) {
 
 void ViewOracle::left(NodeId node) { lives_[node.value()] = Life::kLeft; }
 
-void ViewOracle::gone(NodeId node) {
-  lives_[node.value()] = Life::kGone;
-  views_of_[node.value()] = kNone;
-}
-
 void ViewOracle::served(NodeId node) {
-  records_[view_of(node)].served[node.value()] = 1;
+  Record& record = records_[view_of(node)];
+  record.served[node.value()] = 1;
+  if (!is_established(record)) return;
+  // The members need nothing more of those who depart.
+  for (const NodeId departing : record.view.departing) {
+    if (lives_[departing.value()] != Life::kLeft || view_of(departing) != view_of(node)) continue;
+    lives_[departing.value()] = Life::kGone;
+    views_of_[departing.value()] = kNone;
+  }
 }
 
 void ViewOracle::enter(NodeId node, unsigned view) { views_of_[node.value()] = view; }
@@ -111,8 +114,7 @@ bool ViewOracle::mourns(NodeId node) const {
 bool ViewOracle::is_cut(NodeId from, NodeId at) const {
   if (alive(from)) return false;
   const unsigned view = view_of(at);
-  return view == kNone ||
-         records_[view].incarnation[from.value()] != incarnations_[from.value()];
+  return view == kNone || records_[view].incarnation[from.value()] != incarnations_[from.value()];
 }
 
 bool ViewOracle::settled() const {

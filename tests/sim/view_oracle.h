@@ -1,6 +1,6 @@
-// Membership without messages: knows who is alive, hands out the same sequence of views to everyone,
-// and records what each view lost. Stands for libgob/membership in the simulator and the explorer.
-// A regular value; one thread owns it.
+// Membership without messages: knows who is alive, hands out the same sequence of views to
+// everyone, and records what each view lost. Stands for libgob/membership in the simulator and the
+// explorer. A regular value; one thread owns it.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ class ViewOracle {
  public:
   enum class Life : std::uint8_t {
     kUp,
-    kLeft,  // holds no page any more; departs with the next view
-    kGone,  // departed: its last reports are on their way, and arrive
+    kLeft,  // holds no page any more; departs with the next view, stays until all members serve
+    kGone,  // departed
     kDead,  // crashed
   };
   // A view and which life of each node it speaks of; 0 for nodes that it does not name.
@@ -31,7 +31,6 @@ class ViewOracle {
   void crash(NodeId node);
   void restart(NodeId node);  // empty, with a new incarnation
   void left(NodeId node);
-  void gone(NodeId node);
   void served(NodeId node);  // established at the node, in the view it is in
   // The next view, of all who are up; returns its number.
   unsigned propose();

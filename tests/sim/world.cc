@@ -88,7 +88,8 @@ std::string World::refuses(const WorldEvent& event) const {
       if (!alive) return "the node is down";
       if (link(event.from, event.node).empty()) return "nothing is on its way";
       return oracle_.is_cut(event.from, event.node) ? "the link is cut" : "";
-    case Kind::kIo: return alive && event.index < at.io().size() ? "" : "no such I/O";
+    case Kind::kIo:
+      return alive && event.index < at.io().size() ? "" : "no such I/O";
     case Kind::kHoldExpired:
       if (!alive || event.pages.size() != 1) return "one page of a node that is up is needed";
       for (unsigned page = 0; page < config_.geometry.pages(); ++page)
@@ -99,22 +100,31 @@ std::string World::refuses(const WorldEvent& event) const {
     case Kind::kRemove:
       return alive && !event.pages.empty() ? "" : "the node is down, or no page is named";
     case Kind::kLeave:
-      return oracle_.life(event.node) == ViewOracle::Life::kUp ? "" : "the node is not up";
-    case Kind::kCrash: return alive ? "" : "the node is down";
-    case Kind::kCut: return alive ? "the node is up" : "";
-    case Kind::kRestart: return alive ? "the node is up" : "";
-    case Kind::kPropose: return "";
+      if (oracle_.life(event.node) != ViewOracle::Life::kUp) return "the node is not up";
+      return others_stay(event.node) ? "" : "nobody would be left";
+    case Kind::kCrash:
+      if (!alive) return "the node is down";
+      return others_stay(event.node) ? "" : "nobody would be left";
+    case Kind::kCut:
+      return alive ? "the node is up" : "";
+    case Kind::kRestart:
+      return alive ? "the node is up" : "";
+    case Kind::kPropose:
+      return "";
     case Kind::kView:
       if (event.index >= oracle_.views()) return "no such view";
       if (!oracle_.may_enter(event.node, event.index)) return "the view is not for the node";
-      // A departed node's link ends in good order: the host reads it to its end first.
-      for (unsigned i = 0; i < nodes; ++i)
-        if (oracle_.life(node_id(i)) == ViewOracle::Life::kGone &&
-            !oracle_.view(event.index).departs(node_id(i)) && !link(node_id(i), event.node).empty())
-          return "a departed node's last packets come first";
       return "";
   }
   return "no such event";
+}
+
+bool World::others_stay(NodeId node) const {
+  for (unsigned i = 0; i < config_.geometry.nodes; ++i)
+    if (node_id(i) != node && oracle_.life(node_id(i)) == ViewOracle::Life::kUp &&
+        !nodes_[i].leaving())
+      return true;
+  return false;
 }
 
 void World::apply(const WorldEvent& event) {
@@ -133,7 +143,8 @@ void World::perform(const WorldEvent& event) {
       return at.begin(event.thread, event.pages, Access::kRead, event.ahead, 0, fx_);
     case Kind::kWrite:
       return at.begin(event.thread, event.pages, Access::kWrite, event.ahead, ++last_write_, fx_);
-    case Kind::kRetry: return at.retry(event.thread, ++last_write_, fx_);
+    case Kind::kRetry:
+      return at.retry(event.thread, ++last_write_, fx_);
     case Kind::kDeliver: {
       std::deque<Packet>& link = link_of(event.from, event.node);
       const Packet packet = std::move(link.front());
@@ -147,11 +158,16 @@ void World::perform(const WorldEvent& event) {
       for_each_page(event.pages,
                     [&](PageId id) { at.expire_hold(config_.geometry.index(id), fx_); });
       return;
-    case Kind::kFlush: return at.step(event::Flush{event.pages}, nullptr, fx_);
-    case Kind::kExpire: return at.step(event::Expire{event.pages}, nullptr, fx_);
-    case Kind::kLeave: return at.step(event::Leave{}, nullptr, fx_);
-    case Kind::kCrash: return crash(event.node);
-    case Kind::kCut: return link_of(event.from, event.node).clear();
+    case Kind::kFlush:
+      return at.step(event::Flush{event.pages}, nullptr, fx_);
+    case Kind::kExpire:
+      return at.step(event::Expire{event.pages}, nullptr, fx_);
+    case Kind::kLeave:
+      return at.step(event::Leave{}, nullptr, fx_);
+    case Kind::kCrash:
+      return crash(event.node);
+    case Kind::kCut:
+      return link_of(event.from, event.node).clear();
     case Kind::kRestart:
       oracle_.restart(event.node);
       at = NodeModel(config_.geometry, core_config(config_, event.node.value()), config_.threads);
@@ -160,7 +176,9 @@ void World::perform(const WorldEvent& event) {
         link_of(node_id(i), event.node).clear();
       }
       return boot(event.node);
-    case Kind::kPropose: oracle_.propose(); return;
+    case Kind::kPropose:
+      oracle_.propose();
+      return;
     case Kind::kView:
       oracle_.enter(event.node, event.index);
       for (unsigned i = 0; i < config_.geometry.nodes; ++i)
@@ -187,7 +205,7 @@ bool World::exists(unsigned page) const {
     if (oracle_.alive(node_id(i)) && nodes_[i].keeps(page, current_[page])) return true;
   const PageId id = config_.geometry.page(page);
   for (unsigned from = 0; from < nodes; ++from) {
-    if (oracle_.life(node_id(from)) == ViewOracle::Life::kDead) continue;
+    if (!oracle_.alive(node_id(from))) continue;
     for (unsigned to = 0; to < nodes; ++to) {
       for (const Packet& packet : links_[from * nodes + to]) {
         const PageSet pages = packet.message.pages;
@@ -217,8 +235,8 @@ void World::settle_effects(NodeId node) {
            std::to_string(current_[done.page]));
   }
   for (const unsigned page : fx_.touched) {
-    // A node that is not told of a death yet may grant to the dead, or drop a copy for a write whose
-    // bytes died on their way: nobody can know better.
+    // A node that is not told of a death yet may grant to the dead, or drop a copy for a write
+    // whose bytes died on their way: nobody can know better.
     if (current_[page] != 0 && oracle_.mourns(node) && !exists(page)) may_be_lost_[page] = 1;
     check_page(page);
   }
@@ -232,13 +250,18 @@ void World::settle_effects(NodeId node) {
       case Refusal::kRemoved:
         allowed = removed_[config_.geometry.page(page).container.value()] != 0;
         break;
-      case Refusal::kIo: allowed = failed_io_; break;
+      case Refusal::kIo:
+        allowed = failed_io_;
+        break;
       case Refusal::kNone:
       case Refusal::kSkipped:
-      case Refusal::kRange: allowed = false; break;
+      case Refusal::kRange:
+        allowed = false;
+        break;
       case Refusal::kTimedOut:
       case Refusal::kNoRoom:
-      case Refusal::kLeaving: break;
+      case Refusal::kLeaving:
+        break;
     }
     if (!allowed)
       fail("needless refusal of page " + std::to_string(page) + " at node " +
@@ -246,12 +269,7 @@ void World::settle_effects(NodeId node) {
            (exists(page) ? ", though its bytes exist" : ""));
   }
   if (fx_.left) oracle_.left(node);
-  if (fx_.serving) {
-    if (oracle_.view(oracle_.view_of(node)).departs(node))
-      oracle_.gone(node);
-    else
-      oracle_.served(node);
-  }
+  if (fx_.serving) oracle_.served(node);
 }
 
 // Invariants 1, 2 and 6 for one page, over the rights of programs everywhere.

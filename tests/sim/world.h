@@ -81,7 +81,10 @@ class World {
   [[nodiscard]] bool is_quiet() const;
   // For a quiet cluster: nobody waits, and the directory agrees with the nodes. Empty if so.
   [[nodiscard]] std::string check_rest() const;
-  [[nodiscard]] std::string describe() const;
+  // Pages that a node knows of, waiting threads, packets; of `pages` only if given.
+  [[nodiscard]] std::string describe(const std::vector<unsigned>* pages = nullptr) const;
+  // The pages that the event is about.
+  [[nodiscard]] std::vector<unsigned> concerned(const WorldEvent& event) const;
   [[nodiscard]] std::string describe(const WorldEvent& event) const;
 
  private:
@@ -92,6 +95,7 @@ class World {
   void perform(const WorldEvent& event);
   void crash(NodeId node);
   void boot(NodeId node);
+  [[nodiscard]] bool others_stay(NodeId node) const;
   void settle_effects(NodeId node);
   void check_page(unsigned page);
   [[nodiscard]] bool exists(unsigned page) const;
@@ -110,8 +114,8 @@ class World {
   std::string violation_;
 };
 
-// Lets everything under way end, in a fixed order: packets, I/O, holds, views, programs. Returns what
-// is wrong once nothing moves (check_rest), or that it never comes to that.
+// Lets everything under way end, in a fixed order: packets, I/O, holds, views, programs. Returns
+// what is wrong once nothing moves (check_rest), or that it never comes to that.
 std::string settle(World& world);
 
 // Kinds by name, as scenarios spell them.

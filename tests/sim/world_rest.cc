@@ -1,4 +1,6 @@
 // What must hold when nothing moves (invariants 4 and 5), and words for traces.
+#include <algorithm>
+
 #include "tests/sim/world.h"
 
 namespace gob::sim {
@@ -6,9 +8,9 @@ namespace {
 
 NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
-constexpr const char* kKindNames[] = {"read",   "write", "retry", "deliver", "io",
-                                      "hold-expired", "flush", "expire", "leave", "crash",
-                                      "cut",    "restart", "propose", "view", "remove"};
+constexpr const char* kKindNames[] = {"read",         "write",   "retry",   "deliver", "io",
+                                      "hold-expired", "flush",   "expire",  "leave",   "crash",
+                                      "cut",          "restart", "propose", "view",    "remove"};
 
 }  // namespace
 
@@ -116,7 +118,17 @@ std::string settle(World& world) {
   return "the cluster does not come to rest";
 }
 
-std::string World::describe() const {
+std::vector<unsigned> World::concerned(const WorldEvent& event) const {
+  PageSet pages = event.pages;
+  if (event.kind == WorldEvent::Kind::kDeliver && !link(event.from, event.node).empty())
+    pages = link(event.from, event.node).front().message.pages;
+  std::vector<unsigned> indices;
+  if (config_.geometry.contains(pages))
+    for_each_page(pages, [&](PageId id) { indices.push_back(config_.geometry.index(id)); });
+  return indices;
+}
+
+std::string World::describe(const std::vector<unsigned>* pages) const {
   std::string text;
   const unsigned nodes = config_.geometry.nodes;
   for (unsigned i = 0; i < nodes; ++i) {
@@ -126,6 +138,8 @@ std::string World::describe() const {
     }
     const NodeModel& at = nodes_[i];
     for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+      if (pages != nullptr && std::find(pages->begin(), pages->end(), page) == pages->end())
+        continue;
       const Frame& frame = at.frame(page);
       const Core& core = at.core();
       const PageId id = config_.geometry.page(page);
@@ -149,8 +163,8 @@ std::string World::describe() const {
   for (unsigned from = 0; from < nodes; ++from)
     for (unsigned to = 0; to < nodes; ++to)
       for (const Packet& packet : links_[from * nodes + to])
-        text += "  " + std::to_string(from) + " -> " + std::to_string(to) + ": " +
-                to_text(packet) + "\n";
+        text += "  " + std::to_string(from) + " -> " + std::to_string(to) + ": " + to_text(packet) +
+                "\n";
   return text;
 }
 
