@@ -65,7 +65,8 @@ void Core::end_step(Out& out) {
 }
 
 void Core::deliver(NodeId from, const Message& message, Out& out) {
-  if (phase_ == Phase::kLeft) return;
+  // A node that departed may be asked to say again what it knew, if a view follows too soon.
+  if (phase_ == Phase::kLeft && !view_.departs(config_.self)) return;
   // The peer may know of a view that membership has not told us yet. Nothing with bytes can come
   // before our own marker of that view.
   if (message.epoch > view_.epoch) return keep_early(from, message, out);
@@ -76,6 +77,7 @@ void Core::deliver(NodeId from, const Message& message, Out& out) {
     if (phase_ == Phase::kDraining && !markers_.contains(from)) absorb(message, out);
     return;
   }
+  if (phase_ == Phase::kLeft) return;
   if (message.type == MessageType::kMarker) {
     markers_.insert(from);
     maybe_finish_drain(out);

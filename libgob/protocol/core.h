@@ -133,6 +133,7 @@ class Core {
 
   // page_manager.cc
   void on_request(NodeId from, const Message& message, PageId page, Out& out);
+  [[nodiscard]] static bool asks_twice(const Transaction& transaction, QueuedRequest request);
   void start(PageId page, QueuedRequest request, bool ahead, Out& out);
   void start_get(PageId page, DirectoryEntry& entry, NodeId requester, Out& out);
   void start_grab(PageId page, DirectoryEntry& entry, NodeId requester, Out& out);

@@ -130,7 +130,8 @@ void Core::drop_pending(PageId page) {
 
 void Core::on_refuse(NodeId from, const Message& message, PageId page, Out& out) {
   const auto found = pending_.find(key_of(page));
-  if (found == pending_.end() || found->second.stage != Pending::Stage::kSent) {
+  if (found == pending_.end() || found->second.stage != Pending::Stage::kSent ||
+      found->second.acks_missing + static_cast<std::int32_t>(message.acks) < 0) {
     out.act(action::Violation{from, message, "a refusal of what was not asked for"});
     return;
   }

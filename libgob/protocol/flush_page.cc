@@ -18,7 +18,8 @@ void Core::flush(PageId page, Out& out) {
 
 void Core::on_flush_discard(NodeId from, const Message& message, PageId page, Out& out) {
   LocalPage* local = locals_.find(key_of(page));
-  if (local == nullptr || !local->flushing || local->state == PageState::kWrite) {
+  if (local == nullptr || !local->flushing ||
+      (local->state != PageState::kRead && local->state != PageState::kInvalid)) {
     out.act(action::Violation{from, message, "a discard of what was not to be flushed"});
     return;
   }

@@ -16,7 +16,9 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
   const PageState state = local == nullptr ? PageState::kInvalid : local->state;
   const bool bytes = carries_bytes(message) || message.payload == Payload::kZero;
   const bool fits = state == PageState::kRead || (state == PageState::kInvalid && bytes);
-  if (!fits || pending.acks_missing + static_cast<std::int32_t>(message.acks) < 0) {
+  const bool acks_possible = pending.acks_missing + static_cast<std::int32_t>(message.acks) >= 0 &&
+                             (message.acks == 0 || pending.access == Access::kWrite);
+  if (!fits || !acks_possible) {
     out.act(action::Violation{from, message, "a grant without the page's bytes"});
     return;
   }

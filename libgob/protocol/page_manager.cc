@@ -1,6 +1,8 @@
 // Page manager (paper §5.2, static distributed): one transaction at a time for each page, except
 // that reads share one. A grant that the manager sends itself and that waits for no acknowledgement
 // needs no confirmation: whatever the manager sends later follows it on the same channel.
+#include <algorithm>
+
 #include "libgob/protocol/core.h"
 #include "libgob/protocol/outbox.h"
 
@@ -16,6 +18,10 @@ void Core::on_request(NodeId from, const Message& message, PageId page, Out& out
     return;
   }
   Transaction& transaction = found->second;
+  if (asks_twice(transaction, {from, message.type})) {
+    out.act(action::Violation{from, message, "a second request before the first has ended"});
+    return;
+  }
   if (ahead) {
     refuse(page, from, Refusal::kSkipped, config_.self, out);
     return;
@@ -62,6 +68,18 @@ void Core::first_touch_grant(PageId page, NodeId requester, Out& out) {
   Message message = make(MessageType::kGrant, page);
   message.payload = Payload::kZero;
   send(requester, message, out);
+}
+
+// A node has at most one wish to get a page, and one to flush it, under way.
+bool Core::asks_twice(const Transaction& transaction, QueuedRequest request) {
+  const auto same_wish = [&](MessageType type) {
+    return (type == MessageType::kFlush) == (request.type == MessageType::kFlush);
+  };
+  return (same_wish(transaction.type) &&
+          std::ranges::count(transaction.requesters, request.requester) != 0) ||
+         std::ranges::any_of(transaction.queue, [&](const QueuedRequest& queued) {
+           return queued.requester == request.requester && same_wish(queued.type);
+         });
 }
 
 // Whether this node's own copy can answer now: two hops instead of three.

@@ -12,7 +12,9 @@
 namespace gob {
 
 void Core::on_new_view(const View& view, Out& out) {
-  if (phase_ == Phase::kLeft || view.epoch <= view_.epoch) return;
+  if (view.epoch <= view_.epoch) return;
+  const bool evicted = phase_ == Phase::kLeft && !view_.departs(config_.self);
+  if (evicted || (phase_ == Phase::kLeft && !view.departs(config_.self))) return;
   view_ = view;
   parked_for_room_.clear();
   const auto early = std::move(early_);
