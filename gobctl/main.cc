@@ -33,16 +33,17 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(line, error.what());
   }
-  if (!line.arguments().shell.empty()) {
-    print_completion(line.app(), line.arguments().shell, std::cout);
-    return kExitOk;
-  }
-  if (line.chosen() == nullptr) {
+  const bool completion = !line.arguments().shell.empty();
+  if (line.chosen() == nullptr && !completion) {
     std::cerr << line.app().help();  // of the subcommand that lacks its own, if there is one
     return kExitUsage;
   }
   Io io{std::cout, std::cerr, Paint(colours_wanted(STDOUT_FILENO))};
-  const Status status = line.chosen()->run(line.arguments(), io);
+  Status status;
+  if (completion)
+    print_completion(line.app(), line.arguments().shell, std::cout);
+  else
+    status = line.chosen()->run(line.arguments(), io);
   std::cout.flush();
   if (!status) {
     std::cerr << "gobctl: " << status.error().message() << '\n';
