@@ -17,13 +17,12 @@
 #define UFFD_FEATURE_POISON (1 << 14)
 #endif
 #ifndef UFFDIO_POISON  // 6.6
-#define _UFFDIO_POISON (0x08)
 struct uffdio_poison {
   struct uffdio_range range;
   __u64 mode;
   __s64 updated;  // written by the kernel: bytes poisoned, or a negative errno
 };
-#define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
 #endif
 #ifndef UFFDIO_POISON_MODE_DONTWAKE
 #define UFFDIO_POISON_MODE_DONTWAKE (static_cast<__u64>(1) << 0)
@@ -45,6 +44,6 @@ inline constexpr std::uint64_t kUffdModes =
 inline constexpr std::uint64_t kUffdCalls =
     (std::uint64_t{1} << _UFFDIO_WAKE) | (std::uint64_t{1} << _UFFDIO_COPY) |
     (std::uint64_t{1} << _UFFDIO_WRITEPROTECT) | (std::uint64_t{1} << _UFFDIO_CONTINUE) |
-    (std::uint64_t{1} << _UFFDIO_POISON);
+    (std::uint64_t{1} << _IOC_NR(UFFDIO_POISON));
 
 }  // namespace gob

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "libgob/linker/stream_detector.h"
 #include "tests/linker/linker_fixture.h"
 
 namespace gob::test {
@@ -357,6 +358,38 @@ TEST_F(MapLinkerTest, MoreMappingsThanExactSlotsAreAllDowngraded) {
   EXPECT_EQ(word_of_frame(0), 9u);
   ASSERT_TRUE(linker_.map(pages(0), Access::kWrite));
   for (auto& each : programs) answer(*each);
+}
+
+// Detector, ahead list and linker together: a program reads the whole container in order while its
+// pages arrive as they are asked for.
+TEST_F(MapLinkerTest, StreamFaultsOnceForEachRun) {
+  auto reader = program({.pages = 256});
+  StreamDetector streams(kContainer, PageIndex{0}, 256, 64);
+  reader->start({Op::kReadRange, 0, 256});
+  std::optional<Reply> reply;
+  std::vector<Fault> faults;
+  unsigned seen = 0;
+  while (!(reply = reader->reply(0))) {
+    if (!fault_comes(*reader, 1)) continue;
+    faults.clear();
+    ASSERT_TRUE(reader->mapping()->drain(faults));
+    for (const Fault& each : faults) {
+      ++seen;
+      ASSERT_TRUE(linker_.note(each, 1));
+      const auto advice = streams.on_fault(each.page.page, each.access);
+      const PageSet page = PageSet::of(each.page);
+      ASSERT_TRUE(each.kind == FaultKind::kMissing ? install(page, 1, Access::kRead)
+                                                   : linker_.map(page, Access::kRead));
+      for (unsigned i = 0; i < advice.count; ++i) {
+        linker_.expect(reader->mapping()->id(), advice.runs[i].pages, advice.runs[i].unmapped);
+        ASSERT_TRUE(install(advice.runs[i].pages, 1, Access::kRead));
+      }
+    }
+  }
+  EXPECT_EQ(reply->result, 256);
+  // Runs of 4, 8, 16, 32, 64, 64, ... A run that arrives late may cost a fault more.
+  EXPECT_LE(seen, 30u);
+  EXPECT_EQ(pool_->resident_count().value(), 256u);
 }
 
 // Two programs of two threads write one page as fast as they can, while it is write-protected, cut
