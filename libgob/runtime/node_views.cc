@@ -142,6 +142,9 @@ void Node::begin_leaving(const std::string& why) {
 
 void Node::keep_leaving() {
   if (end_) return;
+  const ViewRecord* record = membership_->record();
+  if (record != nullptr && record->view.members.size() == 1 && record->view.contains(self_))
+    return finish(NodeEnd::kLeft, "the last node of the cluster: its pages end with it");
   if (now_ms() >= leave_deadline_ms_)
     return finish(NodeEnd::kLeft,
                   handed_over_
