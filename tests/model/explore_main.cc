@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", config.threads, "programs' threads a node")->check(CLI::Range(1, 3));
   app.add_option("--reads", bounds.reads, "of each node")->check(CLI::Range(0, 3));
   app.add_option("--writes", bounds.writes, "of each node")->check(CLI::Range(0, 3));
+  app.add_option("--accesses", bounds.accesses, "in all")->check(CLI::Range(0, 15));
   app.add_option("--flushes", bounds.flushes)->check(CLI::Range(0, 15));
   app.add_option("--expiries", bounds.expiries)->check(CLI::Range(0, 15));
   app.add_option("--io-failures", bounds.io_failures)->check(CLI::Range(0, 15));

@@ -40,7 +40,8 @@ Report Explorer::run() {
   first.oracle = parts_.put_oracle(world.oracle());
   first.luck = bounds_.flushes << kFlushes | bounds_.expiries << kExpiries |
                bounds_.io_failures << kFailures | bounds_.crashes << kCrashes |
-               bounds_.restarts << kRestarts | bounds_.leaves << kLeaves;
+               bounds_.restarts << kRestarts | bounds_.leaves << kLeaves |
+               bounds_.accesses << kAccesses;
   bool is_new = false;
   intern(first, is_new);
   origins_.push_back({0, 0});
@@ -113,7 +114,7 @@ void Explorer::try_node_events(const State& state, unsigned node) {
 
 void Explorer::try_accesses(const State& state, unsigned node) {
   const NodeFacts& facts = parts_.facts(state.nodes[node]);
-  if (facts.idle == 0) return;
+  if (facts.idle == 0 || left(state, kAccesses) == 0) return;
   const auto thread = static_cast<unsigned>(std::countr_zero(facts.idle));
   const unsigned budget = (state.accesses >> (node * 4)) & 0xf;
   const unsigned pages = config_.geometry.pages();

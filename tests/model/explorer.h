@@ -55,7 +55,7 @@ class Explorer {
     std::uint32_t links[kMaxNodes * kMaxNodes] = {};  // [from * n + to]
     std::uint32_t oracle = 0;
     std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes
-    std::uint32_t luck = 0;      // left of flushes, expiries, failures, crashes, restarts, leaves
+    std::uint32_t luck = 0;      // left of each Luck, 4 bits
     std::uint32_t truth = 0;  // 8 bits: pages written; 8: pages that may be lost; crashed; failed
   };
   enum Luck : unsigned {
@@ -64,7 +64,8 @@ class Explorer {
     kFailures = 8,
     kCrashes = 12,
     kRestarts = 16,
-    kLeaves = 20
+    kLeaves = 20,
+    kAccesses = 24,
   };
   static constexpr std::uint32_t kCrashed = 1u << 16;
   static constexpr std::uint32_t kFailed = 1u << 17;

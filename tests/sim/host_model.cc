@@ -77,13 +77,12 @@ void NodeModel::finish_io(unsigned index, bool ok, Effects& fx) {
   const Io io = std::move(io_[index]);
   io_.erase(io_.begin() + index);
   if (io.out) {
-    if (ok) {
+    if (ok && !io.dropped) {
       unsigned rank = 0;
       for_each_page(io.pages, [&](PageId id) {
         const unsigned page = geometry_.index(id);
         const Value value = io.values[rank++];
-        if (!frames_[page].present) return;  // its container was removed meanwhile
-        if (frames_[page].value != value)
+        if (!frames_[page].present || frames_[page].value != value)
           fx.fail("page " + std::to_string(page) + " changed while it was written to swap");
         slots_[page] = {value, true};
         drop(page, fx);
@@ -91,15 +90,16 @@ void NodeModel::finish_io(unsigned index, bool ok, Effects& fx) {
     }
     return step(event::SwappedOut{io.pages, ok}, nullptr, fx);
   }
-  for_each_page(io.pages, [&](PageId id) {
-    const unsigned page = geometry_.index(id);
-    if (!ok || !slots_[page].kept) {  // not kept: its container was removed meanwhile
-      --present_;
-      return;
-    }
-    frames_[page] = {slots_[page].value, true, Access::kNone};
-    fx.touched.push_back(page);
-  });
+  if (!io.dropped) {
+    for_each_page(io.pages, [&](PageId id) {
+      const unsigned page = geometry_.index(id);
+      if (ok)
+        frames_[page] = {slots_[page].value, true, Access::kNone};
+      else
+        --present_;
+      fx.touched.push_back(page);
+    });
+  }
   step(event::SwappedIn{io.pages, ok}, nullptr, fx);
 }
 
@@ -196,7 +196,7 @@ std::uint64_t NodeModel::hash() const {
   for (const SwapSlot& slot : slots_) hash.add(std::uint64_t{slot.value} << 1 | slot.kept);
   for (const std::uint8_t held : holds_) hash.add(held);
   for (const Io& io : io_) {
-    hash.add(io.out);
+    hash.add(std::uint64_t{io.out} << 1 | std::uint64_t{io.dropped});
     add(hash, io.pages);
     for (const Value value : io.values) hash.add(value);
   }

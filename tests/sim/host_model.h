@@ -29,6 +29,7 @@ struct SwapSlot {
 // A SwapOut or SwapIn the I/O linker has not finished.
 struct Io {
   bool out = false;
+  bool dropped = false;  // its container was removed meanwhile
   PageSet pages;
   std::vector<Value> values;  // out: the bytes being written, in order of pages
   friend bool operator==(const Io&, const Io&) = default;

@@ -94,7 +94,7 @@ void NodeModel::perform(const action::Invalidate& a, const Packet*, Effects& fx)
 }
 
 void NodeModel::perform(const action::SwapOut& a, const Packet*, Effects& fx) {
-  Io io{true, a.pages, {}};
+  Io io{true, false, a.pages, {}};
   each(a.pages, "swap-out", fx, [&](unsigned page) {
     const Frame& frame = frames_[page];
     if (!frame.present) fx.fail(page_text("swap-out", page) + " whose frame is absent");
@@ -112,7 +112,7 @@ void NodeModel::perform(const action::SwapIn& a, const Packet*, Effects& fx) {
     if (frames_[page].present) fx.fail(page_text("swap-in", page) + " over a frame in use");
     ++present_;
   });
-  io_.push_back({false, a.pages, {}});
+  io_.push_back({false, false, a.pages, {}});
   ++fx.io_started;
 }
 
@@ -150,6 +150,11 @@ void NodeModel::perform(const action::DropContainer& a, const Packet*, Effects& 
     if (geometry_.page(page).container != a.id) continue;
     drop(page, fx);
     slots_[page] = SwapSlot{};
+  }
+  for (Io& io : io_) {
+    if (io.pages.container != a.id) continue;
+    if (!io.out && !io.dropped) present_ -= io.pages.size();
+    io.dropped = true;
   }
 }
 

@@ -117,6 +117,8 @@ class World {
 // Lets everything under way end, in a fixed order: packets, I/O, holds, views, programs. Returns
 // what is wrong once nothing moves (check_rest), or that it never comes to that.
 std::string settle(World& world);
+// The next event of settle(), or nothing.
+std::optional<WorldEvent> next_move(const World& world);
 
 // Kinds by name, as scenarios spell them.
 const char* name_of(WorldEvent::Kind kind);

@@ -72,9 +72,6 @@ std::string World::check_rest() const {
   return {};
 }
 
-namespace {
-
-// One event that needs no decision from outside, or nothing.
 std::optional<WorldEvent> next_move(const World& world) {
   using Kind = WorldEvent::Kind;
   const Geometry& geometry = world.config().geometry;
@@ -104,8 +101,6 @@ std::optional<WorldEvent> next_move(const World& world) {
   }
   return std::nullopt;
 }
-
-}  // namespace
 
 std::string settle(World& world) {
   constexpr unsigned kMost = 1u << 20;
