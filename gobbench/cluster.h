@@ -1,0 +1,77 @@
+// Cluster: the nodes that an experiment runs on. Either a private one of real gobd processes, which
+// ends with this object, or a development cluster that runs already (gobctl cluster up). Main
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gobbench/netns.h"
+#include "gobbench/process.h"
+#include "libgob/base/result.h"
+
+namespace gob::bench {
+
+struct ClusterOptions {
+  unsigned nodes = 2;
+  std::uint64_t budget_bytes = std::uint64_t{1} << 30;  // frames of each node
+  std::uint32_t shards = 1;
+  std::optional<std::uint32_t> read_ahead_pages;  // empty: gobd's own choice
+  bool netns = false;                             // each node in a network namespace of its own
+  bool pin = false;                               // node k and its programs on the k-th core
+};
+
+struct ClusterNode {
+  std::string name;
+  std::string host;  // address that the other nodes reach
+  std::string control_socket;
+  int netns_fd = -1;            // -1: this program's namespace
+  std::optional<unsigned> cpu;  // core that the node is kept on
+};
+
+// A directory under $TMPDIR, removed with everything in it at the end.
+class TemporaryDirectory {
+ public:
+  static Result<TemporaryDirectory> create();
+  TemporaryDirectory(TemporaryDirectory&& other) noexcept;
+  TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
+  ~TemporaryDirectory();
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  explicit TemporaryDirectory(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+class Cluster {
+ public:
+  // Starts gobd processes and waits until all are ready. The error holds the end of the log of the
+  // node that failed.
+  static Result<Cluster> start(const ClusterOptions& options);
+  // The nodes of `gobctl cluster up --dir DIR`.
+  static Result<Cluster> attach(const std::string& directory);
+
+  [[nodiscard]] const std::vector<ClusterNode>& nodes() const { return nodes_; }
+  [[nodiscard]] unsigned size() const { return static_cast<unsigned>(nodes_.size()); }
+  [[nodiscard]] bool is_private() const { return directory_.has_value(); }
+  // What the log of a private node ends with, for errors; empty for others.
+  [[nodiscard]] std::string log_end(unsigned node) const;
+
+ private:
+  Cluster() = default;
+  Status launch(const ClusterOptions& options);
+  Status wait_ready(std::vector<UniqueFd>& notifications);
+
+  std::optional<TemporaryDirectory> directory_;  // outlives the daemons below
+  std::optional<Network> network_;
+  std::vector<ClusterNode> nodes_;
+  std::vector<Process> daemons_;
+};
+
+// Path of gobd: beside this program, where a build leaves it, or just "gobd" for a search in PATH.
+[[nodiscard]] std::string find_gobd();
+
+}  // namespace gob::bench

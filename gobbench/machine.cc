@@ -1,0 +1,61 @@
+#include "gobbench/machine.h"
+
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <array>
+#include <ctime>
+#include <fstream>
+
+#include "gobbench/process.h"
+#include "gobbench_commit.h"
+#include "libgob/base/size.h"
+
+namespace gob::bench {
+namespace {
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name"))
+      if (const auto colon = line.find(": "); colon != std::string::npos)
+        return line.substr(colon + 2);
+  return "unknown";
+}
+
+std::string kernel() {
+  utsname name{};
+  return ::uname(&name) == 0 ? std::string(name.sysname) + " " + name.release : "unknown";
+}
+
+std::uint64_t memory_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE));
+}
+
+}  // namespace
+
+Json describe_machine() {
+  return {{"cpu", cpu_model()},
+          {"cores", usable_cpus().size()},
+          {"memory_bytes", memory_bytes()},
+          {"kernel", kernel()}};
+}
+
+std::string machine_line() {
+  return cpu_model() + ", " + std::to_string(usable_cpus().size()) + " cores, " +
+         format_size(memory_bytes()) + ", " + kernel();
+}
+
+std::string commit() { return GOBBENCH_COMMIT; }
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+}  // namespace gob::bench

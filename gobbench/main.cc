@@ -1,0 +1,201 @@
+// gobbench: measures a cluster and reproduces the paper's figures. Parses, calls, prints.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "gobbench/fault.h"
+#include "gobbench/figure.h"
+#include "gobbench/micro.h"
+#include "gobbench/reproduce.h"
+#include "gobbench/stream.h"
+#include "gobbench/worker_main.h"
+#include "libgob/base/size.h"
+
+namespace gob::bench {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+std::string command_line(int argc, char** argv) {
+  std::string line = "gobbench";
+  for (int i = 1; i < argc; ++i) line += std::string(" ") + argv[i];
+  return line;
+}
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "gobbench: %s\n", error.message().c_str());
+  return error.code == ErrorCode::kInvalidArgument ? kExitUsage : kExitFailed;
+}
+
+int publish(const Result<Outcome>& outcome, const PublishOptions& options) {
+  if (!outcome) return fail(outcome.error());
+  print(*outcome, options);
+  const Status written = write_results(*outcome, options);
+  return written ? 0 : fail(written.error());
+}
+
+// Everything that can be said on the command line, and what to do about it.
+class Commands {
+ public:
+  explicit Commands(std::string command) {
+    publish_.command = std::move(command);
+    app_.description(
+        "Measures a cluster of gobd nodes. Without --cluster-dir each command starts a private\n"
+        "cluster on this machine and ends it. Every command prints a table and writes data.csv,\n"
+        "run.json and figure.svg into a folder under --results.");
+    app_.footer(
+        "Examples:\n"
+        "  gobbench fault                            what a remote page fault costs\n"
+        "  gobbench figure 9 --nodes 1,2 --size 512  speed-up of Jacobi\n"
+        "  gobbench reproduce --quick                everything, in a few minutes\n"
+        "Exit codes: 0 done, 1 failed (a wrong result too), 2 wrong usage. See gobbench(1).");
+    app_.set_version_flag("--version", GOB_VERSION);
+    app_.require_subcommand(1);
+    app_.add_flag("--json", publish_.json, "Print JSON instead of a table");
+    app_.add_option("--results", publish_.results_dir, "Directory for the files; '' writes none")
+        ->capture_default_str();
+    app_.add_option("--cluster-dir", session_.cluster_dir,
+                    "Use the running cluster of 'gobctl cluster up --dir DIR'");
+    app_.add_flag("--netns", session_.netns,
+                  "Private nodes in network namespaces over veth (needs root)")
+        ->excludes("--cluster-dir");
+    app_.add_option("--shards", session_.shards, "Shards of each private node")
+        ->check(CLI::Range(1, 64))
+        ->capture_default_str();
+    add_micro();
+    add_fault();
+    add_stream();
+    add_figure();
+    add_reproduce();
+    add_worker();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app_.exit(error) == 0 ? 0 : kExitUsage;
+    }
+    return action_();
+  }
+
+ private:
+  CLI::App* add(const char* name, const char* description, std::function<int()> action) {
+    CLI::App* command = app_.add_subcommand(name, description);
+    command->fallthrough();
+    command->callback([this, action = std::move(action)] { action_ = action; });
+    return command;
+  }
+
+  void add_micro() {
+    CLI::App* command =
+        add("micro", "Parts of the miss path, alone: core, codec, directory, frames",
+            [this] { return publish(run_micro(micro_), publish_); });
+    command->add_option("--filter", micro_.filter, "Regular expression on the names")
+        ->capture_default_str();
+    command->add_option("--seconds", micro_.min_seconds, "Time for each part")
+        ->check(CLI::Range(0.001, 60.0))
+        ->capture_default_str();
+  }
+
+  void add_fault() {
+    CLI::App* command =
+        add("fault", "Page faults on other nodes' pages, next to raw TCP and a bare fault",
+            [this] { return publish(run_fault(session_, fault_), publish_); });
+    command->add_option("--nodes", fault_.nodes, "Sizes of clusters to measure on")
+        ->delimiter(',')
+        ->check(CLI::Range(2, 64))
+        ->capture_default_str();
+    command->add_option("--samples", fault_.samples, "Faults of each kind")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    command->add_option("--rounds", fault_.rounds, "Turns that the kinds take")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_flag("!--no-read-ahead", fault_.read_ahead, "Private nodes do not read ahead");
+    command->add_flag("!--no-pin", fault_.pin, "Do not keep private nodes to a core each");
+  }
+
+  void add_stream() {
+    CLI::App* command =
+        add("stream", "Reads of a container on another node, next to raw TCP", [this] {
+          const Result<std::uint64_t> bytes = parse_size(stream_size_);
+          if (!bytes) return fail(bytes.error());
+          stream_.bytes = *bytes;
+          return publish(run_stream(session_, stream_), publish_);
+        });
+    command->add_option("--size", stream_size_, "Size of the container")->capture_default_str();
+    command->add_option("--runs", stream_.runs, "Runs; the median counts")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_flag("!--no-pin", stream_.pin, "Do not keep private nodes to a core each");
+  }
+
+  void add_figure() {
+    CLI::App* command =
+        add("figure", "A figure of the paper: 9 (Jacobi), 10 (modified Gram-Schmidt)", [this] {
+          figure_.algorithm = figure_number_ == 9 ? Algorithm::kJacobi : Algorithm::kMgs;
+          return publish(run_figure(session_, figure_), publish_);
+        });
+    command->add_option("number", figure_number_, "9 or 10")
+        ->required()
+        ->check(CLI::IsMember({9, 10}));
+    command->add_option("--nodes", figure_.nodes, "Numbers of nodes")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 64))
+        ->default_str("1,2,3,4");
+    command->add_option("--size", figure_.sizes, "Lines of the matrices")
+        ->delimiter(',')
+        ->check(CLI::Range(3, 16384))
+        ->default_str("64,128,256,512,1024,2048");
+    command->add_option("--runs", figure_.runs, "Runs; the median counts")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_option("--iterations", figure_.iterations, "Iterations of Jacobi")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    command->add_option("--block", figure_.block, "Lines of a block of Jacobi; 0 chooses")
+        ->check(CLI::Range(0, 16384))
+        ->capture_default_str();
+    command->add_flag("--padded", figure_.padded, "Each line begins on a page of its own");
+  }
+
+  void add_reproduce() {
+    CLI::App* command =
+        add("reproduce", "Every figure and measurement, and a report of them", [this] {
+          const Status done = reproduce(session_, publish_, quick_);
+          return done ? 0 : fail(done.error());
+        });
+    command->add_flag("--quick", quick_, "Small sizes and few samples");
+  }
+
+  void add_worker() {
+    CLI::App* command = add("worker", "", [this] { return run_worker(worker_socket_); });
+    command->group("");  // gobbench runs it by itself: not in the help
+    command->add_option("--socket", worker_socket_)->required();
+  }
+
+  CLI::App app_;
+  std::function<int()> action_;
+  PublishOptions publish_;
+  Session session_;
+  MicroOptions micro_;
+  FaultOptions fault_;
+  StreamOptions stream_;
+  std::string stream_size_ = "256M";
+  FigureOptions figure_{.sizes = {64, 128, 256, 512, 1024, 2048}, .nodes = {1, 2, 3, 4}};
+  int figure_number_ = 9;
+  bool quick_ = false;
+  std::string worker_socket_;
+};
+
+}  // namespace
+}  // namespace gob::bench
+
+int main(int argc, char** argv) {
+  gob::bench::Commands commands(gob::bench::command_line(argc, argv));
+  return commands.run(argc, argv);
+}

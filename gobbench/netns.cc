@@ -1,0 +1,78 @@
+#include "gobbench/netns.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <thread>
+
+#include "gobbench/process.h"
+
+namespace gob::bench {
+namespace {
+
+// A thread of its own makes the namespace, since unshare() moves the thread that calls it.
+Result<UniqueFd> new_namespace() {
+  UniqueFd fd;
+  int error = 0;
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) == 0)
+      fd = UniqueFd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    error = errno;
+  }).join();
+  if (fd) return fd;
+  return make_error(error == EPERM ? ErrorCode::kPermissionDenied : ErrorCode::kSystem,
+                    "cannot make a network namespace (--netns needs root)", error);
+}
+
+Status ip_in(int netns_fd, std::vector<std::string> words) {
+  words.insert(words.begin(), "ip");
+  SpawnOptions options;
+  options.argv = std::move(words);
+  options.netns_fd = netns_fd;
+  const Result<std::string> done = output_of(options);
+  if (done) return {};
+  if (done.error().code == ErrorCode::kNotFound)
+    return make_error(ErrorCode::kNotFound, "--netns needs the program ip; install iproute2");
+  return done.error();
+}
+
+}  // namespace
+
+std::string Network::address(unsigned node) { return "10.79.0." + std::to_string(node + 1); }
+
+Result<Network> Network::create(unsigned nodes) {
+  if (nodes > kMaxNodes)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--netns takes at most " + std::to_string(kMaxNodes) + " nodes");
+  Network network;
+  Result<UniqueFd> bridge = new_namespace();
+  if (!bridge) return bridge.error();
+  network.bridge_ = std::move(*bridge);
+  const int hub = network.bridge_.get();
+  if (Status s = ip_in(hub, {"link", "add", "bridge0", "type", "bridge"}); !s) return s.error();
+  if (Status s = ip_in(hub, {"link", "set", "bridge0", "up"}); !s) return s.error();
+  for (unsigned n = 0; n < nodes; ++n) {
+    Result<UniqueFd> made = new_namespace();
+    if (!made) return made.error();
+    network.nodes_.push_back(std::move(*made));
+    const int node = network.nodes_.back().get();
+    const std::string port = "port" + std::to_string(n);
+    const std::string place = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(node);
+    const std::vector<std::vector<std::string>> at_hub = {
+        {"link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", place},
+        {"link", "set", port, "master", "bridge0", "up"}};
+    const std::vector<std::vector<std::string>> at_node = {
+        {"address", "add", address(n) + "/24", "dev", "eth0"},
+        {"link", "set", "eth0", "up"},
+        {"link", "set", "lo", "up"}};
+    for (const auto& words : at_hub)
+      if (Status s = ip_in(hub, words); !s) return s.error();
+    for (const auto& words : at_node)
+      if (Status s = ip_in(node, words); !s) return s.error();
+  }
+  return network;
+}
+
+}  // namespace gob::bench

@@ -1,0 +1,34 @@
+// What plain TCP sockets do between the same two places, in the same run: the measure that faults
+// and streams are held against. Each end is a thread of this program.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libgob/base/result.h"
+
+namespace gob::bench {
+
+// Where the two threads run.
+struct TcpPlaces {
+  std::string server_host = "127.0.0.1";
+  int server_netns_fd = -1;  // -1: this program's namespace
+  int client_netns_fd = -1;
+  std::optional<unsigned> server_cpu;
+  std::optional<unsigned> client_cpu;
+};
+
+// `rounds` times `bytes_out` to the server and `bytes_back` from it, over blocking sockets with
+// TCP_NODELAY: nanoseconds of each round.
+[[nodiscard]] Result<std::vector<std::uint64_t>> tcp_ping_pong(const TcpPlaces& places,
+                                                               std::size_t bytes_out,
+                                                               std::size_t bytes_back,
+                                                               unsigned rounds);
+
+// Server to client in writes of 256 KiB: bytes a second, seen by the receiver.
+[[nodiscard]] Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes);
+
+}  // namespace gob::bench

@@ -1,0 +1,125 @@
+#include "gobbench/reproduce.h"
+
+#include <cstdio>
+
+#include "gobbench/fault.h"
+#include "gobbench/figure.h"
+#include "gobbench/machine.h"
+#include "gobbench/micro.h"
+#include "gobbench/stream.h"
+
+namespace gob::bench {
+namespace {
+
+Result<Outcome> micro(const Session&, bool quick) {
+  MicroOptions options;
+  if (quick) options.min_seconds = 0.02;
+  return run_micro(options);
+}
+
+Result<Outcome> fault(const Session& session, bool quick) {
+  FaultOptions options;
+  if (quick) options.samples = 400;
+  return run_fault(session, options);
+}
+
+Result<Outcome> stream(const Session& session, bool quick) {
+  StreamOptions options;
+  if (quick) options.bytes = std::uint64_t{64} << 20;
+  return run_stream(session, options);
+}
+
+Result<Outcome> figure(const Session& session, Algorithm algorithm, bool quick) {
+  FigureOptions options;
+  options.algorithm = algorithm;
+  options.sizes = {64, 128, 256, 512, 1024, 2048};
+  options.nodes = {1, 2, 3, 4, 5, 6};
+  if (quick) {
+    options.sizes = {64, 256, 512, 1024};
+    options.nodes = {1, 2, 3};
+    options.runs = 1;
+  }
+  return run_figure(session, options);
+}
+
+// A paragraph or a heading.
+void put(std::string& out, const std::string& text) { out += text + "\n\n"; }
+
+void put_summary(std::string& out, const std::vector<Finding>& findings) {
+  put(out, "## Targets");
+  for (const auto& [name, finding] : findings) {
+    if (!finding) {
+      out += "- FAILED: " + name + " did not run to its end\n";
+      continue;
+    }
+    for (const Target& target : finding->targets) out += "- " + target.text() + "\n";
+  }
+  out += "\n";
+}
+
+void put_outcome(std::string& out, const Outcome& outcome) {
+  put(out, "## " + outcome.title);
+  put(out, outcome.table.markdown());
+  put(out, "![" + outcome.title + "](" + outcome.folder + "/figure.svg)");
+  for (const Target& target : outcome.targets) out += "- " + target.text() + "\n";
+  for (const std::string& note : outcome.notes) out += "- " + note + "\n";
+  out += "- data: [data.csv](" + outcome.folder + "/data.csv), [run.json](" + outcome.folder +
+         "/run.json)\n\n";
+}
+
+}  // namespace
+
+std::vector<Experiment> experiments() {
+  return {{"micro", micro},
+          {"fault", fault},
+          {"stream", stream},
+          {"figure 9",
+           [](const Session& s, bool quick) { return figure(s, Algorithm::kJacobi, quick); }},
+          {"figure 10",
+           [](const Session& s, bool quick) { return figure(s, Algorithm::kMgs, quick); }}};
+}
+
+std::string report(const std::vector<Finding>& findings, const std::string& command, bool quick) {
+  std::string out;
+  put(out, "# Results");
+  put(out, "Written by `" + command + "` at " + utc_now() + ", commit " + commit() + ", on " +
+               machine_line() + ".");
+  if (quick) put(out, "A quick run: small sizes and few samples.");
+  put_summary(out, findings);
+  for (const auto& [name, finding] : findings) {
+    if (finding) {
+      put_outcome(out, *finding);
+    } else {
+      put(out, "## " + name);
+      put(out, "FAILED: " + finding.error().message());
+    }
+  }
+  while (out.ends_with("\n\n")) out.pop_back();
+  return out;
+}
+
+Status reproduce(const Session& session, const PublishOptions& options, bool quick) {
+  std::vector<Finding> findings;
+  std::string failed;
+  for (const Experiment& experiment : experiments()) {
+    Result<Outcome> outcome = experiment.run(session, quick);
+    if (outcome) {
+      print(*outcome, options);
+      if (!options.json) std::printf("\n");
+      std::fflush(stdout);
+      if (Status s = write_results(*outcome, options); !s) return s;
+    } else {
+      failed += (failed.empty() ? "" : "; ") + experiment.name + ": " + outcome.error().message();
+    }
+    findings.emplace_back(experiment.name, std::move(outcome));
+  }
+  const std::string directory = options.results_dir.empty() ? "results" : options.results_dir;
+  if (Status s = write_file(directory, "REPORT.md", report(findings, options.command, quick)); !s)
+    return s;
+  if (!options.json) std::printf("report: %s/REPORT.md\n", directory.c_str());
+  if (!failed.empty())
+    return make_error(ErrorCode::kSystem, "not all experiments ended: " + failed);
+  return {};
+}
+
+}  // namespace gob::bench
