@@ -131,9 +131,18 @@ TEST_F(FirstTouch, ARefusalWaitsForTheAcknowledgementsOfThoseAlreadyTold) {
                                    m.acks = 1;
                                  })),
             "-");
-  EXPECT_EQ(d.situation(theirs).request, "refused, 1 acks missing");
+  EXPECT_EQ(d.situation(theirs).request, "refused, 1 ack missing");
   EXPECT_EQ(d.deliver(3, message(MessageType::kInvalidateAck, pages({theirs}))),
             "Confirm " + p + " (Io) to 1; Refused " + p + " (Io, blames 2)");
+}
+
+TEST_F(FirstTouch, ARefusalThatForgetsAcknowledgementsIsAViolation) {
+  d.write(theirs);
+  d.deliver(3, message(MessageType::kInvalidateAck, pages({theirs})));
+  EXPECT_EQ(d.deliver(2, message(MessageType::kRefuse, pages({theirs}),
+                                 [](Message& m) { m.refusal = Refusal::kIo; })),
+            "violation");
+  EXPECT_EQ(d.situation(theirs).request, "asked Grab, 1 ack early");
 }
 
 TEST_F(FirstTouch, BeyondTheEndIsRefusedHere) {

@@ -47,7 +47,7 @@ TEST_F(GrabPage, BytesAreOutOfSightUntilTheLastAcknowledgement) {
 TEST_F(GrabPage, AcknowledgementsMayComeBeforeTheGrant) {
   d.write(p);
   EXPECT_EQ(d.deliver(3, ack(pages({p}))), "-");
-  EXPECT_EQ(d.situation(p).request, "asked Grab, 1 acks early");
+  EXPECT_EQ(d.situation(p).request, "asked Grab, 1 ack early");
   EXPECT_EQ(d.deliver(2, grant(pages({p}), Payload::kMove, 1, true)),
             "Install " + name + " (write); Confirm " + name + " to 1; Hold " + name);
 }
@@ -67,7 +67,7 @@ TEST_F(GrabPage, AnUpgradeCarriesNoBytes) {
   EXPECT_EQ(d.state(p), PageState::kRead) << "readers go on meanwhile";
   EXPECT_EQ(d.read(p), "Map " + name + " (read)");
   EXPECT_EQ(d.deliver(1, grant(pages({p}), Payload::kNone, 1, true)), "-");
-  EXPECT_EQ(d.situation(p).request, "granted, 1 acks missing");
+  EXPECT_EQ(d.situation(p).request, "granted, 1 ack missing");
   EXPECT_EQ(d.deliver(2, ack(pages({p}))),
             "Map " + name + " (write); Confirm " + name + " to 1; Hold " + name);
 }
@@ -142,6 +142,12 @@ TEST_F(GrabPage, AnAcknowledgementThatNobodyAwaitsIsAViolation) {
   EXPECT_EQ(d.deliver(2, ack(pages({p}))), "violation");
   d.read(p);
   EXPECT_EQ(d.deliver(2, ack(pages({p}))), "violation") << "a read waits for none";
+}
+
+TEST_F(GrabPage, AcknowledgementsForAReadAreAViolation) {
+  d.read(p);
+  EXPECT_EQ(d.deliver(2, grant(pages({p}), Payload::kMove, 1, true)), "violation");
+  EXPECT_EQ(d.situation(p).request, "asked Get");
 }
 
 TEST_F(GrabPage, MoreAcknowledgementsThanWereAskedForIsAViolation) {

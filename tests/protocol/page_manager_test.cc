@@ -85,8 +85,8 @@ TEST_F(PageManager, LetsNoReadPassAWaitingWrite) {
   owned_by_1();
   get(2);
   grab(3);
-  EXPECT_EQ(get(2), "-");
-  EXPECT_EQ(transaction(), "Get for 2, queued Grab of 3 Get of 2");
+  EXPECT_EQ(get(1), "-");
+  EXPECT_EQ(transaction(), "Get for 2, queued Grab of 3 Get of 1");
 }
 
 TEST_F(PageManager, StartsTheReadsThatWaitedTogether) {
@@ -325,6 +325,25 @@ TEST_F(PageManager, FlushOfAPageThatDoesNotExistIsADiscard) {
   EXPECT_EQ(d.core().entry(page(p)), std::nullopt);
 }
 
+TEST_F(PageManager, ASecondRequestBeforeTheFirstHasEndedIsAViolation) {
+  owned_by_1();
+  get(2);
+  EXPECT_EQ(get(2), "violation");
+  EXPECT_EQ(grab(2), "violation");
+  grab(3);
+  EXPECT_EQ(get(3), "violation") << "the first one waits its turn";
+  EXPECT_EQ(transaction(), "Get for 2, queued Grab of 3");
+}
+
+TEST_F(PageManager, AFlushMayWaitBesideARequestOfTheSameNode) {
+  owned_by_1();
+  grab(2);
+  EXPECT_EQ(flush(1), "-");
+  EXPECT_EQ(flush(1), "violation");
+  EXPECT_EQ(get(1), "-") << "the copy was taken, and a program wants it back";
+  EXPECT_EQ(transaction(), "Grab for 2, queued Flush of 1 Get of 1");
+}
+
 TEST_F(PageManager, EveryQueuedRequestIsServedInTurn) {
   owned_by_1();
   grab(2);
@@ -335,66 +354,6 @@ TEST_F(PageManager, EveryQueuedRequestIsServedInTurn) {
   EXPECT_EQ(confirm(1), "-");
   EXPECT_EQ(entry(), "owner 1, copies 1");
   EXPECT_TRUE(d.core().at_rest());
-}
-
-// Clusters of more than 48 nodes: bit i of a copyset stands for nodes i, i + 48, i + 96.
-class CoarsePageManager : public PageManager {
- protected:
-  CoarsePageManager() { d = CoreDriver({.nodes = 100}); }
-  const std::uint64_t p = page_of_manager(0, 100);
-  const std::string name = std::to_string(p);
-  std::string tell(MessageType type, unsigned from, const Edit& edit = {}) {
-    return d.deliver(from, message(type, pages({p}), edit));
-  }
-};
-
-TEST_F(CoarsePageManager, InvalidatesEveryNodeThatMayHoldACopy) {
-  tell(MessageType::kGrab, 5);
-  tell(MessageType::kGet, 7);
-  tell(MessageType::kConfirm, 7);
-  EXPECT_EQ(tell(MessageType::kGrab, 9), "Invalidate " + name + " (for 9) to 7; Invalidate " +
-                                             name + " (for 9) to 53; Invalidate " + name +
-                                             " (for 9) to 55; ForwardGrab " + name +
-                                             " (3 acks, for 9) to 5");
-}
-
-TEST_F(CoarsePageManager, SendsBytesToAReaderThatMayHoldACopyAlready) {
-  tell(MessageType::kGrab, 5);
-  tell(MessageType::kGet, 7);
-  tell(MessageType::kConfirm, 7);
-  EXPECT_EQ(tell(MessageType::kGet, 55), "ForwardGet " + name + " (for 55) to 5");
-  EXPECT_EQ(tell(MessageType::kGet, 5), "Page " + name + " to 5") << "the owner is known exactly";
-}
-
-TEST_F(CoarsePageManager, UpgradesTheOwnerWithoutBytesButAnotherReaderWithThem) {
-  tell(MessageType::kGrab, 5);
-  tell(MessageType::kGet, 7);
-  tell(MessageType::kConfirm, 7);
-  CoreDriver other = d;
-  EXPECT_EQ(tell(MessageType::kGrab, 5), "Invalidate " + name + " (for 5) to 7; Invalidate " +
-                                             name + " (for 5) to 53; Invalidate " + name +
-                                             " (for 5) to 55; Grant " + name +
-                                             " (3 acks, confirm) to 5");
-  EXPECT_THAT(other.deliver(7, message(MessageType::kGrab, pages({p}))),
-              ::testing::EndsWith("ForwardGrab " + name + " (2 acks, for 7) to 5"));
-}
-
-TEST_F(CoarsePageManager, NeverForgetsASharedBit) {
-  tell(MessageType::kGrab, 5);
-  tell(MessageType::kGet, 7);
-  tell(MessageType::kConfirm, 7);
-  tell(MessageType::kFlush, 55);
-  tell(MessageType::kFlushDone, 55);
-  EXPECT_TRUE(d.core().entry(page(p))->copyset().has(node(7)));
-}
-
-TEST_F(CoarsePageManager, LetsTheOwnerSwapOutOnlyWhenNoBitIsInDoubt) {
-  tell(MessageType::kGrab, 5);
-  EXPECT_EQ(tell(MessageType::kFlush, 5), "FlushAlone " + name + " (sole) to 5");
-  tell(MessageType::kFlushDone, 5, [](Message& m) { m.node = node(5); });
-  tell(MessageType::kGet, 7);
-  tell(MessageType::kConfirm, 7);
-  EXPECT_EQ(tell(MessageType::kFlush, 5), "FlushAlone " + name + " to 5");
 }
 
 }  // namespace

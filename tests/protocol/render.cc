@@ -19,6 +19,10 @@ std::string pages_or_nothing(PageSet pages, const Names& names) {
   return names.pages ? " " + pages_text(pages) : "";
 }
 
+std::string acks_text(std::int64_t count) {
+  return std::to_string(count) + (count == 1 ? " ack" : " acks");
+}
+
 std::string holding_name(Holding holding) {
   switch (holding) {
     case Holding::kExisted:
@@ -170,8 +174,7 @@ std::string message_text(const Message& message, const Names& names) {
   if (message.type == MessageType::kInjectReply)
     notes.emplace_back(message.accepted ? "accepted" : "refused");
   if (message.refusal != Refusal::kNone) notes.push_back(refusal_name(message.refusal));
-  if (message.acks != 0)
-    notes.push_back(std::to_string(message.acks) + (message.acks == 1 ? " ack" : " acks"));
+  if (message.acks != 0) notes.push_back(acks_text(message.acks));
   if (message.sole) notes.emplace_back("sole");
   if (message.confirm) notes.emplace_back("confirm");
   if (message.leaving) notes.emplace_back("leaving");
@@ -249,19 +252,19 @@ std::string request_situation(const Pending& pending) {
     case Pending::Stage::kSent: {
       std::string text = "asked " + verb;
       if (pending.wanted == Access::kNone) text += " ahead";
-      if (pending.acks_missing != 0)
-        text += ", " + std::to_string(-pending.acks_missing) + " acks early";
+      if (pending.acks_missing != 0) text += ", " + acks_text(-pending.acks_missing) + " early";
       return text;
     }
     case Pending::Stage::kGranted:
       return (pending.refusal == Refusal::kNone ? "granted, " : "refused, ") +
-             std::to_string(pending.acks_missing) + " acks missing";
+             acks_text(pending.acks_missing) + " missing";
   }
   return "?";
 }
 
 std::string entry_situation(const DirectoryEntry& entry, const Core& core, const Names& names) {
   if (entry.lost != 0) return "lost with " + names.node(entry.owner());
+  if (entry.copyset().empty()) return "existed";
   std::string text = "owner " + names.node(entry.owner()) + ", copies";
   for (NodeId node : core.view().members)
     if (entry.copyset().has(node)) text += " " + names.node(node);

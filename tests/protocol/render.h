@@ -30,7 +30,7 @@ std::string actions_text(const Actions& actions, const Names& names);
 // The parts of a core's content that concern one page, each in words; empty where there is nothing.
 struct Situation {
   std::string page;         // "Read held flushing"
-  std::string request;      // "asked Grab", "granted Grab, 2 acks missing", "parked read"
+  std::string request;      // "asked Grab", "granted, 2 acks missing", "parked read"
   std::string entry;        // "owner 2, copies 1 2"
   std::string transaction;  // "Get for 2, 1 queued"
   unsigned deferred = 0;    // messages that wait for the page
