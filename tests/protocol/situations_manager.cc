@@ -183,7 +183,14 @@ void serving(CoreDriver& d) {
   draining(d);
   d.finish_view();
 }
-void left(CoreDriver& d) { d.new_view(view_of(2, kNodes, {0})); }
+void evicted(CoreDriver& d) { d.new_view(view_of(2, kNodes, {0})); }
+void departed(CoreDriver& d) {
+  View view = view_of(2, kNodes);
+  std::erase(view.members, node(0));
+  view.departing = {node(0)};
+  d.new_view(view);
+  d.finish_view(false);
+}
 
 // The same rows for messages of one epoch, with the hints of epoch 1 in place.
 Table view_table(const char* name, std::uint64_t message_epoch) {
@@ -201,7 +208,7 @@ Table view_table(const char* name, std::uint64_t message_epoch) {
           {row("draining", draining), row("draining, R's Marker here", draining_marked),
            row("draining, only R's Marker missing", last_missing), row("rebuilding", rebuilding),
            row("rebuilding, only R's ReportEnd missing", last_end_missing), row("serving", serving),
-           row("left", left)},
+           row("departed", departed), row("evicted", evicted)},
           {
               {"Get, Grab, Flush", kR, {kGet, kGrab, kFlush}, at, {}},
               {"Page, Grant (copy)", kR, {kPage, kGrant}, with(payload(Payload::kCopy)), {}},
@@ -237,6 +244,12 @@ std::vector<Table> view_tables() {
   std::erase_if(now.rows, [](const Row& row) { return row.name == "serving"; });
   std::erase_if(now.columns, [](const Column& column) { return column.types.size() > 3; });
   tables.push_back(now);
+  Table served = view_table("this epoch, serving", 2);
+  std::erase_if(served.rows, [](const Row& row) { return row.name != "serving"; });
+  std::erase_if(served.columns, [](const Column& column) {
+    return column.types.front() < MessageType::kMarker;  // the tables of requests and answers
+  });
+  tables.push_back(served);
   tables.push_back(view_table("later epoch", 3));
   return tables;
 }
