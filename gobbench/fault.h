@@ -14,7 +14,7 @@ struct FaultOptions {
   unsigned samples = 2000;               // of each kind of fault
   unsigned rounds = 8;                   // in which all kinds take turns
   bool read_ahead = true;                // as gobd does by itself (private clusters)
-  bool pin = true;                       // each node keeps to one core, where there are enough
+  bool pin = false;                      // keep each node to a core, where there are enough
 };
 
 [[nodiscard]] Result<Outcome> run_fault(const Session& session, const FaultOptions& options);

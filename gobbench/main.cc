@@ -116,7 +116,7 @@ class Commands {
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
     command->add_flag("!--no-read-ahead", fault_.read_ahead, "Private nodes do not read ahead");
-    command->add_flag("!--no-pin", fault_.pin, "Do not keep private nodes to a core each");
+    command->add_flag("--pin", fault_.pin, "Keep each private node to a core of its own");
   }
 
   void add_stream() {
@@ -131,7 +131,7 @@ class Commands {
     command->add_option("--runs", stream_.runs, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_flag("!--no-pin", stream_.pin, "Do not keep private nodes to a core each");
+    command->add_flag("--pin", stream_.pin, "Keep each private node to a core of its own");
   }
 
   void add_figure() {

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -35,10 +36,18 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
   return out;
 }
 
-// Added variables come first: the C library takes the first of a name.
+// This program's variables but those that are added anew, then the added ones.
 std::vector<std::string> with_environment(const std::vector<std::string>& added) {
-  std::vector<std::string> all = added;
-  for (char** entry = environ; *entry != nullptr; ++entry) all.emplace_back(*entry);
+  const auto name_of = [](const std::string& entry) { return entry.substr(0, entry.find('=')); };
+  std::vector<std::string> all;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string own(*entry);
+    const bool replaced = std::any_of(added.begin(), added.end(), [&](const std::string& other) {
+      return name_of(other) == name_of(own);
+    });
+    if (!replaced) all.push_back(own);
+  }
+  all.insert(all.end(), added.begin(), added.end());
   return all;
 }
 

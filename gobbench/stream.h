@@ -11,7 +11,7 @@ namespace gob::bench {
 struct StreamOptions {
   std::uint64_t bytes = std::uint64_t{256} << 20;  // of the container, in whole pages
   unsigned runs = 3;                               // the median counts
-  bool pin = true;
+  bool pin = false;  // keep each node to a core, where there are enough
 };
 
 // Every word read is checked. Fails on a wrong one.

@@ -46,7 +46,10 @@ void reply(const Json& object) { std::cout << object.dump() << std::endl; }
 Json answer(WorkerState& state, const std::string& line) {
   try {
     const Json request = Json::parse(line);
-    return handlers().at(request.at("do"))(state, request);
+    const std::string what = request.at("do");
+    const auto handler = handlers().find(what);
+    if (handler == handlers().end()) throw std::runtime_error("unknown request '" + what + "'");
+    return handler->second(state, request);
   } catch (const std::exception& error) {
     return {{"error", error.what()}};
   }
