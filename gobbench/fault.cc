@@ -213,7 +213,7 @@ Outcome outcome_of(const Session& session, const FaultOptions& options, const Ba
     notes.push_back("clusters of more than " + std::to_string(usable_cpus().size()) +
                     " nodes share the cores of this machine");
   Json parameters{{"nodes", options.nodes},   {"samples", options.samples},
-                  {"rounds", options.rounds}, {"read_ahead", options.read_ahead},
+                  {"rounds", options.rounds}, {"read_ahead", session.read_ahead},
                   {"pin", options.pin},       {"network", session.network()}};
   const std::string title = "Page faults: what a remote access costs";
   return {"fault",
@@ -236,7 +236,6 @@ Result<Outcome> run_fault(const Session& session, const FaultOptions& options) {
     ClusterOptions wanted;
     wanted.nodes = nodes;
     wanted.pin = options.pin;
-    if (!options.read_ahead) wanted.read_ahead_pages = 0;
     Result<Cluster> cluster = session.cluster(wanted);
     if (!cluster) return cluster.error();
     Result<std::vector<Worker>> workers = start_workers(*cluster, nodes);

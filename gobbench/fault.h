@@ -13,7 +13,6 @@ struct FaultOptions {
   std::vector<unsigned> nodes = {2, 4};  // sizes of the clusters to measure on; each at least 2
   unsigned samples = 2000;               // of each kind of fault
   unsigned rounds = 8;                   // in which all kinds take turns
-  bool read_ahead = true;                // as gobd does by itself (private clusters)
   bool pin = false;                      // keep each node to a core, where there are enough
 };
 

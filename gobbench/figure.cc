@@ -269,6 +269,7 @@ Result<Outcome> run_figure(const Session& session, const FigureOptions& options)
                   {"nodes", options.nodes},
                   {"runs", options.runs},
                   {"padded", options.padded},
+                  {"read_ahead", session.read_ahead},
                   {"network", session.network()}};
   if (options.algorithm == Algorithm::kJacobi) {
     parameters["iterations"] = options.iterations;

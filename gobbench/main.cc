@@ -65,6 +65,8 @@ class Commands {
     app_.add_option("--shards", session_.shards, "Shards of each private node")
         ->check(CLI::Range(1, 64))
         ->capture_default_str();
+    app_.add_flag("!--no-read-ahead", session_.read_ahead, "Private nodes do not read ahead")
+        ->excludes("--cluster-dir");
     add_micro();
     add_fault();
     add_stream();
@@ -115,7 +117,6 @@ class Commands {
     command->add_option("--rounds", fault_.rounds, "Turns that the kinds take")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_flag("!--no-read-ahead", fault_.read_ahead, "Private nodes do not read ahead");
     command->add_flag("--pin", fault_.pin, "Keep each private node to a core of its own");
   }
 

@@ -10,6 +10,7 @@ Result<Cluster> Session::cluster(ClusterOptions options) const {
   if (is_private()) {
     options.netns = netns;
     options.shards = shards;
+    if (!read_ahead) options.read_ahead_pages = 0;
     return Cluster::start(options);
   }
   Result<Cluster> cluster = Cluster::attach(cluster_dir);

@@ -114,6 +114,7 @@ Result<Outcome> run_stream(const Session& session, const StreamOptions& options)
                  {{"bytes", bytes},
                   {"runs", options.runs},
                   {"pin", options.pin},
+                  {"read_ahead", session.read_ahead},
                   {"network", session.network()}},
                  Plot{title, {panel}}};
 }
