@@ -33,11 +33,11 @@ void ContainerTable::receive(NodeId from, const Create& message, Out& out) {
                              ENOSPC),
                   out);
   if (last_id_ >= kMaxContainerId)
-    return refuse(from, sequence,
-                  make_error(ErrorCode::kNoSpace,
-                             "the cluster has used up its container ids; restart all of it",
-                             ENOSPC),
-                  out);
+    return refuse(
+        from, sequence,
+        make_error(ErrorCode::kNoSpace,
+                   "the cluster has used up its container ids; restart all of it", ENOSPC),
+        out);
   record.info.id = ContainerId{last_id_ + 1};
   record.info.created = epoch_;
   if (const Status status = check_record(record); !status)
@@ -49,20 +49,19 @@ void ContainerTable::receive(NodeId from, const Remove& message, Out& out) {
   if (!orders()) return;
   const auto found = entries_.find(message.id);
   if (found == entries_.end())
-    return refuse(from, message.sequence,
-                  make_error(ErrorCode::kNotFound, "the container has been removed already",
-                             ENOENT),
-                  out);
+    return refuse(
+        from, message.sequence,
+        make_error(ErrorCode::kNotFound, "the container has been removed already", ENOENT), out);
   const ContainerRecord& record = found->second.record;
   if (!may(record, message.who, Right::kAdmin))
-    return refuse(from, message.sequence,
-                  make_error(ErrorCode::kPermissionDenied,
-                             "user " + std::to_string(message.who.uid) +
-                                 " may not remove container " + quoted(record.name) +
-                                 "; only its owner, user " + std::to_string(record.uid) +
-                                 ", and root may",
-                             EPERM),
-                  out);
+    return refuse(
+        from, message.sequence,
+        make_error(ErrorCode::kPermissionDenied,
+                   "user " + std::to_string(message.who.uid) + " may not remove container " +
+                       quoted(record.name) + "; only its owner, user " +
+                       std::to_string(record.uid) + ", and root may",
+                   EPERM),
+        out);
   send_all(Erase{version_ + 1, message.id, from, message.sequence}, out);
 }
 

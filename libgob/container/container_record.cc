@@ -27,11 +27,13 @@ std::uint32_t code_point(std::string_view text, std::size_t& length) {
     point = (point << 6) | (byte(i) & 0x3f);
   }
   constexpr std::uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-  if (point < kSmallest[length] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) return 0;
+  if (point < kSmallest[length] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
+    return 0;
   return point;
 }
 
-// Controls, line and paragraph separators, direction marks, the byte order mark, and non-characters.
+// Controls, line and paragraph separators, direction marks, the byte order mark, and
+// non-characters.
 bool printable(std::uint32_t point) {
   if (point < 0x20 || (point >= 0x7f && point < 0xa0)) return false;
   if (point == 0x2028 || point == 0x2029 || point == 0xfeff || (point & 0xfffe) == 0xfffe)
@@ -66,7 +68,8 @@ bool may(const ContainerRecord& record, const Credentials& who, Right right) {
 
 Status check_name(std::string_view name) {
   if (name.empty()) return bad_name(name, "is empty");
-  if (name.size() > kMaxNameBytes) return bad_name(name.substr(0, 32), "(its beginning) is too long");
+  if (name.size() > kMaxNameBytes)
+    return bad_name(name.substr(0, 32), "(its beginning) is too long");
   if (name.front() == '.') return bad_name(name, "begins with a dot");
   for (std::size_t at = 0; at < name.size();) {
     std::size_t length = 1;

@@ -66,11 +66,11 @@ std::uint64_t ContainerTable::admit(Outstanding outstanding, Out& out) {
   const bool room = outstanding_.size() < kMaxOutstanding;
   outstanding_.emplace(request, std::move(outstanding));
   if (!room)
-    reply(request,
-          make_error(ErrorCode::kUnavailable,
-                     "too many requests about containers wait on this node; try again later",
-                     EAGAIN),
-          out);
+    reply(
+        request,
+        make_error(ErrorCode::kUnavailable,
+                   "too many requests about containers wait on this node; try again later", EAGAIN),
+        out);
   return request;
 }
 
@@ -117,8 +117,8 @@ void ContainerTable::try_open(std::uint64_t request, const Opening& opening, Out
                                 (right == Right::kRead    ? "read"
                                  : right == Right::kWrite ? "write"
                                                           : "remove") +
-                                " container " + quoted(opening.name) +
-                                "; its owner is user " + std::to_string(entry.record.uid),
+                                " container " + quoted(opening.name) + "; its owner is user " +
+                                std::to_string(entry.record.uid),
                             EACCES),
                  out);
   }
@@ -159,8 +159,8 @@ void ContainerTable::deliver(NodeId from, const ContainerMessage& message, Out& 
 
 bool ContainerTable::in_order(NodeId from, std::uint64_t version, Out& out) {
   if (from == members_.front() && version == version_ + 1) return true;
-  out.emplace_back(Violation{from, "change " + std::to_string(version) +
-                                       " of the container table out of order"});
+  out.emplace_back(Violation{
+      from, "change " + std::to_string(version) + " of the container table out of order"});
   return false;
 }
 

@@ -139,9 +139,9 @@ class ContainerTable {
 
   std::map<ContainerId, Entry> entries_;
   std::map<std::string, ContainerId, std::less<>> names_;
-  std::uint32_t last_id_ = 0;    // ids are never used again
-  std::uint64_t version_ = 0;    // changes made here
-  std::uint64_t committed_ = 0;  // changes made by every member
+  std::uint32_t last_id_ = 0;              // ids are never used again
+  std::uint64_t version_ = 0;              // changes made here
+  std::uint64_t committed_ = 0;            // changes made by every member
   std::map<NodeId, std::uint64_t> acked_;  // at the orderer
 
   std::map<std::uint64_t, Outstanding> outstanding_;

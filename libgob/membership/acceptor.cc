@@ -44,9 +44,7 @@ bool Membership::same_slot(NodeId from, const Slot& base, Out& out) {
 }
 
 // This node knows what follows `base`: the view it is in.
-bool Membership::decided(const Slot& base) const {
-  return installed_ && installed_->base == base;
-}
+bool Membership::decided(const Slot& base) const { return installed_ && installed_->base == base; }
 
 void Membership::receive(NodeId from, const Prepare& message, Out& out) {
   highest_round_ = std::max(highest_round_, round_of(message.ballot));
@@ -149,10 +147,9 @@ void Membership::receive(NodeId from, const Excluded& message, Out& out) {
   if (!installed_) return;
   const Slot mine = installed_->record.slot();
   const Slot& theirs = message.view;
-  const bool ahead = theirs.cluster == mine.cluster
-                         ? theirs.index > mine.index
-                         : std::tie(theirs.epoch, theirs.cluster) >
-                               std::tie(mine.epoch, mine.cluster);
+  const bool ahead = theirs.cluster == mine.cluster ? theirs.index > mine.index
+                                                    : std::tie(theirs.epoch, theirs.cluster) >
+                                                          std::tie(mine.epoch, mine.cluster);
   if (!ahead) return;
   if (phase_ == Phase::kDeparting) {
     phase_ = Phase::kLeft;  // they need nothing more from here

@@ -25,8 +25,7 @@ bool Membership::linked(NodeId a, NodeId b) const {
   const auto says = [&](NodeId from, NodeId to) {
     if (from == config_.self) return reachable(to);
     const auto& status = peers_[from.value()].status;
-    return reachable(from) && status &&
-           std::ranges::binary_search(status->reach, member(to));
+    return reachable(from) && status && std::ranges::binary_search(status->reach, member(to));
   };
   return says(a, b) && says(b, a);
 }

@@ -95,8 +95,8 @@ void Membership::end_step(Out& out) {
     start_round(out);
   if (phase_ != Phase::kFenced && trouble_since_ &&
       now_ >= *trouble_since_ + config_.fence_timeout_ms)
-    fence("no new view within " + std::to_string(config_.fence_timeout_ms) + " ms: " +
-              waiting_for() + "; this node may be cut off from the cluster",
+    fence("no new view within " + std::to_string(config_.fence_timeout_ms) +
+              " ms: " + waiting_for() + "; this node may be cut off from the cluster",
           out);
   if (phase_ != Phase::kFenced) send_status(out);
 }

@@ -25,11 +25,11 @@ using TimeMs = std::uint64_t;  // monotonic, any origin
 
 struct MembershipConfig {
   NodeId self;
-  std::uint64_t incarnation = 0;  // random, not 0, another one for each run of the process
-  std::size_t nodes = 1;          // configured; ids are 0 .. nodes - 1
-  TimeMs form_timeout_ms = 5000;  // then a majority forms the first view without the rest
-  TimeMs fence_timeout_ms = 5000; // then a node that cannot get a new view it needs gives up
-  TimeMs retry_ms = 100;          // step of back-off between rival proposers
+  std::uint64_t incarnation = 0;   // random, not 0, another one for each run of the process
+  std::size_t nodes = 1;           // configured; ids are 0 .. nodes - 1
+  TimeMs form_timeout_ms = 5000;   // then a majority forms the first view without the rest
+  TimeMs fence_timeout_ms = 5000;  // then a node that cannot get a new view it needs gives up
+  TimeMs retry_ms = 100;           // step of back-off between rival proposers
 };
 
 // The container table, opaque here. `snapshot` returns it and freezes it until the next
@@ -77,8 +77,7 @@ struct Prune {
   Epoch min_created;
 };
 
-using Event =
-    std::variant<PeerUp, PeerDown, ProofOfDeath, Deliver, Tick, Serving, Leave, Prune>;
+using Event = std::variant<PeerUp, PeerDown, ProofOfDeath, Deliver, Tick, Serving, Leave, Prune>;
 
 struct Send {
   NodeId to;
@@ -130,9 +129,9 @@ class Membership {
   };
   struct Peer {
     bool up = false;
-    bool severed = false;  // its link broke since both are in the view: never whole again
-    bool told = false;     // our Status is with it
-    bool silent = false;   // the link ended by silence
+    bool severed = false;        // its link broke since both are in the view: never whole again
+    bool told = false;           // our Status is with it
+    bool silent = false;         // the link ended by silence
     Ballot promised_before = 0;  // what this node had promised when the link came up
     std::uint64_t incarnation = 0;
     std::optional<membership::Status> status;

@@ -71,9 +71,8 @@ struct Excluded {
 
 }  // namespace membership
 
-using MembershipMessage =
-    std::variant<membership::Status, membership::Prepare, membership::Promise, membership::Nack,
-                 membership::Accept, membership::Accepted, membership::Install,
-                 membership::Excluded>;
+using MembershipMessage = std::variant<membership::Status, membership::Prepare, membership::Promise,
+                                       membership::Nack, membership::Accept, membership::Accepted,
+                                       membership::Install, membership::Excluded>;
 
 }  // namespace gob

@@ -11,7 +11,7 @@ using namespace membership;
 namespace {
 constexpr unsigned kMaxBackOffShift = 4;
 constexpr unsigned kPatience = 4;
-}
+}  // namespace
 
 // For the first view, all configured nodes count, whatever their incarnation, and nobody's death
 // excuses: there is no view that a lone node could know to be the last.
@@ -137,8 +137,7 @@ const Proposal* Membership::must_adopt() const {
     const auto members = promise.accepted->record.members();
     const auto is_dead = [&](const Member& m) { return dead_.contains(m); };
     if (std::ranges::all_of(members, is_dead)) continue;
-    if (latest == nullptr || promise.accepted->ballot > latest->ballot)
-      latest = &*promise.accepted;
+    if (latest == nullptr || promise.accepted->ballot > latest->ballot) latest = &*promise.accepted;
   }
   return latest;
 }

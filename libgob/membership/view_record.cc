@@ -41,9 +41,7 @@ void carry_losses(const ViewRecord& base, bool base_settled, const std::vector<N
 
   // Bounded: what is too old to keep apart becomes "whatever nobody reports is lost", which errs
   // on the side of an error instead of zeros.
-  const auto collapse = [](NodeId blamed, Epoch at) {
-    return Loss{at, {blamed}, {blamed}};
-  };
+  const auto collapse = [](NodeId blamed, Epoch at) { return Loss{at, {blamed}, {blamed}}; };
   if (next.open_bases.size() > kMaxOpenBases) {
     next.open_bases.erase(next.open_bases.begin(),
                           next.open_bases.end() - static_cast<std::ptrdiff_t>(kMaxOpenBases));

@@ -19,8 +19,8 @@ struct Member {
   friend auto operator<=>(const Member&, const Member&) = default;
 };
 
-// Number of a proposal: round in the upper bits, proposer in the lower 10, so that no two nodes ever
-// use the same. A view's epoch is the ballot under which it was first proposed.
+// Number of a proposal: round in the upper bits, proposer in the lower 10, so that no two nodes
+// ever use the same. A view's epoch is the ballot under which it was first proposed.
 using Ballot = std::uint64_t;
 inline constexpr unsigned kBallotNodeBits = 10;
 static_assert((std::size_t{1} << kBallotNodeBits) >= kMaxNodes);
@@ -42,9 +42,9 @@ inline constexpr std::size_t kMaxOpenBases = 64;
 
 struct ViewRecord {
   View view;
-  std::uint64_t cluster = 0;  // incarnation of the node that proposed the first view
-  std::uint64_t index = 0;    // 1 for the first view, then one more for each
-  std::vector<std::uint64_t> incarnations;            // of view.members, in the same order
+  std::uint64_t cluster = 0;                // incarnation of the node that proposed the first view
+  std::uint64_t index = 0;                  // 1 for the first view, then one more for each
+  std::vector<std::uint64_t> incarnations;  // of view.members, in the same order
   std::vector<std::uint64_t> departing_incarnations;  // of view.departing
   // Members of the views before this one whose directories may not have been handed on completely.
   std::vector<std::vector<NodeId>> open_bases;

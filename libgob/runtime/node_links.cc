@@ -38,6 +38,9 @@ void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std
     links.last_down = std::string(to_string(reason)) + ", " + detail;
     spdlog::warn("node {} is down: {}", name_of(peer), links.last_down);
     step_membership(membership::PeerDown{peer, link_end(reason)});
+    SyncService::Out out;
+    sync_.peer_down(peer, out);
+    perform_sync(out);
   }
   const ViewRecord* record = membership_->record();
   const bool shares_view = record != nullptr && record->view.contains(peer);

@@ -19,11 +19,15 @@ class SyncHome {
  public:
   using Reply = std::function<void(NodeId to, SyncMessage reply)>;
 
-  // A request of `from` (its party names that node).
+  // A request of its party's node: kBarrier ... kCancel.
   void handle(const SyncMessage& message, const Reply& reply);
-  // All that existed; for a view change. Locks whose holder is not among `alive` come back in
-  // `orphans`.
-  void reset(const std::vector<NodeId>& alive, std::vector<std::string>& orphans);
+  // What a member said when it registered, before any request of the view.
+  void restore_held(const std::string& name, const SyncParty& holder);
+  void restore_orphan(const std::string& name);
+
+  // Forgets all for a view change. Returns the locks whose holder is not on one of `alive`
+  // (ascending), or whose death nobody was told of yet.
+  std::set<std::string> reset(const std::vector<NodeId>& alive);
 
   [[nodiscard]] std::size_t objects() const { return barriers_.size() + locks_.size(); }
 
@@ -39,7 +43,8 @@ class SyncHome {
   };
   struct LockWaiter {
     Waiter waiter;
-    bool timed_out = false;  // of a condition wait that ended while the lock was held
+    bool after_wait = false;  // it comes from a condition
+    bool timed_out = false;   // of a condition wait that ended while the lock was held
   };
   struct CondWaiter {
     std::string cond;
@@ -51,25 +56,24 @@ class SyncHome {
     bool owner_died = false;  // tell the next holder
     std::deque<LockWaiter> queue;
     std::deque<CondWaiter> conds;
-    [[nodiscard]] bool idle() const {
-      return !held && !owner_died && queue.empty() && conds.empty();
-    }
+    [[nodiscard]] bool idle() const { return !held && queue.empty() && conds.empty(); }
   };
+  using Locks = std::map<std::string, Lock>;
 
   void on_barrier(const SyncMessage& message, const Reply& reply);
-  void break_barrier(const std::string& name, const Reply& reply);
   void on_lock(const SyncMessage& message, const Reply& reply);
   void on_unlock(const SyncMessage& message, const Reply& reply);
   void on_cond_wait(const SyncMessage& message, const Reply& reply);
   void on_cond_notify(const SyncMessage& message, const Reply& reply);
   void on_cancel(const SyncMessage& message, const Reply& reply);
-  void grant_next(const std::string& name, Lock& lock, const Reply& reply);
-  void forget_if_idle(const std::string& name);
-  static void answer(const Waiter& waiter, SyncResult result, const Reply& reply,
-                     std::vector<NodeId> nodes = {});
+  bool cancel_barrier(const SyncMessage& message, const Reply& reply);
+  void grant_next(Locks::iterator lock, const Reply& reply);
+  void forget_if_idle(Locks::iterator lock);
+  static void answer(const Waiter& waiter, SyncResult result, const Reply& reply);
 
   std::map<std::string, Barrier> barriers_;
-  std::map<std::string, Lock> locks_;
+  Locks locks_;
+  std::deque<std::string> orphans_;  // locks that exist only to tell of a death, oldest first
 };
 
 }  // namespace gob

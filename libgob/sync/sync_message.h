@@ -21,22 +21,25 @@ struct SyncParty {
 enum class SyncKind : std::uint8_t {
   // node -> home
   kBarrier = 1,  // `name`, `count`
-  kLock,         // `name`; kTry: do not queue
-  kTryLock,
-  kUnlock,      // `name`; `died`: the holder is gone
-  kCondWait,    // `name` is the condition, `lock` its lock, which the party holds
-  kCondSignal,  // `name`, `lock`
+  kLock,         // `name`; `died`: asked before, of a home that died
+  kTryLock,      // kLock that does not queue
+  kUnlock,       // `name`; `died`: the holder is gone. Answered if it has a `request`
+  kCondWait,     // `name` is the condition, `lock` its lock, which the party holds
+  kCondSignal,   // `name`, `lock`
   kCondBroadcast,
-  kCancel,        // `request`: it waited too long, or its client is gone
-  kBarrierLeave,  // `name`: a program that used the barrier is gone
+  kCancel,  // `request`: it waited too long; `died`: its client or one it meets is gone
+  // node -> nodes of a barrier's participants
+  kBarrierLeave,  // `name`, `count`: a program that took part in this round is gone; `died`: for
+                  // one that did, the next round broke, which may have opened for others
   // home -> node
-  kReply,  // `request`, `result`, `nodes`
-  // at a view change, to the new home
-  kHeld,        // `name`: the party holds this lock
-  kOrphaned,    // `name`: its holder's node died
-  kRegistered,  // to all: that was all
+  kReply,  // `request`, `result`; to kBarrier `nodes` and `count`: the round's number
+  // at a view change
+  kHeld,        // to the new home: the party holds the lock `name`
+  kOrphaned,    // to the new home: the holder of the lock `name` died
+  kRegistered,  // to all: that was all that I hold and wait for
+  kMarker,      // to all: no answer of an older view follows
 };
-inline constexpr SyncKind kLastSyncKind = SyncKind::kRegistered;
+inline constexpr SyncKind kLastSyncKind = SyncKind::kMarker;
 
 enum class SyncResult : std::uint8_t {
   kOk,
@@ -62,7 +65,7 @@ struct SyncMessage {
   std::uint32_t count = 0;
   std::string name;
   std::string lock;
-  std::vector<NodeId> nodes;  // kReply to kBarrier: who took part in the round
+  std::vector<NodeId> nodes;  // kReply to kBarrier: who took part in the round, ascending
   friend bool operator==(const SyncMessage&, const SyncMessage&) = default;
 };
 

@@ -1,3 +1,4 @@
+// Requests of programs, and the answers to them. sync_view_change.cc has the rest.
 #include "libgob/sync/sync_service.h"
 
 #include <algorithm>
@@ -6,7 +7,11 @@ namespace gob {
 
 namespace {
 
-constexpr std::size_t kMaxEarly = 1u << 16;
+constexpr std::size_t kMaxEarly = 1u << 20;
+constexpr std::size_t kMaxOutstanding = 1u << 16;
+constexpr std::size_t kMaxHeld = 4096;    // locks of one client
+constexpr std::size_t kMaxRounds = 1024;  // barriers of one client that are remembered
+constexpr std::size_t kMaxLeftRounds = 256;
 
 // Stable across nodes and builds, unlike std::hash (FNV-1a).
 std::uint64_t hash_of(const std::string& name) {
@@ -21,7 +26,8 @@ bool is_condition(SyncKind kind) {
 }
 
 bool granted(SyncResult result) {
-  return result == SyncResult::kOk || result == SyncResult::kOkOwnerDied;
+  return result == SyncResult::kOk || result == SyncResult::kOkLast ||
+         result == SyncResult::kOkOwnerDied;
 }
 
 }  // namespace
@@ -35,75 +41,157 @@ NodeId SyncService::home_of(const SyncMessage& message) const {
 
 void SyncService::send(NodeId to, SyncMessage message, Out& out) {
   message.epoch = view_.epoch;
-  if (to != self_) {
+  if (to != self_)
     out.messages.emplace_back(to, std::move(message));
-    return;
-  }
-  deliver(self_, message, out);
+  else
+    deliver(self_, message, out);
 }
 
 void SyncService::send_home(const SyncMessage& message, Out& out) {
-  if (!view_.members.empty()) send(home_of(message), message, out);
+  send(home_of(message), message, out);
+}
+
+// Puts a request before its home; while the view changes it waits for its turn to be registered.
+void SyncService::ask(Outstanding& outstanding, Out& out) {
+  if (phase_ != Phase::kRegistering && phase_ != Phase::kServing) return;
+  outstanding.asked = true;
+  outstanding.home = home_of(outstanding.message);
+  send_home(SyncMessage(outstanding.message), out);
+}
+
+void SyncService::answer(std::uint64_t request, SyncResult result, Out& out) {
+  const auto found = outstanding_.find(request);
+  if (found == outstanding_.end()) return;
+  if (!found->second.abandoned) out.answers.push_back({request, result});
+  outstanding_.erase(found);
+}
+
+// What can be said without asking the home. This node knows what its programs hold.
+std::optional<SyncResult> SyncService::judge(const SyncMessage& message) {
+  Client& client = clients_[message.party.client];
+  switch (message.kind) {
+    case SyncKind::kBarrier: {
+      const auto last = client.rounds.find(message.name);
+      if (last == client.rounds.end()) return {};
+      const bool broken = last->second.broken && last->second.count == message.count;
+      if (!broken) return {};
+      client.rounds.erase(last);  // whoever comes again begins afresh
+      return SyncResult::kBroken;
+    }
+    case SyncKind::kLock:
+    case SyncKind::kTryLock:
+      if (client.held.contains({message.name, message.party.holder})) return SyncResult::kDeadlock;
+      if (client.held.size() >= kMaxHeld) return SyncResult::kOverload;
+      return {};
+    case SyncKind::kUnlock:
+      return client.held.erase({message.name, message.party.holder}) != 0 ? SyncResult::kOk
+                                                                          : SyncResult::kNotHeld;
+    case SyncKind::kCondWait:
+      // It holds the lock again when the answer comes.
+      if (client.held.erase({message.lock, message.party.holder}) == 0) return SyncResult::kNotHeld;
+      return {};
+    default:
+      return {};
+  }
 }
 
 std::uint64_t SyncService::request(const Request& request, Out& out) {
-  const std::uint64_t id = next_request_++;
-  Outstanding& outstanding = outstanding_[id];
-  outstanding.deadline_ms = request.deadline_ms;
-  SyncMessage& message = outstanding.message;
+  const std::uint64_t id = ++last_request_;
+  SyncMessage message;
   message.kind = request.kind;
   message.request = id;
   message.party = {self_, request.client, request.holder};
   message.count = request.count;
   message.name = request.name;
   message.lock = request.lock;
-  clients_.try_emplace(request.client);
-  send_home(SyncMessage(message), out);
+  if (outstanding_.size() >= kMaxOutstanding && request.kind != SyncKind::kUnlock) {
+    out.answers.push_back({id, SyncResult::kOverload});
+    return id;
+  }
+  if (const auto verdict = judge(message)) {
+    out.answers.push_back({id, *verdict});
+    // Nobody waits for the home's word on an unlock. One that a view change swallows has its effect
+    // too: the lock is not registered as held.
+    if (message.kind != SyncKind::kUnlock || *verdict != SyncResult::kOk) return id;
+    message.request = 0;
+    if (phase_ == Phase::kRegistering || phase_ == Phase::kServing) send_home(message, out);
+    return id;
+  }
+  Outstanding& outstanding = outstanding_[id];
+  outstanding.message = std::move(message);
+  outstanding.deadline_ms = request.deadline_ms;
+  ask(outstanding, out);
   return id;
 }
 
 void SyncService::client_gone(std::uint64_t client, Out& out) {
+  std::vector<std::uint64_t> withdrawn;
   for (auto& [id, outstanding] : outstanding_) {
     if (outstanding.message.party.client != client || outstanding.abandoned) continue;
     outstanding.abandoned = true;
     outstanding.deadline_ms.reset();
+    withdrawn.push_back(id);
   }
-  std::vector<Outstanding> withdrawn;
-  for (const auto& [id, outstanding] : outstanding_)
-    if (outstanding.message.party.client == client) withdrawn.push_back(outstanding);
-  for (const Outstanding& each : withdrawn) cancel(each, true, out);
+  for (const std::uint64_t id : withdrawn) {
+    const auto found = outstanding_.find(id);
+    if (found != outstanding_.end() && found->second.asked)
+      cancel(Outstanding(found->second), true, out);
+    else if (found != outstanding_.end())
+      outstanding_.erase(found);  // no home ever heard of it
+  }
 
   const auto found = clients_.find(client);
   if (found == clients_.end()) return;
   const Client gone = std::move(found->second);
   clients_.erase(found);
-  for (const auto& [name, holder] : gone.held) {
-    SyncMessage unlock;
-    unlock.kind = SyncKind::kUnlock;
-    unlock.name = name;
-    unlock.party = {self_, client, holder};
-    unlock.died = true;
-    send_home(unlock, out);
-  }
-  for (const auto& [name, nodes] : gone.barriers) {
-    SyncMessage leave;
-    leave.kind = SyncKind::kBarrierLeave;
-    leave.name = name;
-    leave.party = {self_, client, 0};
-    send_home(leave, out);
+  for (const auto& [name, holder] : gone.held)
+    report_death(SyncKind::kUnlock, name, {self_, client, holder}, out);
+  for (const auto& [name, round] : gone.rounds) {
+    SyncMessage barrier;
+    barrier.name = name;
+    barrier.party = {self_, client, 0};
+    leave_round(barrier, round.number, round.nodes, out);
   }
 }
 
+// That the holder of a lock died is kept until the home has answered: a view change must not
+// swallow it.
+void SyncService::report_death(SyncKind kind, const std::string& lock, const SyncParty& holder,
+                               Out& out) {
+  const std::uint64_t id = ++last_request_;
+  Outstanding& report = outstanding_[id];
+  report.abandoned = true;  // no program waits for the answer
+  report.message.kind = kind;
+  report.message.request = id;
+  report.message.name = lock;
+  report.message.party = holder;
+  report.message.died = true;
+  ask(report, out);
+}
+
+// Tells those who took part in the round that this participant will not come to the next.
+void SyncService::leave_round(const SyncMessage& barrier, std::uint32_t number,
+                              const std::vector<NodeId>& nodes, Out& out) {
+  SyncMessage leave;
+  leave.kind = SyncKind::kBarrierLeave;
+  leave.name = barrier.name;
+  leave.count = number;
+  leave.party = barrier.party;
+  for (NodeId node : std::vector<NodeId>(nodes))
+    if (view_.contains(node)) send(node, leave, out);
+}
+
 void SyncService::cancel(const Outstanding& outstanding, bool died, Out& out) {
+  if (phase_ != Phase::kRegistering && phase_ != Phase::kServing) return;
   SyncMessage message = outstanding.message;
-  const SyncKind kind = message.kind;
   message.kind = SyncKind::kCancel;
   message.died = died;
+  const SyncKind kind = outstanding.message.kind;
   if (kind == SyncKind::kLock || kind == SyncKind::kTryLock || kind == SyncKind::kUnlock) {
     message.lock = std::move(message.name);
     message.name.clear();
   }
-  send_home(message, out);
+  if (kind != SyncKind::kUnlock && kind != SyncKind::kOrphaned) send_home(message, out);
 }
 
 void SyncService::deliver(NodeId from, const SyncMessage& message, Out& out) {
@@ -111,22 +199,45 @@ void SyncService::deliver(NodeId from, const SyncMessage& message, Out& out) {
     if (early_.size() < kMaxEarly) early_.emplace_back(from, message);
     return;
   }
-  if (message.epoch < view_.epoch || !view_.contains(from)) return;
-  if (message.kind == SyncKind::kReply) return on_reply(message, out);
-  if (message.kind == SyncKind::kRegistered) {
-    registered_.insert(from);
-    return finish_registration(out);
-  }
-  if (message.party.node != from && message.kind != SyncKind::kOrphaned) return;  // not its to ask
-  const bool registers = message.kind == SyncKind::kHeld || message.kind == SyncKind::kOrphaned;
-  if (!serving_ && !registers) {
-    waiting_.push_back(message);
+  if (message.kind == SyncKind::kBarrierLeave) return on_barrier_leave(message, out);
+  const bool old = message.epoch < view_.epoch;
+  if (message.kind == SyncKind::kReply) {
+    // An old home's answers count until its marker.
+    const bool counts = old ? awaited_.contains(from) : view_.contains(from);
+    if (counts && message.party.node == self_) on_reply(message, out);
     return;
   }
-  handle_at_home(message, out);
+  // A node that departed with an older view may still have something to say.
+  if (old && message.kind == SyncKind::kMarker && !view_.contains(from) && !view_.departs(from))
+    return on_marker(from, out);
+  if (old && message.kind == SyncKind::kOrphaned && awaited_.contains(from) &&
+      !view_.contains(from))
+    note_orphan(message.name);
+  if (old || (!view_.contains(from) && !view_.departs(from)) || phase_ == Phase::kOutside) return;
+  switch (message.kind) {
+    case SyncKind::kMarker:
+      return on_marker(from, out);
+    case SyncKind::kRegistered:
+      registered_.insert(from);
+      return maybe_serve(out);
+    case SyncKind::kOrphaned:
+      if (phase_ != Phase::kServing) orphans_here_.push_back(message);
+      return;
+    case SyncKind::kHeld:
+      if (phase_ != Phase::kServing && message.party.node == from)
+        home_.restore_held(message.name, message.party);
+      return;
+    default:
+      if (message.party.node != from) return;  // not its to ask
+      if (phase_ != Phase::kServing)
+        waiting_.push_back(message);
+      else
+        at_home(message, out);
+      return;
+  }
 }
 
-void SyncService::handle_at_home(const SyncMessage& message, Out& out) {
+void SyncService::at_home(const SyncMessage& message, Out& out) {
   home_.handle(message, [&](NodeId to, SyncMessage reply) { send(to, std::move(reply), out); });
 }
 
@@ -135,156 +246,95 @@ void SyncService::on_reply(const SyncMessage& message, Out& out) {
   if (found == outstanding_.end()) return;
   const Outstanding asked = std::move(found->second);
   outstanding_.erase(found);
-  if (!asked.abandoned) {
-    settle(asked.message, message.result, message);
-    out.answers.push_back({message.request, message.result});
+  SyncResult result = message.result;
+  const SyncKind kind = asked.message.kind;
+  const bool grants_lock =
+      (kind == SyncKind::kLock || kind == SyncKind::kTryLock || kind == SyncKind::kCondWait) &&
+      granted(result);
+  // A condition wait that ran out of time holds the lock all the same.
+  const bool holds_lock =
+      grants_lock || (kind == SyncKind::kCondWait && result == SyncResult::kTimedOut);
+  if (asked.abandoned) {
+    if (holds_lock) take_back(asked.message, result == SyncResult::kOkOwnerDied, out);
+    if (kind == SyncKind::kBarrier && granted(result))
+      leave_round(asked.message, message.count, message.nodes, out);
     return;
   }
-  // Granted to a program that is gone: give it back at once.
-  const SyncKind kind = asked.message.kind;
-  const bool holds_lock =
-      ((kind == SyncKind::kLock || kind == SyncKind::kTryLock) && granted(message.result)) ||
-      (kind == SyncKind::kCondWait &&
-       (granted(message.result) || message.result == SyncResult::kTimedOut));
-  if (!holds_lock) return;
+  Client& client = clients_[asked.message.party.client];
+  if (holds_lock)
+    client.held.emplace(kind == SyncKind::kCondWait ? asked.message.lock : asked.message.name,
+                        asked.message.party.holder);
+  if (asked.reacquires && asked.late && result == SyncResult::kOk) result = SyncResult::kTimedOut;
+  if (kind == SyncKind::kBarrier) {
+    const auto last = client.rounds.extract(asked.message.name);
+    if (granted(result)) {
+      const std::uint32_t previous = last.empty() ? 0 : last.mapped().number;
+      if (client.rounds.size() >= kMaxRounds) client.rounds.erase(client.rounds.begin());
+      const bool broken =
+          std::ranges::count(left_rounds_, std::pair(asked.message.name, message.count)) != 0;
+      client.rounds[asked.message.name] = {message.count, previous, asked.message.count,
+                                           message.nodes, broken};
+    }
+  }
+  out.answers.push_back({message.request, result});
+}
+
+// Granted to a program that is gone and never knew: given back as if it had not been. `died`: it
+// would have been told of a death, so the next has to be.
+void SyncService::take_back(const SyncMessage& asked, bool died, Out& out) {
+  const std::string& lock = asked.kind == SyncKind::kCondWait ? asked.lock : asked.name;
+  if (died) return report_death(SyncKind::kUnlock, lock, asked.party, out);
+  if (phase_ != Phase::kRegistering && phase_ != Phase::kServing) return;  // it isn't registered
   SyncMessage unlock;
   unlock.kind = SyncKind::kUnlock;
-  unlock.name = kind == SyncKind::kCondWait ? asked.message.lock : asked.message.name;
-  unlock.party = asked.message.party;
-  unlock.died = true;
+  unlock.name = lock;
+  unlock.party = asked.party;
   send_home(unlock, out);
 }
 
-// What the client holds, and with whom it meets, after an answer.
-void SyncService::settle(const SyncMessage& asked, SyncResult result, const SyncMessage& reply) {
-  const auto found = clients_.find(asked.party.client);
-  if (found == clients_.end()) return;
-  Client& client = found->second;
-  switch (asked.kind) {
-    case SyncKind::kLock:
-    case SyncKind::kTryLock:
-      if (granted(result)) client.held.emplace(asked.name, asked.party.holder);
-      return;
-    case SyncKind::kUnlock:
-      client.held.erase({asked.name, asked.party.holder});
-      return;
-    case SyncKind::kBarrier:
-      if (result == SyncResult::kOk || result == SyncResult::kOkLast)
-        client.barriers[asked.name] = reply.nodes;
-      return;
-    default:
-      return;  // a condition wait ends with the lock that it began with
-  }
-}
-
-// Whether a barrier can never be completed, as far as this node can know.
-bool SyncService::breaks(const SyncMessage& waiting, const std::vector<NodeId>& dead) const {
-  const auto client = clients_.find(waiting.party.client);
-  if (client == clients_.end()) return true;
-  const auto last = client->second.barriers.find(waiting.name);
-  if (last == client->second.barriers.end()) return true;  // first round: nobody knows who comes
-  return std::ranges::any_of(last->second,
-                             [&](NodeId node) { return std::ranges::binary_search(dead, node); });
-}
-
-void SyncService::install_view(const View& view, Out& out) {
-  if (view.epoch <= view_.epoch) return;
-  const std::vector<NodeId> before = view_.members;
-  view_ = view;
-  serving_ = false;
-  registered_.clear();
-  waiting_.clear();
-  std::vector<std::string> orphans;
-  home_.reset(view_.members, orphans);
-  if (!view_.contains(self_)) {
-    // Nobody will answer any more.
-    for (const auto& [id, outstanding] : outstanding_)
-      if (!outstanding.abandoned) out.answers.push_back({id, SyncResult::kBroken});
-    outstanding_.clear();
-    return;
-  }
-  std::vector<NodeId> dead;
-  for (const Loss& loss : view_.losses)
-    if (loss.epoch == view_.epoch)
-      for (NodeId node : loss.dead)
-        if (std::ranges::binary_search(before, node)) dead.push_back(node);
-  std::ranges::sort(dead);
-
-  for (auto it = outstanding_.begin(); it != outstanding_.end();) {
-    const Outstanding& each = it->second;
-    const bool broken =
-        !dead.empty() && each.message.kind == SyncKind::kBarrier && breaks(each.message, dead);
-    if (broken && !each.abandoned) out.answers.push_back({it->first, SyncResult::kBroken});
-    if (broken || each.abandoned)
-      it = outstanding_.erase(it);
-    else
-      ++it;
-  }
-  for (auto& [id, outstanding] : outstanding_)
-    if (outstanding.message.kind == SyncKind::kCondWait) wake_up(outstanding.message);
-  for (const std::string& name : orphans) {
-    SyncMessage orphan;
-    orphan.kind = SyncKind::kOrphaned;
-    orphan.name = name;
-    orphan.party.node = self_;
-    send_home(orphan, out);
-  }
-  for (const auto& [id, client] : clients_) {
-    for (const auto& [name, holder] : client.held) {
-      SyncMessage held;
-      held.kind = SyncKind::kHeld;
-      held.name = name;
-      held.party = {self_, id, holder};
-      send_home(held, out);
+// A program that took part in a round is gone, or was put out of the one after it. Those of ours
+// that took part too can't complete the next round: who waits in it is told now, who comes later,
+// then.
+void SyncService::on_barrier_leave(const SyncMessage& message, Out& out) {
+  if (!message.died) left_rounds_.emplace_back(message.name, message.count);
+  if (left_rounds_.size() > kMaxLeftRounds) left_rounds_.pop_front();
+  std::set<std::uint64_t> affected;
+  for (auto& [id, client] : clients_) {
+    const auto round = client.rounds.find(message.name);
+    if (round == client.rounds.end()) {
+      if (message.died && message.count == 0) affected.insert(id);  // it may be in the same first
+      continue;
     }
+    const bool met = round->second.number == message.count;
+    const bool opened_for_it = message.died && round->second.previous == message.count;
+    if (!met && !opened_for_it) continue;
+    round->second.broken = true;
+    affected.insert(id);
   }
-  for (NodeId node : view_.members) {
-    SyncMessage done;
-    done.kind = SyncKind::kRegistered;
-    done.party.node = self_;
-    send(node, done, out);
-  }
-  std::vector<SyncMessage> again;  // in the order asked
-  for (const auto& [id, outstanding] : outstanding_) again.push_back(outstanding.message);
-  for (const SyncMessage& message : again) send_home(message, out);
-  const auto early = std::move(early_);
-  early_.clear();
-  for (const auto& [from, message] : early) deliver(from, message, out);
-}
-
-// A condition wait whose home is gone goes on as a wish for the lock that it released: a wake-up
-// may have been lost, and one too many is never wrong.
-void SyncService::wake_up(SyncMessage& waiting) {
-  const auto client = clients_.find(waiting.party.client);
-  if (client != clients_.end()) client->second.held.erase({waiting.lock, waiting.party.holder});
-  waiting.kind = SyncKind::kLock;
-  waiting.name = std::move(waiting.lock);
-  waiting.lock.clear();
-}
-
-void SyncService::finish_registration(Out& out) {
-  const auto has_come = [&](NodeId node) { return registered_.contains(node); };
-  if (serving_ || !std::ranges::all_of(view_.members, has_come)) return;
-  serving_ = true;
-  const auto waiting = std::move(waiting_);
-  waiting_.clear();
-  for (const SyncMessage& message : waiting) handle_at_home(message, out);
+  std::vector<Outstanding> waiting;
+  for (const auto& [id, outstanding] : outstanding_)
+    if (outstanding.message.kind == SyncKind::kBarrier &&
+        outstanding.message.name == message.name &&
+        affected.contains(outstanding.message.party.client))
+      waiting.push_back(outstanding);
+  for (const Outstanding& each : waiting) cancel(each, true, out);
 }
 
 void SyncService::tick(std::uint64_t now_ms, Out& out) {
-  std::vector<Outstanding> late;
-  for (auto& [id, outstanding] : outstanding_) {
-    if (!outstanding.deadline_ms || *outstanding.deadline_ms > now_ms) continue;
-    outstanding.deadline_ms.reset();  // the home answers now, one way or the other
-    late.push_back(outstanding);
-  }
-  for (const Outstanding& each : late) {
-    if (!view_.members.empty()) {
-      cancel(each, false, out);
-      continue;
-    }
-    outstanding_.erase(each.message.request);
-    out.answers.push_back({each.message.request, SyncResult::kTimedOut});
+  std::vector<std::uint64_t> due;
+  for (auto& [id, outstanding] : outstanding_)
+    if (outstanding.deadline_ms && *outstanding.deadline_ms <= now_ms) due.push_back(id);
+  for (const std::uint64_t id : due) {
+    const auto found = outstanding_.find(id);
+    if (found == outstanding_.end()) continue;
+    Outstanding& late = found->second;
+    late.deadline_ms.reset();  // the home answers now, one way or the other
+    late.late = true;
+    const bool unheard = !late.asked && late.message.kind != SyncKind::kCondWait;
+    if (unheard)
+      answer(id, SyncResult::kTimedOut, out);
+    else if (!late.reacquires)
+      cancel(Outstanding(late), false, out);
   }
 }
 

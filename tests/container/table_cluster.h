@@ -86,8 +86,7 @@ class TableCluster {
     perform(at, actions);
     return request;
   }
-  std::uint64_t remove(std::size_t at, const std::string& name,
-                       Credentials who = {1000, 100, {}}) {
+  std::uint64_t remove(std::size_t at, const std::string& name, Credentials who = {1000, 100, {}}) {
     container::Actions actions;
     const auto request = tables[at].remove(name, who, actions);
     perform(at, actions);

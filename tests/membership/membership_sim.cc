@@ -197,7 +197,8 @@ void MembershipSim::feed(NodeId node, const membership::Event& event) {
   }
   if (!alive(node)) return;
   const auto wakeup = process->machine.next_wakeup();
-  if (!wakeup || (process->wakeup && *process->wakeup <= *wakeup && *process->wakeup > now_)) return;
+  if (!wakeup || (process->wakeup && *process->wakeup <= *wakeup && *process->wakeup > now_))
+    return;
   process->wakeup = std::max(*wakeup, now_ + 1);
   queue_.push({*process->wakeup, ++order_, [=, this] {
                  if (alive(node) && processes_[node.value()]->incarnation == incarnation)
@@ -338,9 +339,12 @@ std::string MembershipSim::run() {
     for (NodeId node : all) {
       states += "\nnode " + std::to_string(node.value()) + ": ";
       const Membership* m = machine(node);
-      if (m == nullptr) states += "gone, " + ending(node);
-      else if (m->record() != nullptr) states += "view " + describe(m->record()->view) + " " + m->waiting_for();
-      else states += m->waiting_for();
+      if (m == nullptr)
+        states += "gone, " + ending(node);
+      else if (m->record() != nullptr)
+        states += "view " + describe(m->record()->view) + " " + m->waiting_for();
+      else
+        states += m->waiting_for();
     }
     fail("the nodes do not end in one view:" + states);
   }

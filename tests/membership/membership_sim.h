@@ -1,5 +1,5 @@
-// A cluster of Membership machines in one thread: links with random delays, crashes, restarts, cuts,
-// departures, all from one seed. Checks after every event what docs/MEMBERSHIP.md promises.
+// A cluster of Membership machines in one thread: links with random delays, crashes, restarts,
+// cuts, departures, all from one seed. Checks after every event what docs/MEMBERSHIP.md promises.
 #pragma once
 
 #include <map>

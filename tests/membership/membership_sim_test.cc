@@ -1,8 +1,8 @@
+#include "tests/membership/membership_sim.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-
-#include "tests/membership/membership_sim.h"
 
 namespace gob::test {
 namespace {

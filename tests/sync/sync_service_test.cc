@@ -210,7 +210,10 @@ TEST(Condition, WaiterIsWokenWhenTheViewChanges) {
   world.settle();
   world.crash(2);
   world.settle();
-  EXPECT_EQ(world.answer(0, wait), SyncResult::kOk) << "a wake-up too many is allowed";
+  ASSERT_TRUE(world.answer(0, wait)) << "a wake-up too many is allowed";
+  // If the lock's home died, nobody can say whether its holder died with it.
+  EXPECT_TRUE(*world.answer(0, wait) == SyncResult::kOk ||
+              *world.answer(0, wait) == SyncResult::kOkOwnerDied);
 }
 
 // Random programs, interleavings, deaths of programs and of one node: mutual exclusion holds, and
