@@ -149,6 +149,20 @@ void CoreDriver::give_write(std::uint64_t index) {
   EXPECT_EQ(state(index), PageState::kWrite);
 }
 
+std::string CoreDriver::refuse_injections() {
+  for (bool offered = true; offered;) {
+    offered = false;
+    const Actions actions = last_;
+    for (const Action& a : actions) {
+      const auto* send = std::get_if<action::Send>(&a);
+      if (send == nullptr || send->message.type != MessageType::kInject) continue;
+      deliver(send->to.value(), message(MessageType::kInjectReply, send->message.pages));
+      offered = true;
+    }
+  }
+  return actions_text(last_, names);
+}
+
 Situation CoreDriver::situation(std::uint64_t index) const {
   return situation_of(core_, page(index), names);
 }

@@ -68,8 +68,9 @@ class CoreDriver {
   // --- scripts: this node comes to hold a page that node 'manager' manages
   void give_read(std::uint64_t index, unsigned owner);
   void give_write(std::uint64_t index);
-  // A grant without acknowledgements to a page asked for; the hold ends too.
-  void settle_hold(std::uint64_t index) { hold_expired(index); }
+  // Every node that the last step offered a page to refuses it, until none is left to ask; returns
+  // the text of the last step.
+  std::string refuse_injections();
 
   [[nodiscard]] const Core& core() const { return core_; }
   [[nodiscard]] const Actions& last_actions() const { return last_; }

@@ -110,12 +110,13 @@ TEST_F(Reclaim, ABudgetOfOneFrameStillServes) {
   EXPECT_EQ(d.situation(p).page, "Write flushing");
   EXPECT_EQ(d.write(p + 1), "-");
   d.deliver(1, message(MessageType::kFlushAlone, pages({p}), [](Message& m) { m.sole = true; }));
+  EXPECT_THAT(d.refuse_injections(), HasSubstr("SwapOut " + std::to_string(p)));
   EXPECT_EQ(d.swapped_out(p, true), "FlushDone " + std::to_string(p) + " (owner 0) to 1; Grab " +
                                         std::to_string(p + 1) + " to 1");
 }
 
-// Answers as a manager that knows of no other holder, and as a linker and a clock, until nothing is
-// left to answer.
+// Answers as a manager that knows of no other holder, as peers without room, as a linker and a
+// clock, until nothing is left to answer.
 void answer_everything(CoreDriver& d, std::uint64_t budget) {
   std::deque<Action> work(d.last_actions().begin(), d.last_actions().end());
   for (int steps = 0; !work.empty(); ++steps) {
@@ -129,6 +130,8 @@ void answer_everything(CoreDriver& d, std::uint64_t budget) {
       else if (send->message.type == MessageType::kGrab)
         d.deliver(1, message(MessageType::kGrant, send->message.pages,
                              [](Message& m) { m.payload = Payload::kZero; }));
+      else if (send->message.type == MessageType::kInject)
+        d.deliver(send->to.value(), message(MessageType::kInjectReply, send->message.pages));
       else
         continue;
     } else if (const auto* out = std::get_if<action::SwapOut>(&action)) {
@@ -156,6 +159,32 @@ TEST_F(Reclaim, NeverKeepsMoreFramesThanItsBudget) {
     }
     EXPECT_EQ(d.core().locals().size(), 40u) << "every page is somewhere";
   }
+}
+
+TEST_F(Reclaim, RestsWhenNoPageHasAPlaceElsewhere) {
+  CoreDriver d({.budget_frames = 3, .swap = false});
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    d.write(p + i);
+    answer_everything(d, 3);
+  }
+  EXPECT_TRUE(d.core().at_rest()) << "it does not offer the same pages for ever";
+  // A program that needs a frame is worth another round.
+  EXPECT_THAT(d.write(p + 3), HasSubstr("Flush"));
+  answer_everything(d, 3);
+  EXPECT_EQ(d.situation(p + 3).request, "parked Grab");
+  EXPECT_EQ(flushing(d), 0u);
+  EXPECT_EQ(d.expire(p + 3), "Refused " + std::to_string(p + 3) + " (NoRoom, blames 0)");
+}
+
+TEST_F(Reclaim, OffersPagesToNodesThatWereFullOnceAProgramWaitsForAFrame) {
+  CoreDriver d({.budget_frames = 1, .swap = false});
+  d.write(p);
+  answer_everything(d, 1);
+  d.write(p + 1);
+  ASSERT_EQ(flushed(d), std::set<std::uint64_t>{p});
+  EXPECT_THAT(d.deliver(1, message(MessageType::kFlushAlone, pages({p}),
+                                   [](Message& m) { m.sole = true; })),
+              HasSubstr("Inject " + std::to_string(p) + " (copy) to "));
 }
 
 TEST_F(Reclaim, AParkedPageIsQueuedOnceHoweverOftenItExpires) {
