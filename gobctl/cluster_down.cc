@@ -9,6 +9,7 @@
 #include "gobctl/json.h"
 #include "gobctl/network.h"
 #include "gobctl/startup.h"
+#include "libgob/base/ids.h"
 #include "libgob/base/size.h"
 
 namespace gob::ctl {
@@ -163,10 +164,11 @@ Status cluster_status(const ClusterDir& dir, bool json, Io& io) {
     const NodeReport node = report(dir, name);
     if (node.state != "running") ++dead;
     list.push_back(to_json(node));
-    constexpr std::uint64_t kFrame = 4096;
+    const bool answers = node.state == "running";
     table.add({name, node.pid == 0 ? "-" : std::to_string(node.pid), node.state,
-               std::to_string(node.stat.epoch()), std::to_string(node.stat.members_size()),
-               format_size(node.stat.resident_frames() * kFrame), node.socket});
+               answers ? std::to_string(node.stat.epoch()) : "-",
+               answers ? std::to_string(node.stat.members_size()) : "-",
+               answers ? format_size(node.stat.resident_frames() * kPageSize) : "-", node.socket});
   }
   if (json)
     print_json(io.out, {{"dir", dir.path()}, {"nodes", list}});

@@ -152,7 +152,7 @@ void print_container(const control::StatReply& stat, const control::HelloReply& 
                               : owners + io.paint.dim("  (of the pages managed here)"))
            << '\n';
     io.out << "Mapped        " << count_of(container.mappings(), "time") << " here; "
-           << count_of(container.refused(), "access") + (container.refused() == 1 ? "" : "")
+           << container.refused() << (container.refused() == 1 ? " access" : " accesses")
            << " refused\n\n";
     print_faults(container, before, interval.seconds, io);
     io.out << '\n';

@@ -123,6 +123,7 @@ class Core {
   void complete_refusal(PageId page, Out& out);
   void admit_parked(Out& out);
   void park_for_room(PageId page);
+  void look_for_room_again();
 
   // get_page.cc, grab_page.cc: the requester's end
   void on_page(NodeId from, const Message& message, PageId page, Out& out);
@@ -197,9 +198,10 @@ class Core {
 
   // What this node holds.
   PageTable<LocalPage> locals_;
-  std::uint64_t resident_ = 0;  // entries of locals_ that have a frame
-  std::uint64_t reserved_ = 0;  // frames promised to requests under way
-  std::uint64_t flushing_ = 0;  // entries of locals_ with `flushing`
+  std::uint64_t resident_ = 0;       // entries of locals_ that have a frame
+  std::uint64_t reserved_ = 0;       // frames promised to requests under way
+  std::uint64_t flushing_ = 0;       // entries of locals_ with `flushing`
+  std::uint64_t kept_in_a_row_ = 0;  // flushes that found no place, since a frame was last freed
   std::map<PageKey, std::vector<Deferred>> deferred_;
   std::map<PageKey, Injection> injections_;
   std::size_t clock_hand_ = 0;            // place of the replacement scan; no part of the content

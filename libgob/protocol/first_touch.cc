@@ -93,8 +93,9 @@ void Core::retry(PageId page, Out& out) {
 }
 
 void Core::park_for_room(PageId page) {
-  if (std::ranges::count(parked_for_room_, key_of(page)) == 0)
-    parked_for_room_.push_back(key_of(page));
+  if (std::ranges::count(parked_for_room_, key_of(page)) != 0) return;
+  parked_for_room_.push_back(key_of(page));
+  look_for_room_again();
 }
 
 void Core::admit_parked(Out& out) {

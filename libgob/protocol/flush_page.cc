@@ -61,6 +61,7 @@ void Core::end_flush(PageId page, NodeId owner, Out& out) {
     message.node = owner;
     send(manager(page), message, out);
   }
+  if (is_resident(local.state)) ++kept_in_a_row_;
   injections_.erase(key_of(page));
   forget_if_empty(page);
   release_deferred(page, out);

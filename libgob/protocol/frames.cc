@@ -6,7 +6,10 @@ namespace gob {
 
 void Core::set_state(PageId page, PageState state) {
   LocalPage& local = locals_[key_of(page)];
-  if (is_resident(local.state) && !is_resident(state)) --resident_;
+  if (is_resident(local.state) && !is_resident(state)) {
+    --resident_;
+    kept_in_a_row_ = 0;
+  }
   if (!is_resident(local.state) && is_resident(state)) ++resident_;
   local.state = state;
   if (state == PageState::kInvalid) local.held = false;

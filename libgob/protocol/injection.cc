@@ -27,6 +27,12 @@ NodeId Core::roomiest(const Injection& injection) const {
   return best;
 }
 
+// A program waits for a frame: nodes that were full when they last spoke may have room by now.
+void Core::look_for_room_again() {
+  kept_in_a_row_ = 0;
+  for (auto& [node, room] : room_) room = std::max(room, kWorthAsking + 1);
+}
+
 // Offers a kInjecting page to the next node; with nobody left, swaps it out or keeps it.
 void Core::offer(PageId page, Out& out) {
   Injection& injection = injections_[key_of(page)];

@@ -139,7 +139,7 @@ std::uint64_t Core::hash() const {
     unordered += combine(~key, e.copyset().bits() | std::uint64_t{e.owner().value()} << 48 |
                                    std::uint64_t{e.lost} << 60);
   });
-  h = combine(h, unordered);
+  h = combine(combine(h, unordered), kept_in_a_row_);
   for (const auto& [key, p] : pending_) {
     h = combine(h, key);
     h = combine(h, static_cast<std::uint64_t>(p.stage) | static_cast<std::uint64_t>(p.access) << 4 |
@@ -175,9 +175,9 @@ std::uint64_t Core::hash() const {
 bool operator==(const Core& a, const Core& b) {
   const auto content = [](const Core& c) {
     return std::tie(c.config_, c.view_, c.phase_, c.leaving_, c.left_said_, c.containers_,
-                    c.locals_, c.resident_, c.reserved_, c.flushing_, c.deferred_, c.injections_,
-                    c.room_, c.pending_, c.parked_for_room_, c.directory_, c.transactions_,
-                    c.markers_, c.report_ends_, c.early_, c.waiting_requests_);
+                    c.locals_, c.resident_, c.reserved_, c.flushing_, c.kept_in_a_row_, c.deferred_,
+                    c.injections_, c.room_, c.pending_, c.parked_for_room_, c.directory_,
+                    c.transactions_, c.markers_, c.report_ends_, c.early_, c.waiting_requests_);
   };
   return content(a) == content(b);
 }

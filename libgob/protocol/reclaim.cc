@@ -21,6 +21,8 @@ void Core::reclaim(Out& out) {
   if (phase_ != Phase::kServing || leaving_) return;
   const std::uint64_t high =
       std::max(low_water() + 1, std::min(config_.high_water_frames, config_.budget_frames / 4));
+  // Every page was offered and found no place: only something new can help.
+  if (kept_in_a_row_ > resident_) return;
   const auto free_soon = [&] { return free_frames() + flushing_; };
   const std::uint64_t promised = std::min(reserved_, free_frames());
   const bool starved = !parked_for_room_.empty();

@@ -39,6 +39,8 @@ Result<std::unique_ptr<TcpSetup>> TcpSetup::start(const TcpConfig& config, Uniqu
   std::unique_ptr<TcpSetup> setup(new TcpSetup(config, std::move(listener), std::move(gates),
                                                std::move(mailbox), std::move(board),
                                                std::move(epoll)));
+  // The logger exists before any thread that uses it.
+  spdlog::default_logger_raw();
   // Signals are for the threads that expect them.
   sigset_t all;
   sigset_t before;
@@ -118,7 +120,11 @@ bool TcpSetup::obey() {
       const std::uint64_t current = peers_[disconnect->peer.value()].current;
       on_break({disconnect->peer, current, DownReason::kLocal, disconnect->detail});
     } else if (const auto* allow = std::get_if<Allow>(&command)) {
-      if (known(allow->peer)) peers_[allow->peer.value()].refused.clear();
+      if (!known(allow->peer)) continue;
+      Peer& peer = peers_[allow->peer.value()];
+      peer.refused.clear();
+      peer.backoff = {};
+      peer.next_try = Clock::now();
     }
   }
   return true;

@@ -1,5 +1,6 @@
 // The TCP transport: one listening port for a node, one connection for each channel and peer. Works
-// on every network; needs nothing but its port.
+// on every network; needs nothing but its port. Hosts may be names, but looking one up blocks the
+// set-up thread: use addresses where the name service may be slow.
 #pragma once
 
 #include <chrono>

@@ -44,7 +44,9 @@ struct PeerStatus {
 
 class Transport {
  public:
-  // Ends set-up. Channels outlive it: links that are up stay up until their channel is destroyed.
+  // Ends set-up. Links that are up stay up until their channel is destroyed; but destroy the
+  // channels first, since a peer that loses its link to a node that no longer listens takes it for
+  // dead.
   virtual ~Transport() = default;
 
   // Channel `number`: 0 ... shards - 1, or kControlChannel. Each can be taken once. Links that come

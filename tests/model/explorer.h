@@ -16,9 +16,10 @@ namespace gob::model {
 
 // How often the environment may act.
 struct Bounds {
-  unsigned reads = 1;    // of each node
-  unsigned writes = 1;   // of each node
-  unsigned flushes = 0;  // in all, as the rest
+  unsigned reads = 1;      // of each node
+  unsigned writes = 1;     // of each node
+  unsigned accesses = 15;  // in all, as the rest
+  unsigned flushes = 0;
   unsigned expiries = 0;
   unsigned io_failures = 0;
   unsigned crashes = 0;

@@ -92,6 +92,8 @@ bool ViewOracle::is_outdated() const {
     if (lives_[i] == Life::kUp && !named) return true;
     if (lives_[i] == Life::kLeft && !last.view.departs(node)) return true;
     if (lives_[i] == Life::kDead && named) return true;
+    // It went when an earlier view was served everywhere, and will not speak in this one.
+    if (lives_[i] == Life::kGone && named && !is_established(last)) return true;
   }
   return false;
 }
