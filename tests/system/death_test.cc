@@ -1,0 +1,178 @@
+// Programs and nodes that are killed: a defined end for everybody who depends on them, nothing for
+// the others.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+
+#include "libgob/runtime/control_client.h"
+#include "tests/system/nodes.h"
+
+namespace gob {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr unsigned kPages = 192;  // three stripes: every node manages one
+
+DaemonConfig settings() {
+  DaemonConfig config;
+  config.cluster = "death";
+  config.budget_bytes = std::uint64_t{64} << 20;
+  config.page_timeout_ms = 1500;
+  config.peer_timeout_ms = 1000;
+  return config;
+}
+
+// Bound on everything that waits for pages: the page time-out, twice over for a busy machine.
+constexpr int kEndsWithinMs = 20'000;
+
+// Pipe: what a parent and a program tell each other.
+struct Pipe {
+  int ends[2];
+  Pipe() { EXPECT_EQ(::pipe(ends), 0); }
+  ~Pipe() {
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+  void tell() const { EXPECT_EQ(::write(ends[1], "x", 1), 1); }
+  void hear() const {
+    char c = 0;
+    EXPECT_EQ(::read(ends[0], &c, 1), 1);
+  }
+};
+
+TEST(Death, AKilledProgramLeavesNothingBehind) {
+  Nodes nodes(2, settings());
+  ASSERT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
+    gob.create("shared", kPages * kPage);
+    gob.open("shared").map().as<char>()[0] = 7;
+    return true;
+  }));
+  const Pipe busy;
+  const pid_t victim = nodes.spawn(0, [&](gobelins::Connection& gob) {
+    auto memory = gob.open("shared").map();
+    auto bytes = memory.as<char>();
+    gob.mutex("held").lock();
+    for (unsigned i = 0;; ++i) {
+      bytes[(i % kPages) * kPage + 1] = static_cast<char>(i);
+      if (i == kPages) busy.tell();
+    }
+    return true;
+  });
+  busy.hear();
+  ::kill(victim, SIGKILL);
+  EXPECT_EQ(Nodes::wait_for(victim, kEndsWithinMs), 128 + SIGKILL);
+  // Its lock goes to the next, who is told; what it wrote is there; the other byte is untouched.
+  EXPECT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
+    if (!gob.mutex("held").lock_owner_died()) return false;
+    auto memory = gob.open("shared").map();
+    auto bytes = memory.as<char>();
+    for (unsigned page = 1; page < kPages; ++page)
+      if (bytes[page * kPage + 1] == 0 && page != 256) return page % 256 == 0;
+    return bytes[0] == 7;
+  }));
+  auto client = ControlClient::connect(nodes.socket_of(0), "death_test");
+  ASSERT_TRUE(client.ok()) << client.error().message();
+  control::Request request;
+  request.mutable_stat();
+  const auto answer = (*client)->call(request);
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(answer->reply.stat().node().mappings(), 0u);
+  EXPECT_EQ(answer->reply.stat().node().clients(), 1u) << "this connection only";
+}
+
+TEST(Death, OfANodeEndsItsProgramsInSigbus) {
+  Nodes nodes(2, settings());
+  const Pipe mapped;
+  const pid_t orphan = nodes.spawn(1, [&](gobelins::Connection& gob) {
+    gob.create("own", kPages * kPage);
+    auto memory = gob.open("own").map();
+    volatile char* bytes = memory.as<char>().data();
+    bytes[0] = 1;
+    mapped.tell();
+    return gets_sigbus([&] {
+      for (unsigned i = 0;; ++i) bytes[(i % kPages) * kPage] = 2;
+    });
+  });
+  mapped.hear();
+  nodes.kill_node(1);
+  EXPECT_EQ(Nodes::wait_for(orphan, kEndsWithinMs), 0);
+}
+
+TEST(Death, OfANodeEndsEveryAccessThatNeedsItAndNoOther) {
+  Nodes nodes(3, settings());
+  ASSERT_TRUE(nodes.run_on_all([](gobelins::Connection& gob, unsigned rank) {
+    if (rank == 0) {
+      gob.create("mixed", kPages * kPage);
+      gob.create("kept", kPage);
+      gob.open("kept").map().as<std::uint64_t>()[0] = 1234;
+    }
+    gob.barrier("made", 3);
+    auto memory = gob.open("mixed").map();
+    auto bytes = memory.as<char>();
+    // Every third page is node n3's alone.
+    for (unsigned page = rank; page < kPages; page += 3)
+      bytes[page * kPage] = static_cast<char>(1 + rank);
+    gob.barrier("written", 3);
+    return true;
+  }));
+  nodes.kill_node(2);
+  // Every page ends: with its value, or in SIGBUS if it was n3's. None with a wrong value.
+  const auto look = [](gobelins::Connection& gob) {
+    auto memory = gob.open("mixed", gobelins::Access::kRead).map();
+    volatile const char* bytes = memory.as<char>().data();
+    for (unsigned page = 0; page < kPages; ++page) {
+      char seen = 0;
+      const bool refused = gets_sigbus([&] { seen = bytes[page * kPage]; });
+      if (refused != (page % 3 == 2)) {
+        std::fprintf(stderr, "page %u: %s\n", page, refused ? "refused" : "not refused");
+        return false;
+      }
+      if (!refused && seen != static_cast<char>(1 + page % 3)) return false;
+    }
+    return gob.open("kept").map().as<std::uint64_t>()[0] == 1234;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(nodes.run(0, look));
+  EXPECT_TRUE(nodes.run(1, look));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(kEndsWithinMs));
+  const std::string log = nodes.log_of(0) + nodes.log_of(1);
+  EXPECT_NE(log.find("its bytes died with their node (node n3)"), std::string::npos);
+
+  // It comes back empty, and takes part again.
+  nodes.start(2);
+  nodes.wait_ready();
+  EXPECT_TRUE(nodes.run_on_all([](gobelins::Connection& gob, unsigned rank) {
+    if (rank == 2) gob.create("fresh", kPages * kPage);
+    gob.barrier("again", 3);
+    auto memory = gob.open("fresh").map();
+    auto bytes = memory.as<char>();
+    for (unsigned page = rank; page < kPages; page += 3)
+      bytes[page * kPage] = static_cast<char>(1 + rank);
+    gob.barrier("written again", 3);
+    for (unsigned page = 0; page < kPages; ++page)
+      if (bytes[page * kPage] != static_cast<char>(1 + page % 3)) return false;
+    return true;
+  }));
+}
+
+TEST(Death, BreaksABarrierInsteadOfHangingIt) {
+  Nodes nodes(3, settings());
+  const Pipe waiting;
+  const pid_t waiter = nodes.spawn(0, [&](gobelins::Connection& gob) {
+    waiting.tell();
+    try {
+      gob.barrier("never", 2);
+    } catch (const std::system_error& error) {
+      return error.code().value() == EOWNERDEAD;
+    }
+    return false;
+  });
+  waiting.hear();
+  nodes.kill_node(2);
+  EXPECT_EQ(Nodes::wait_for(waiter, kEndsWithinMs), 0);
+}
+
+}  // namespace
+}  // namespace gob

@@ -1,0 +1,60 @@
+// Nodes: real gobd processes on this machine for one test, in a folder and on ports of their own;
+// and programs that use them, each a child process. Not thread-safe: forks.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "libgob/gob.hpp"
+#include "libgob/runtime/config.h"
+
+namespace gob {
+
+class Nodes {
+ public:
+  // Settings for all nodes; names n1, n2, ... and addresses are filled in.
+  Nodes(unsigned count, DaemonConfig settings);
+  // Ends what still runs, shows the logs if the test has failed, removes the folder.
+  ~Nodes();
+  Nodes(const Nodes&) = delete;
+  Nodes& operator=(const Nodes&) = delete;
+
+  // Starts a node; wait_ready() then waits until all that were started serve.
+  void start(unsigned node);
+  void wait_ready();
+  void kill_node(unsigned node);  // SIGKILL, and reaps it
+  int stop_node(unsigned node);   // SIGTERM; its exit status, or -1
+  [[nodiscard]] bool runs(unsigned node) const { return pids_[node] > 0; }
+  [[nodiscard]] std::string socket_of(unsigned node) const;
+  [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
+  [[nodiscard]] std::string log_of(unsigned node) const;
+  [[nodiscard]] const std::string& folder() const { return folder_; }
+  [[nodiscard]] unsigned count() const { return static_cast<unsigned>(pids_.size()); }
+
+  using Program = std::function<bool(gobelins::Connection&)>;
+  // Starts a program on a node; its exit status is 0 if `program` returns true. Exceptions end it
+  // with 1, a SIGBUS that nobody catches with that signal.
+  pid_t spawn(unsigned node, const Program& program);
+  // The same, and waits for it.
+  bool run(unsigned node, const Program& program);
+  // On every node at once; `program` gets its rank, which is the node's number.
+  bool run_on_all(const std::function<bool(gobelins::Connection&, unsigned rank)>& program);
+  // Waits for a child: its exit status, 128 + signal, or -1 when it did not end in time (it is
+  // killed then).
+  static int wait_for(pid_t pid, int timeout_ms);
+
+ private:
+  DaemonConfig settings_;
+  std::string folder_;
+  std::vector<pid_t> pids_;
+  int notify_ = -1;
+  unsigned not_ready_ = 0;
+};
+
+// Ends when `access` returns or raises SIGBUS: true in the latter case.
+bool gets_sigbus(const std::function<void()>& access);
+
+}  // namespace gob
