@@ -67,7 +67,9 @@ struct DropContainer {
   ContainerId id;
 };
 // After event::Leave: no page is left here; membership may let the node depart.
-struct Left {};
+struct Left {
+  bool stranded = false;  // pages are left, but every other member leaves, too: nobody takes them
+};
 // The directory for this epoch is rebuilt; the core serves again. At a departing node: its last
 // report is sent.
 struct Serving {

@@ -194,6 +194,7 @@ class Core {
   Phase phase_ = Phase::kStarting;
   bool leaving_ = false;
   bool left_said_ = false;
+  std::set<NodeId> leavers_;  // members that refused our last pages because they leave, too
   std::map<ContainerId, ContainerInfo> containers_;
 
   // What this node holds.

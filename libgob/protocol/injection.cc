@@ -70,6 +70,7 @@ void Core::on_inject(NodeId from, const Message& message, PageId page, Out& out)
       out.act(action::Install{PageSet::of(page), Access::kNone, false});
     }
   }
+  reply.leaving = leaving_;
   send(from, reply, out);
 }
 
@@ -84,6 +85,7 @@ void Core::on_inject_reply(NodeId from, const Message& message, PageId page, Out
     invalidate_local(page, out);
     return end_flush(page, from, out);
   }
+  if (message.leaving) leavers_.insert(from);
   found->second.refused_by.push_back(from);
   room_[from] = std::min(room_[from], kWorthAsking);
   offer(page, out);

@@ -164,6 +164,7 @@ std::uint64_t Core::hash() const {
   }
   for (const auto& [node, room] : room_) h = combine(combine(h, node.value()), room);
   for (PageKey key : parked_for_room_) h = combine(h, key);
+  for (NodeId node : leavers_) h = combine(h, node.value() + 0x30000u);
   for (NodeId node : markers_) h = combine(h, node.value() + 0x10000u);
   for (NodeId node : report_ends_) h = combine(h, node.value() + 0x20000u);
   for (const auto& [node, messages] : early_)
@@ -174,10 +175,11 @@ std::uint64_t Core::hash() const {
 
 bool operator==(const Core& a, const Core& b) {
   const auto content = [](const Core& c) {
-    return std::tie(c.config_, c.view_, c.phase_, c.leaving_, c.left_said_, c.containers_,
-                    c.locals_, c.resident_, c.reserved_, c.flushing_, c.kept_in_a_row_, c.deferred_,
-                    c.injections_, c.room_, c.pending_, c.parked_for_room_, c.directory_,
-                    c.transactions_, c.markers_, c.report_ends_, c.early_, c.waiting_requests_);
+    return std::tie(c.config_, c.view_, c.phase_, c.leaving_, c.left_said_, c.leavers_,
+                    c.containers_, c.locals_, c.resident_, c.reserved_, c.flushing_,
+                    c.kept_in_a_row_, c.deferred_, c.injections_, c.room_, c.pending_,
+                    c.parked_for_room_, c.directory_, c.transactions_, c.markers_, c.report_ends_,
+                    c.early_, c.waiting_requests_);
   };
   return content(a) == content(b);
 }

@@ -69,7 +69,7 @@ struct Message {
                                   // kFlushDiscard: for kFlushDone
   bool sole = false;              // kFlushAlone: certainly no other copy, it may be swapped out
   bool accepted = false;          // kInjectReply
-  bool leaving = false;           // kInject: the sender is shutting down, make room if you can
+  bool leaving = false;           // kInject, kInjectReply: the sender is shutting down
   NodeId requester = kNoNode;     // kForward*, kInvalidate*: on whose behalf
   NodeId node = kNoNode;          // kFlushDone: new owner; kRefuse, kReport: the node to blame
   std::uint32_t acks = 0;         // kForwardGrab, kGrant, kRefuse: acknowledgements to collect

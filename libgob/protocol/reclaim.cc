@@ -71,9 +71,11 @@ void Core::leave(Out& out) {
 
 void Core::check_left(Out& out) {
   if (!leaving_ || left_said_ || phase_ != Phase::kServing) return;
-  if (locals_.size() != 0 || !pending_.empty()) return;
+  const bool stranded = std::ranges::all_of(
+      view_.members, [&](NodeId node) { return node == config_.self || leavers_.contains(node); });
+  if (!stranded && (locals_.size() != 0 || !pending_.empty())) return;
   left_said_ = true;
-  out.act(action::Left{});
+  out.act(action::Left{locals_.size() != 0});
 }
 
 }  // namespace gob

@@ -95,7 +95,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void on_peer_down(unsigned shard, NodeId peer, DownReason reason,
                     const std::string& detail) override;
   void on_serving(unsigned shard, Epoch epoch) override;
-  void on_left(unsigned shard) override;
+  void on_left(unsigned shard, bool stranded) override;
   void on_fatal(unsigned shard, const Error& error) override;
   void link_up(unsigned channel, NodeId peer, std::uint64_t incarnation);
   void link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail);
@@ -113,7 +113,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void shard_serves(unsigned shard, Epoch epoch);
   void begin_leaving(const std::string& why);
   void keep_leaving();
-  void shard_left(unsigned shard);
+  void shard_left(unsigned shard, bool stranded);
   void each_shard(const std::function<void(Shard&)>& work);
 
   // node_requests.cc: programs

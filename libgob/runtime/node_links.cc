@@ -112,8 +112,8 @@ void Node::on_serving(unsigned shard, Epoch epoch) {
   static_cast<void>(mailbox_.post([this, shard, epoch] { shard_serves(shard, epoch); }));
 }
 
-void Node::on_left(unsigned shard) {
-  static_cast<void>(mailbox_.post([this, shard] { shard_left(shard); }));
+void Node::on_left(unsigned shard, bool stranded) {
+  static_cast<void>(mailbox_.post([this, shard, stranded] { shard_left(shard, stranded); }));
 }
 
 void Node::on_fatal(unsigned shard, const Error& error) {

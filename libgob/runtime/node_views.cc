@@ -155,7 +155,9 @@ void Node::keep_leaving() {
   each_shard([](Shard& shard) { shard.feed(event::Leave{}); });
 }
 
-void Node::shard_left(unsigned shard) {
+void Node::shard_left(unsigned shard, bool stranded) {
+  if (stranded)
+    return finish(NodeEnd::kLeft, "every node of the cluster leaves: its pages end with it");
   left_shards_.insert(shard);
   if (left_shards_.size() != config_.shards || handed_over_) return;
   handed_over_ = true;

@@ -43,7 +43,8 @@ class ShardListener {
   virtual void on_peer_down(unsigned shard, NodeId peer, DownReason reason,
                             const std::string& detail) = 0;
   virtual void on_serving(unsigned shard, Epoch epoch) = 0;
-  virtual void on_left(unsigned shard) = 0;
+  // Every page is handed over, or (`stranded`) nobody is left to take the rest.
+  virtual void on_left(unsigned shard, bool stranded) = 0;
   // The shard cannot go on without risking wrong bytes: the daemon must end.
   virtual void on_fatal(unsigned shard, const Error& error) = 0;
 };

@@ -41,7 +41,7 @@ void Shard::perform(const Action& action) {
         } else if constexpr (std::is_same_v<A, action::Hold>) {
           holds_.push_back({now_ns_ + std::uint64_t{config_.hold_us} * 1000, a.pages});
         } else if constexpr (std::is_same_v<A, action::Left>) {
-          listener_.on_left(config_.index);
+          listener_.on_left(config_.index, a.stranded);
         } else {
           static_assert(std::is_same_v<A, action::Serving>);
           listener_.on_serving(config_.index, a.epoch);

@@ -55,7 +55,7 @@ TEST(Death, AKilledProgramLeavesNothingBehind) {
     auto bytes = memory.as<char>();
     gob.mutex("held").lock();
     for (unsigned i = 0;; ++i) {
-      bytes[(i % kPages) * kPage + 1] = static_cast<char>(i);
+      bytes[(i % kPages) * kPage + 1] = static_cast<char>(1 + i % 100);
       if (i == kPages) busy.tell();
     }
     return true;
@@ -69,7 +69,7 @@ TEST(Death, AKilledProgramLeavesNothingBehind) {
     auto memory = gob.open("shared").map();
     auto bytes = memory.as<char>();
     for (unsigned page = 1; page < kPages; ++page)
-      if (bytes[page * kPage + 1] == 0 && page != 256) return page % 256 == 0;
+      if (bytes[page * kPage + 1] == 0) return false;
     return bytes[0] == 7;
   }));
   auto client = ControlClient::connect(nodes.socket_of(0), "death_test");
