@@ -117,7 +117,9 @@ class Commands {
     command->add_option("--rounds", fault_.rounds, "Turns that the kinds take")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_flag("--pin", fault_.pin, "Keep each private node to a core of its own");
+    command->add_flag("!--no-pin,--pin", fault_.pin,
+                      "Whether to keep each private node to a core of its own; without, the "
+                      "scheduler places them");
   }
 
   void add_stream() {
@@ -132,7 +134,9 @@ class Commands {
     command->add_option("--runs", stream_.runs, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_flag("--pin", stream_.pin, "Keep each private node to a core of its own");
+    command->add_flag("!--no-pin,--pin", stream_.pin,
+                      "Whether to keep each private node to a core of its own; without, the "
+                      "scheduler places them");
   }
 
   void add_figure() {

@@ -24,6 +24,7 @@ void Core::on_new_view(const View& view, Out& out) {
   markers_ = {config_.self};
   report_ends_.clear();
   leavers_.clear();
+  if (locals_.size() != 0) left_said_ = false;
   abandon_transit();
   std::erase_if(room_, [&](const auto& hint) { return !view_.contains(hint.first); });
   for (const auto* nodes : {&view_.members, &view_.departing}) {

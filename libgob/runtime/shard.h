@@ -159,6 +159,7 @@ class Shard final : private ChannelSink {
   void perform_one(const action::Violation& violation);
   [[nodiscard]] std::string name_of(NodeId node) const;
   void count_sent(const Message& message);
+  void count_downgraded(PageSet pages);
   void count_received(const Message& message);
   void must(const Status& status);
 

@@ -34,6 +34,7 @@ void Shard::perform(const Action& action) {
           perform_one(a);
         } else if constexpr (std::is_same_v<A, action::Downgrade>) {
           must(linker_.downgrade(a.pages));
+          count_downgraded(a.pages);
         } else if constexpr (std::is_same_v<A, action::Invalidate>) {
           must(linker_.invalidate(a.pages));
         } else if constexpr (std::is_same_v<A, action::FreeSwap>) {
@@ -187,6 +188,16 @@ void Shard::count_sent(const Message& message) {
   if (message.type == MessageType::kInject) counters.injections_out += message.pages.size();
   if (message.payload == Payload::kMove)
     for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+}
+
+// Another node's read took the right to write away; a page on its way to swap or to another node's
+// memory is no bouncing page.
+void Shard::count_downgraded(PageSet pages) {
+  const auto found = counters_.find(pages.container);
+  if (found == counters_.end()) return;
+  for_each_page(pages, [&](PageId page) {
+    if (!core_.local(page).flushing) found->second.bounces.add(page.page);
+  });
 }
 
 void Shard::count_received(const Message& message) {

@@ -61,7 +61,9 @@ equal "$(mine | wc -l)" 0
 FAKE_GOBD_n1=fail expect 3 "$gobctl" cluster up --gobd "$fake" --nodes 2 --netns
 equal "$(mine | wc -l)" 0
 expect 0 "$gobctl" cluster up --gobd "$fake" --nodes 1 --netns
-kill -9 "$(cat "$GOB_DIR/n1/gobd.pid")"
+victim=$(cat "$GOB_DIR/n1/gobd.pid")
+kill -9 "$victim"
+timeout 30 tail --pid="$victim" -f /dev/null  # until it is gone
 expect 0 "$gobctl" cluster up --gobd "$fake" --nodes 1
 equal "$(mine | wc -l)" 0
 finish

@@ -170,9 +170,11 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       return add(next, event, progress);
     case Kind::kRead:
       next.accesses -= 1u << (i * 4);
+      spend(kAccesses);
       break;
     case Kind::kWrite:
       next.accesses -= 1u << (i * 4 + 2);
+      spend(kAccesses);
       break;
     case Kind::kFlush:
       spend(kFlushes);

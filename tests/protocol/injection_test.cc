@@ -163,7 +163,7 @@ TEST_F(Injection, AReceiverKeepsItsReserve) {
 
 TEST_F(Injection, ALeavingNodeTakesNothing) {
   d.leave();
-  EXPECT_EQ(inject(d, p), "InjectReply " + name + " (refused) to 2");
+  EXPECT_EQ(inject(d, p), "InjectReply " + name + " (refused, leaving) to 2");
 }
 
 TEST_F(Injection, WithoutBytesIsAViolation) {

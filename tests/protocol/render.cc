@@ -222,7 +222,9 @@ struct ActionText {
   std::string operator()(const action::DropContainer& a) const {
     return "DropContainer " + std::to_string(a.id.value());
   }
-  std::string operator()(const action::Left&) const { return "Left"; }
+  std::string operator()(const action::Left& a) const {
+    return a.stranded ? "Left, stranded" : "Left";
+  }
   std::string operator()(const action::Serving& a) const {
     return "Serving " + std::to_string(a.epoch.value());
   }

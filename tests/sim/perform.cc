@@ -158,7 +158,8 @@ void NodeModel::perform(const action::DropContainer& a, const Packet*, Effects& 
   }
 }
 
-void NodeModel::perform(const action::Left&, const Packet*, Effects& fx) {
+void NodeModel::perform(const action::Left& a, const Packet*, Effects& fx) {
+  if (a.stranded) return;  // the host may end then; this one waits for somebody to come
   fx.left = true;
   if (!empty()) fx.fail("the node says it has left, but keeps pages");
 }
