@@ -276,6 +276,40 @@ TEST_F(Leaving, ServesWhatItHoldsUntilItIsGone) {
   EXPECT_EQ(d.deliver(1, message(MessageType::kFlushDiscard, pages({p}))), "Left");
 }
 
+TEST_F(Leaving, TheLastNodeIsStrandedWithItsPages) {
+  CoreDriver d({.nodes = 1});
+  EXPECT_EQ(CoreDriver({.nodes = 1}).leave(), "Left");
+  d.give_write(0);
+  EXPECT_THAT(d.leave(), HasSubstr("Left, stranded"));
+  EXPECT_THAT(d.leave(), ::testing::Not(HasSubstr("Left"))) << "said once";
+}
+
+TEST_F(Leaving, IsStrandedWhenEveryOtherMemberLeavesToo) {
+  CoreDriver d({.nodes = 3});
+  const std::uint64_t q = page_of_manager(1, 3);
+  const std::string name = std::to_string(q);
+  const Message refusal =
+      message(MessageType::kInjectReply, pages({q}), [](Message& m) { m.leaving = true; });
+  d.give_write(q);
+  d.leave();
+  d.deliver(1, message(MessageType::kFlushAlone, pages({q}), [](Message& m) { m.sole = true; }));
+  EXPECT_EQ(d.deliver(1, refusal), "Inject " + name + " (copy, leaving) to 2");
+  EXPECT_EQ(d.deliver(2, refusal), "FlushDone " + name + " (owner 0) to 1; Left, stranded");
+}
+
+TEST_F(Leaving, AMemberThatStaysIsWaitedFor) {
+  CoreDriver d({.nodes = 3});
+  const std::uint64_t q = page_of_manager(1, 3);
+  d.give_write(q);
+  d.leave();
+  d.deliver(1, message(MessageType::kFlushAlone, pages({q}), [](Message& m) { m.sole = true; }));
+  d.deliver(1,
+            message(MessageType::kInjectReply, pages({q}), [](Message& m) { m.leaving = true; }));
+  EXPECT_EQ(d.deliver(2, message(MessageType::kInjectReply, pages({q}))),
+            "FlushDone " + std::to_string(q) + " (owner 0) to 1")
+      << "node 2 is only full, it may have room later";
+}
+
 TEST_F(Leaving, GoesOnAsManagerWhenItsPagesAreGone) {
   CoreDriver d;
   const std::uint64_t mine = page_of_manager(0, 4);
