@@ -15,9 +15,6 @@ void Membership::receive(NodeId from, const membership::Status& message, Out& ou
       !round_->promises.contains(from))
     round_->asked.erase(from);
   peer.status = message;
-  if (message.left && installed_ && message.view == installed_->record.slot() &&
-      installed_->record.has_departing(member(from)))
-    settled_ = installed_->record.view.epoch;
   if (phase_ == Phase::kMember && left_behind(from)) tell_excluded(from, out);
 }
 

@@ -12,8 +12,6 @@ bool Membership::reachable(NodeId node) const {
   if (!known(node) || node == config_.self) return false;
   const Peer& peer = peers_[node.value()];
   if (!peer.up || peer.severed) return false;
-  // Younger than this node's promise: it would be too young for the view that is being made.
-  if (unfinished() && peer.promised_before == promised_) return false;
   if (!installed_) return true;
   // A node id of the view that another process answers for now.
   const ViewRecord& record = installed_->record;
@@ -50,7 +48,6 @@ bool Membership::unfinished() const {
 
 bool Membership::settled() const {
   const Epoch epoch = installed_->record.view.epoch;
-  if (settled_ == epoch) return true;
   return std::ranges::all_of(installed_->record.view.members, [&](NodeId node) {
     if (node == config_.self) return serving_ >= epoch;
     const auto& status = peers_[node.value()].status;
@@ -162,7 +159,7 @@ Membership::Need Membership::need_first_view() const {
     const Peer& peer = peers_[i];
     if (!peer.up || !peer.status) continue;
     if (peer.status->view.index != 0) return Need::kNothing;  // its leader takes this node in
-    if (peer.status->reach.size() + 1 == config_.nodes) ++ready;
+    if (linked(NodeId{static_cast<std::uint16_t>(i)}, config_.self)) ++ready;
   }
   if (ready == config_.nodes) return Need::kNow;
   if (unfinished() && quorum(acceptors_in_reach())) return Need::kSoon;

@@ -150,19 +150,8 @@ void Membership::check_left(Out& out) {
     }
   }
   if (needed) return;
-  say_farewell(out);
   phase_ = Phase::kLeft;
   out.emplace_back(Left{});
-}
-
-// Members that have not heard of each other's serving yet must not take the end of this process for
-// the death of one that has still to report.
-void Membership::say_farewell(Out& out) {
-  if (phase_ != Phase::kDeparting) return;
-  membership::Status farewell = status();
-  farewell.left = true;
-  for (const Member& m : installed_->record.members())
-    if (peers_[m.node.value()].incarnation == m.incarnation) send(m.node, farewell, out);
 }
 
 // A node runs one process at a time: another incarnation answering proves the known ones dead.

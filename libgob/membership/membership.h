@@ -161,7 +161,6 @@ class Membership {
   void send_status(Out& out);
   void fence(std::string reason, Out& out);
   void check_left(Out& out);
-  void say_farewell(Out& out);
   void bury_others(NodeId node, std::uint64_t living);
   void prune_dead();
   [[nodiscard]] membership::Status status() const;
@@ -232,7 +231,6 @@ class Membership {
 
   std::optional<Proposal> installed_;  // the view this node is in
   Epoch serving_;
-  Epoch settled_;  // a node that departed with this view saw every member serve it
   Epoch min_created_;
   bool leaving_ = false;
 

@@ -27,7 +27,6 @@ struct Status {
   Slot view;                  // all zero: in none, and so glad to join one
   Epoch serving;              // the latest epoch whose directory the sender has rebuilt
   bool leaving = false;       // holds no page any more and wants to go
-  bool left = false;          // departs with `view`, saw all its members serve it, and goes now
   std::vector<Member> reach;  // to whom its links are whole, ascending
   friend bool operator==(const Status&, const Status&) = default;
 };

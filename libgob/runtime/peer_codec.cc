@@ -132,7 +132,7 @@ MembershipMessage get(const peer::MembershipBody& from, Checker& check) {
     case peer::MembershipBody::kStatus: {
       const auto& status = from.status();
       return membership::Status{get(status.view()), Epoch{status.serving()}, status.leaving(),
-                                status.left(), get_members(status.reach(), check)};
+                                get_members(status.reach(), check)};
     }
     case peer::MembershipBody::kPrepare:
       return membership::Prepare{from.prepare().ballot(), get(from.prepare().base())};
@@ -251,7 +251,6 @@ std::string encode_peer_message(const MembershipMessage& message) {
           put(m.view, *to.mutable_status()->mutable_view());
           to.mutable_status()->set_serving(m.serving.value());
           to.mutable_status()->set_leaving(m.leaving);
-          to.mutable_status()->set_left(m.left);
           put_members(m.reach, *to.mutable_status()->mutable_reach());
         } else if constexpr (std::is_same_v<M, membership::Prepare>) {
           to.mutable_prepare()->set_ballot(m.ballot);
