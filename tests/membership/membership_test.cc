@@ -119,9 +119,9 @@ TEST_P(MembershipTest, ALeaverGoesWithoutLoss) {
 
 TEST_P(MembershipTest, AllMayLeaveAtOnce) {
   start_all();
-  for (const std::uint16_t i : {0, 1, 2}) sim.leave(NodeId{i});
+  for (const NodeId i : nodes({0, 1, 2})) sim.leave(i);
   sim.run_for(kSettled);
-  for (const std::uint16_t i : {0, 1, 2}) EXPECT_EQ(sim.ending(NodeId{i}), "left");
+  for (const NodeId i : nodes({0, 1, 2})) EXPECT_EQ(sim.ending(i), "left");
 }
 
 TEST_P(MembershipTest, ANodeCutOffStopsAndTheOthersGoOn) {
@@ -157,12 +157,11 @@ TEST_P(MembershipTest, MembersAllReachEachOther) {
 }
 
 TEST_P(TwoNodes, TheSurvivorOfAProvenDeathGoesOnWhoeverItIs) {
-  for (const std::uint16_t dead : {0, 1}) {
+  for (const NodeId dead : nodes({0, 1})) {
     start_all();
-    sim.crash(NodeId{dead}, true);
+    sim.crash(dead, true);
     sim.run_for(kSettled);
-    const std::uint16_t survivor = 1 - dead;
-    ASSERT_TRUE(sim.one_view(nodes({survivor})));
+    ASSERT_TRUE(sim.one_view({dead == NodeId{0} ? NodeId{1} : NodeId{0}}));
   }
 }
 
@@ -189,18 +188,17 @@ TEST_P(TwoNodes, DeathAfterSilenceIsNoReasonToGoOn) {
 
 TEST_P(FiveNodes, TheSmallerHalfOfASplitStops) {
   start_all();
-  for (const std::uint16_t a : {0, 1})
-    for (const std::uint16_t b : {2, 3, 4}) sim.cut(NodeId{a}, NodeId{b});
+  for (const NodeId a : nodes({0, 1}))
+    for (const NodeId b : nodes({2, 3, 4})) sim.cut(a, b);
   sim.run_for(kSettled + kFenceTimeout);
   EXPECT_TRUE(sim.one_view(nodes({2, 3, 4})));
-  for (const std::uint16_t i : {0, 1})
-    EXPECT_NE(sim.ending(NodeId{i}).find("fenced"), std::string::npos);
+  for (const NodeId i : nodes({0, 1})) EXPECT_NE(sim.ending(i).find("fenced"), std::string::npos);
 }
 
 TEST_P(FiveNodes, ProposerAfterProposerMayDie) {
   start_all();
-  for (const std::uint16_t i : {0, 1, 2}) {
-    sim.crash(NodeId{i}, true);
+  for (const NodeId i : nodes({0, 1, 2})) {
+    sim.crash(i, true);
     sim.run_for(60);
   }
   sim.run_for(2 * kSettled);
@@ -263,8 +261,9 @@ TEST_F(OneNode, WhatNoPeerCouldMeanIsIgnored) {
   EXPECT_TRUE(step(membership::PeerUp{NodeId{0}, 1}).empty());
   EXPECT_TRUE(step(membership::PeerUp{NodeId{1}, 0}).empty());
   EXPECT_TRUE(step(membership::PeerDown{NodeId{9}, LinkEnd::kClosed}).empty());
-  EXPECT_TRUE(step(membership::Deliver{NodeId{1}, membership::Prepare{make_ballot(1, NodeId{1}), {}}})
-                  .empty());  // its link is not up
+  EXPECT_TRUE(
+      step(membership::Deliver{NodeId{1}, membership::Prepare{make_ballot(1, NodeId{1}), {}}})
+          .empty());  // its link is not up
 }
 
 TEST_F(OneNode, AnInstallThatDoesNotNameThisProcessIsIgnored) {
@@ -287,20 +286,19 @@ TEST_F(OneNode, AnInstallThatDoesNotNameThisProcessIsIgnored) {
 TEST_F(OneNode, AnOlderBallotIsRefused) {
   step(membership::PeerUp{NodeId{1}, 7});
   step(membership::PeerUp{NodeId{2}, 8});
-  const auto first = step(
-      membership::Deliver{NodeId{2}, membership::Prepare{make_ballot(4, NodeId{2}), {}}});
+  const auto first =
+      step(membership::Deliver{NodeId{2}, membership::Prepare{make_ballot(4, NodeId{2}), {}}});
   const auto sent = [](const membership::Actions& actions) {
     return std::get_if<membership::Send>(&actions.front());
   };
   ASSERT_NE(sent(first), nullptr);
   ASSERT_TRUE(std::holds_alternative<membership::Promise>(sent(first)->message));
   EXPECT_EQ(std::get<membership::Promise>(sent(first)->message).blob, "table");
-  const auto second = step(
-      membership::Deliver{NodeId{1}, membership::Prepare{make_ballot(4, NodeId{1}), {}}});
+  const auto second =
+      step(membership::Deliver{NodeId{1}, membership::Prepare{make_ballot(4, NodeId{1}), {}}});
   ASSERT_NE(sent(second), nullptr);
   ASSERT_TRUE(std::holds_alternative<membership::Nack>(sent(second)->message));
-  EXPECT_EQ(std::get<membership::Nack>(sent(second)->message).promised,
-            make_ballot(4, NodeId{2}));
+  EXPECT_EQ(std::get<membership::Nack>(sent(second)->message).promised, make_ballot(4, NodeId{2}));
 }
 
 }  // namespace

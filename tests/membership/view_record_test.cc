@@ -33,8 +33,8 @@ TEST(MayDecide, AllWhoHaveNotFallenDecideHoweverFew) {
   EXPECT_TRUE(may_decide(members(5), group({3, 4}), group({0, 1, 2})));
 }
 
-// Of five, {0, 1, 4} may have decided something that only 4 still knows: a majority of the living is
-// not enough.
+// Of five, {0, 1, 4} may have decided something that only 4 still knows: a majority of the living
+// is not enough.
 TEST(MayDecide, SomeOfThoseWhoHaveNotFallenDoNot) {
   EXPECT_FALSE(may_decide(members(5), group({2, 3}), group({0, 1})));
   EXPECT_TRUE(may_decide(members(5), group({2, 3, 4}), group({0, 1})));
@@ -92,7 +92,8 @@ TEST(CarryLosses, AGracefulChangeLosesNothing) {
   EXPECT_TRUE(next.view.losses.empty());
 }
 
-// View 2 was not rebuilt everywhere when node 1 died: what it managed in view 1 may be lost with it.
+// View 2 was not rebuilt everywhere when node 1 died: what it managed in view 1 may be lost with
+// it.
 TEST(CarryLosses, DeathBeforeTheDirectoryIsHandedOnCountsForTheOlderViewsToo) {
   ViewRecord base = view_of(2, 3);
   base.open_bases = {view_of(1, 4).view.members};
