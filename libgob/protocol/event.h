@@ -22,6 +22,9 @@ struct ContainerInfo {
   friend bool operator==(const ContainerInfo&, const ContainerInfo&) = default;
 };
 
+// Its pages have a device of their own: the file on its home node.
+constexpr bool is_file(const ContainerInfo& info) { return info.home != kNoNode; }
+
 namespace event {
 
 // A peer's message arrived; its page bytes, if any, are the host's "current payload".
