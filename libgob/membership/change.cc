@@ -159,7 +159,11 @@ Membership::Need Membership::need_first_view() const {
     const Peer& peer = peers_[i];
     if (!peer.up || !peer.status) continue;
     if (peer.status->view.index != 0) return Need::kNothing;  // its leader takes this node in
-    if (linked(NodeId{static_cast<std::uint16_t>(i)}, config_.self)) ++ready;
+    // Linked to all, and says the same of the others: a link that comes up while the first view is
+    // being made would be too young for it.
+    if (linked(NodeId{static_cast<std::uint16_t>(i)}, config_.self) &&
+        peers_[i].status->reach.size() + 1 == config_.nodes)
+      ++ready;
   }
   if (ready == config_.nodes) return Need::kNow;
   if (unfinished() && quorum(acceptors_in_reach())) return Need::kSoon;
@@ -169,10 +173,11 @@ Membership::Need Membership::need_first_view() const {
 Membership::Need Membership::need() const {
   if (leaving_ || phase_ == Phase::kDeparting) return Need::kNothing;
   if (phase_ == Phase::kJoining) return need_first_view();
-  if (in_trouble()) return Need::kNow;
+  if (unfinished() || lost_member()) return Need::kNow;
   const ViewRecord& record = installed_->record;
   const std::vector<Member> members = record.members();
-  bool soon = false;
+  // A node that departed heard all members serve; their word may only be on its way to this one.
+  bool soon = lost_departing();
   for (NodeId node : record.view.members) {
     if (node == config_.self) continue;
     if (wants_to_leave(node)) return Need::kNow;
@@ -187,14 +192,21 @@ Membership::Need Membership::need() const {
   return settled() && !joiners(record.view.members).empty() ? Need::kSoon : Need::kNothing;
 }
 
-// Nothing can go on in the view as it is.
-bool Membership::in_trouble() const {
-  if (phase_ != Phase::kMember) return false;
-  if (unfinished()) return true;
-  const auto lost = [&](NodeId node) { return node != config_.self && !reachable(node); };
-  if (std::ranges::any_of(installed_->record.view.members, lost)) return true;
+bool Membership::lost_member() const {
+  return std::ranges::any_of(installed_->record.view.members, [&](NodeId node) {
+    return node != config_.self && !reachable(node);
+  });
+}
+
+// A node on its way out is gone, and as far as is known here it still had to report.
+bool Membership::lost_departing() const {
   const auto gone = [&](NodeId node) { return !waits_to_depart(node); };
   return std::ranges::any_of(installed_->record.view.departing, gone) && !settled();
+}
+
+// Nothing can go on in the view as it is.
+bool Membership::in_trouble() const {
+  return phase_ == Phase::kMember && (unfinished() || lost_member() || lost_departing());
 }
 
 // How many others should propose before this node does.

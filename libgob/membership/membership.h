@@ -201,6 +201,8 @@ class Membership {
   enum class Need : std::uint8_t { kNothing, kSoon, kNow };
   [[nodiscard]] Need need() const;
   [[nodiscard]] Need need_first_view() const;
+  [[nodiscard]] bool lost_member() const;
+  [[nodiscard]] bool lost_departing() const;
   [[nodiscard]] bool in_trouble() const;
   [[nodiscard]] bool unfinished() const;
   [[nodiscard]] bool settled() const;  // every member of the view serves it

@@ -45,6 +45,7 @@ class MembershipSim {
   [[nodiscard]] const std::string& ending(NodeId node) const { return endings_[node.value()]; }
   [[nodiscard]] bool one_view(const std::vector<NodeId>& nodes) const;
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  [[nodiscard]] const std::string& history() const { return history_; }  // a line an event
   [[nodiscard]] std::size_t views() const { return by_epoch_.size(); }
 
  private:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iostream>
 
 #include "tests/membership/membership_sim.h"
 
@@ -24,7 +25,10 @@ class MembershipTest : public ::testing::TestWithParam<std::uint64_t> {
  protected:
   explicit MembershipTest(std::size_t count = 3)
       : sim({.nodes = count, .seed = GetParam()}), count_(count) {}
-  ~MembershipTest() override { EXPECT_EQ(sim.problem(), ""); }
+  ~MembershipTest() override {
+    EXPECT_EQ(sim.problem(), "");
+    if (HasFailure()) std::cout << "what happened:" << sim.history() << "\n";
+  }
 
   void start_all() {
     for (std::size_t i = 0; i < count_; ++i) sim.start(NodeId{static_cast<std::uint16_t>(i)});

@@ -1,5 +1,7 @@
 // What is particular to TCP: configuration, ports, addresses, incarnations on other ports, silence.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "libgob/wire/frame.h"
@@ -14,6 +16,27 @@ using std::chrono::milliseconds;
 bool is_state(Transport& transport, unsigned peer, PeerState state) {
   return transport.status(node(peer)).state == state;
 }
+
+// A port that is free on all addresses, and stays so for one more socket with SO_REUSEADDR: this
+// one never listens.
+class PortReservation {
+ public:
+  PortReservation() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const int on = 1;
+    EXPECT_EQ(::setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    socklen_t size = sizeof(any);
+    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&any), size), 0);
+    EXPECT_EQ(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&any), &size), 0);
+    port_ = ntohs(any.sin_port);
+  }
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+
+ private:
+  UniqueFd socket_;
+  std::uint16_t port_ = 0;
+};
 
 TEST(Tcp, RefusesConfigurationsThatCannotWork) {
   const TcpCluster cluster({.nodes = 3});
@@ -61,9 +84,12 @@ TEST(Tcp, ListensWhereItIsToldTo) {
   TcpCluster cluster({.nodes = 2});
   TcpConfig config = cluster.config(0);
   config.bind_host = "0.0.0.0";
+  // On all addresses a port is free only if no test that runs beside this one has it on its own.
+  const PortReservation reservation;
+  config.nodes[0].port = reservation.port();
   const auto transport = open_tcp(config);
   ASSERT_TRUE(transport.ok()) << transport.error().message();
-  EXPECT_TRUE(FakePeer(cluster.config(0)).shake_hands(1, kControlChannel, 5));
+  EXPECT_TRUE(FakePeer(config).shake_hands(1, kControlChannel, 5));
 }
 
 TEST(Tcp, ChoosesItsOwnIncarnation) {
