@@ -144,7 +144,7 @@ Status Cluster::launch(const ClusterOptions& options) {
   }
 
   std::vector<UniqueFd> notifications;
-  const std::string gobd = find_gobd();
+  const std::string gobd = options.gobd.empty() ? find_gobd() : options.gobd;
   for (const ClusterNode& node : nodes_) {
     const std::string folder = directory_->path() + "/" + node.name;
     config.node = node.name;

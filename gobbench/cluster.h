@@ -22,6 +22,7 @@ struct ClusterOptions {
   std::optional<std::uint32_t> read_ahead_pages;  // empty: gobd's own choice
   bool netns = false;                             // each node in a network namespace of its own
   bool pin = false;                               // node k and its programs on the k-th core
+  std::string gobd;                               // program to run; empty: find_gobd()
 };
 
 struct ClusterNode {

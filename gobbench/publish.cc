@@ -42,6 +42,7 @@ Status write_results(const Outcome& outcome, const PublishOptions& options) {
   if (Status s = write_file(directory, "data.csv", outcome.table.csv()); !s) return s;
   const std::string record = run_record(outcome, options.command).dump(2) + "\n";
   if (Status s = write_file(directory, "run.json", record); !s) return s;
+  if (outcome.plot.panels.empty()) return {};
   const Result<std::string> svg = draw_svg(outcome.plot);
   if (svg) return write_file(directory, "figure.svg", *svg);
   if (svg.error().code != ErrorCode::kNotFound) return svg.error();

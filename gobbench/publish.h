@@ -17,8 +17,8 @@ struct PublishOptions {
 // What run.json holds: commit, command, machine, time, parameters, targets, notes.
 [[nodiscard]] Json run_record(const Outcome& outcome, const std::string& command);
 
-// Writes data.csv, run.json and figure.svg into results_dir/folder. Without gnuplot the rest is
-// written, and stderr says so.
+// Writes data.csv, run.json and figure.svg into results_dir/folder; no figure if the plot has no
+// panels. Without gnuplot the rest is written, and stderr says so.
 [[nodiscard]] Status write_results(const Outcome& outcome, const PublishOptions& options);
 
 // Prints to stdout.
