@@ -13,6 +13,8 @@ void to_proto(const ContainerRecord& record, peer::ContainerRecord& proto) {
   proto.set_size_bytes(record.size_bytes);
   proto.set_created_epoch(record.info.created.value());
   proto.set_home(record.info.home.value());
+  proto.set_kind(static_cast<std::uint32_t>(record.kind));
+  proto.set_source(record.source);
   proto.set_mode(record.mode);
   proto.set_uid(record.uid);
   proto.set_gid(record.gid);
@@ -34,6 +36,10 @@ Result<ContainerRecord> from_proto(const peer::ContainerRecord& proto) {
   record.info.home = NodeId{static_cast<std::uint16_t>(proto.home())};
   record.name = proto.name();
   record.size_bytes = proto.size_bytes();
+  if (proto.kind() > static_cast<std::uint32_t>(kLastContainerKind))
+    return make_error(ErrorCode::kProtocol, "a container record is of no known kind");
+  record.kind = static_cast<ContainerKind>(proto.kind());
+  record.source = proto.source();
   record.mode = proto.mode();
   record.uid = proto.uid();
   record.gid = proto.gid();
@@ -41,7 +47,7 @@ Result<ContainerRecord> from_proto(const peer::ContainerRecord& proto) {
   record.creator = {NodeId{static_cast<std::uint16_t>(proto.creator().node())},
                     proto.creator().incarnation(), proto.creator().sequence()};
   if (Status s = check_name(record.name); !s) return s.error();
-  if (Status s = check_size(record.size_bytes); !s) return s.error();
+  if (Status s = check_kind(record); !s) return s.error();
   if (Status s = check_mode(record.mode); !s) return s.error();
   return record;
 }

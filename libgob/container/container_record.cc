@@ -100,9 +100,24 @@ Status check_mode(std::uint32_t mode) {
                     EINVAL);
 }
 
+Status check_kind(const ContainerRecord& record) {
+  const bool memory = record.kind == ContainerKind::kMemory;
+  const bool tree = record.kind == ContainerKind::kTree;
+  const bool fits = record.kind <= kLastContainerKind &&
+                    memory == (record.info.home == kNoNode) && memory == record.source.empty() &&
+                    record.source.size() <= kMaxSourceBytes &&
+                    (!tree || record.size_bytes == 0);
+  if (!fits)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "container " + quoted(record.name) +
+                          ": kind, home, source and size do not belong together",
+                      EINVAL);
+  return tree ? Status{} : check_size(record.size_bytes);
+}
+
 Status check_record(const ContainerRecord& record) {
   if (Status s = check_name(record.name); !s) return s;
-  if (Status s = check_size(record.size_bytes); !s) return s;
+  if (Status s = check_kind(record); !s) return s;
   if (Status s = check_mode(record.mode); !s) return s;
   const std::uint32_t id = record.info.id.value();
   if (id == 0 || id > kMaxContainerId || record.info.pages != pages_of(record.size_bytes))

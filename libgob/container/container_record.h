@@ -30,6 +30,15 @@ enum class Right : std::uint8_t {
   kAdmin,  // remove: the owner and root
 };
 
+// What a container's pages stand for.
+enum class ContainerKind : std::uint8_t {
+  kMemory,  // nothing but memory
+  kFile,    // a file on the disk of its home
+  kTree,    // no pages: a folder on its home's disk, shown under every node's mount
+};
+inline constexpr ContainerKind kLastContainerKind = ContainerKind::kTree;
+inline constexpr std::size_t kMaxSourceBytes = 4096;
+
 // Which request made a container, unique over all processes of the cluster.
 struct RequestId {
   NodeId node;
@@ -41,7 +50,9 @@ struct RequestId {
 struct ContainerRecord {
   ContainerInfo info;
   std::string name;
-  std::uint64_t size_bytes = 0;  // as asked for; info.pages is it rounded up
+  ContainerKind kind = ContainerKind::kMemory;
+  std::string source;            // for its home alone: where the file or tree is
+  std::uint64_t size_bytes = 0;  // as asked for; info.pages is it rounded up; a tree has none
   std::uint32_t mode = 0600;     // 0 .. 0777
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
@@ -57,6 +68,8 @@ struct ContainerRecord {
 // 1 byte to kMaxPages pages.
 [[nodiscard]] Status check_size(std::uint64_t size_bytes);
 [[nodiscard]] Status check_mode(std::uint32_t mode);
+// A file and a tree have a home and a source, memory has neither, a tree has no size.
+[[nodiscard]] Status check_kind(const ContainerRecord& record);
 // All of the above; what a peer says is checked like what a program says.
 [[nodiscard]] Status check_record(const ContainerRecord& record);
 

@@ -26,6 +26,8 @@ std::uint64_t ContainerTable::create(const NewContainer& wanted, const Credentia
   record.info.pages = pages_of(wanted.size_bytes);
   record.info.home = wanted.home;
   record.name = wanted.name;
+  record.kind = wanted.kind;
+  record.source = wanted.source;
   record.size_bytes = wanted.size_bytes;
   record.mode = wanted.mode;
   record.uid = who.uid;
@@ -33,7 +35,7 @@ std::uint64_t ContainerTable::create(const NewContainer& wanted, const Credentia
   record.created_unix_ms = wanted.created_unix_ms;
   const std::uint64_t request = admit({record, {}}, out);
   for (const Status& status :
-       {check_name(wanted.name), check_size(wanted.size_bytes), check_mode(wanted.mode)})
+       {check_name(wanted.name), check_kind(record), check_mode(wanted.mode)})
     if (!status) reply(request, status.error(), out);
   ask(request, out);
   return request;

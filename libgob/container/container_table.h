@@ -59,7 +59,9 @@ class ContainerTable {
     std::uint64_t size_bytes = 0;
     std::uint32_t mode = 0600;
     std::uint64_t created_unix_ms = 0;
-    NodeId home = kNoNode;
+    NodeId home = kNoNode;  // with these two: see check_kind()
+    ContainerKind kind = ContainerKind::kMemory;
+    std::string source;
   };
 
   // Requests of this node's programs. Each returns a number; one Reply with it follows, in the same

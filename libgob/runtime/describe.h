@@ -14,6 +14,8 @@ inline void describe(const ContainerRecord& record, control::Container& out) {
   out.set_uid(record.uid);
   out.set_gid(record.gid);
   out.set_created_unix_ms(record.created_unix_ms);
+  out.set_kind(static_cast<std::uint32_t>(record.kind));
+  out.set_home_node(record.info.home.value());
 }
 
 }  // namespace gob

@@ -85,6 +85,7 @@ void Node::perform(const container::Action& action) {
 }
 
 void Node::add_local(const ContainerRecord& record) {
+  if (record.kind == ContainerKind::kTree) return;  // it has no pages
   Result<FramePool> pool = FramePool::create(record.name, record.info.pages);
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
   auto shared = std::make_shared<const FramePool>(std::move(*pool));

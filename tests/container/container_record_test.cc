@@ -50,6 +50,34 @@ TEST(ContainerSize, IsOneByteToTheLastPage) {
   EXPECT_EQ(pages_of(kMaxPages * kPageSize), kMaxPages);
 }
 
+TEST(ContainerKinds, HomeSourceAndSizeBelongTogether) {
+  ContainerRecord memory;
+  memory.name = "memory";
+  memory.size_bytes = 1;
+  EXPECT_TRUE(check_kind(memory).ok());
+  memory.source = "/data";
+  EXPECT_FALSE(check_kind(memory).ok());
+
+  ContainerRecord file = memory;
+  file.kind = ContainerKind::kFile;
+  EXPECT_FALSE(check_kind(file).ok());  // a file without a home
+  file.info.home = NodeId{1};
+  EXPECT_TRUE(check_kind(file).ok());
+  file.size_bytes = 0;
+  EXPECT_FALSE(check_kind(file).ok());
+
+  ContainerRecord tree = file;
+  tree.kind = ContainerKind::kTree;
+  EXPECT_TRUE(check_kind(tree).ok());
+  tree.size_bytes = 1;
+  EXPECT_FALSE(check_kind(tree).ok());
+  tree.size_bytes = 0;
+  tree.source.assign(kMaxSourceBytes + 1, 'x');
+  EXPECT_FALSE(check_kind(tree).ok());
+  tree.source.clear();
+  EXPECT_FALSE(check_kind(tree).ok());
+}
+
 TEST(ContainerRights, FirstClassThatFitsDecides) {
   ContainerRecord record;
   record.uid = 1000;
