@@ -22,6 +22,8 @@ struct Arguments {
 
   std::string name;
   std::vector<std::string> names;
+  std::string tree;  // what to attach: a folder, or
+  std::string file;  // a file
   std::string size;
   std::string mode = "0600";
   double watch_seconds = 0;  // 0: once
@@ -34,6 +36,7 @@ struct Arguments {
   std::string swap;
   std::uint32_t shards = 1;
   bool netns = false;
+  bool mount = false;
   std::string gobd;
   bool keep = false;
 

@@ -18,6 +18,7 @@ Status run_cluster_up(const Arguments& arguments, Io& io) {
     plan.swap_bytes = *swap;
   }
   plan.shards = arguments.shards;
+  plan.mount = arguments.mount;
   plan.netns = arguments.netns;
   plan.gobd = arguments.gobd;
   plan.timeout = milliseconds(arguments.timeout_seconds);

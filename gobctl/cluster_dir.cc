@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -125,9 +126,20 @@ Result<UniqueFd> ClusterDir::lock() const {
   }
 }
 
+Status ClusterDir::remove_mount(const std::string& name) const {
+  const std::string folder = mount(name);
+  // Never recursively: whatever may still be mounted there are somebody's files.
+  if (::rmdir(folder.c_str()) == 0 || errno == ENOENT) return {};
+  if (::umount2(folder.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 && ::rmdir(folder.c_str()) == 0)
+    return {};
+  return system_error("removing " + folder +
+                      ", where files were attached; unmount it with \"fusermount3 -u\"");
+}
+
 Status ClusterDir::remove() const {
   std::error_code error;
   for (const std::string& name : nodes()) {
+    if (Status gone = remove_mount(name); !gone) return gone;
     fs::remove_all(node(name).path(), error);
     if (error)
       return make_error(ErrorCode::kSystem, "removing " + node(name).path(), error.value());

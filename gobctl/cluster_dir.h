@@ -42,6 +42,14 @@ class ClusterDir {
   // Lists the network namespaces made for this cluster, one a line.
   [[nodiscard]] std::string namespaces() const { return path_ + "/namespaces"; }
 
+  // Where a node mounts attached files. Beside its files, so that nothing that removes those can
+  // ever reach through a mount.
+  [[nodiscard]] std::string mount(const std::string& name) const {
+    return path_ + "/" + name + ".mnt";
+  }
+  // Takes away what a node that was killed left mounted, and removes the folder.
+  [[nodiscard]] Status remove_mount(const std::string& name) const;
+
   // Creates it. Refuses a directory that others own or may write to: who writes there decides what
   // is started and killed.
   Status make() const;

@@ -46,8 +46,10 @@ Status clear_remains(const ClusterDir& dir) {
     if (Status removed = remove_namespaces(list); !removed) return removed;
   }
   std::error_code error;
-  for (const std::string& name : dir.nodes())
+  for (const std::string& name : dir.nodes()) {
+    if (Status gone = dir.remove_mount(name); !gone) return gone;
     std::filesystem::remove_all(dir.node(name).path(), error);
+  }
   std::filesystem::remove(dir.namespaces(), error);
   return {};
 }
@@ -77,6 +79,11 @@ Status write_configs(const ClusterDir& dir, DaemonConfig config, const ClusterPl
       config.swap_dir = files.swap();
       if (::mkdir(files.swap().c_str(), 0700) != 0 && errno != EEXIST)
         return system_error("creating " + files.swap());
+    }
+    if (plan.mount) {
+      config.mount = dir.mount(node.name);
+      if (::mkdir(config.mount.c_str(), 0755) != 0 && errno != EEXIST)
+        return system_error("creating " + config.mount);
     }
     if (Status good = check_config(config); !good) return good;
     if (Status written = write_file(files.config(), to_toml(config)); !written) return written;

@@ -56,7 +56,8 @@ const Subcommand kSubcommands[] = {
      "Starts one gobd a node, named n1, n2, ..., and returns when all serve.\n\n"
      "  gobctl cluster up --nodes 3\n"
      "  gobctl cluster up --nodes 4 --budget 64M --swap 1G   small nodes, to see swapping\n"
-     "  sudo gobctl cluster up --netns                       a network namespace a node",
+     "  sudo gobctl cluster up --netns                       a network namespace a node\n"
+     "  gobctl cluster up --mount                            each with a mount for attached files",
      [](CLI::App& app, Arguments& arguments) {
        app.add_option("--nodes", arguments.nodes, "How many nodes")
            ->type_name("N")
@@ -71,6 +72,8 @@ const Subcommand kSubcommands[] = {
            ->option_text("N (1)");
        app.add_flag("--netns", arguments.netns,
                     "Each node in a network namespace of its own (needs root)");
+       app.add_flag("--mount", arguments.mount,
+                    "Each node with a mount for attached files, DIR/n1.mnt and so on");
        declare_gobd(app, arguments);
        declare_timeout(app, arguments, "How long the nodes may take to be ready");
        declare_dir(app, arguments);
@@ -163,6 +166,28 @@ const Subcommand kSubcommands[] = {
        declare_target(app, arguments);
      },
      run_remove},
+    {"", "attach", "Show files of a node under the mount of every node",
+     "The path is one of the node that is asked, the home of these files: they stay on its disk.\n"
+     "Every node that has a mount (gobd --mount) shows them there under NAME.\n\n"
+     "  gobctl attach home --tree /home --node n1      a folder and all below it\n"
+     "  gobctl attach data --file /srv/data.bin        one file",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments);
+       app.add_option("--tree", arguments.tree, "A folder, by its full path")->type_name("DIR");
+       app.add_option("--file", arguments.file, "A file, by its full path")->type_name("PATH");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_attach},
+    {"", "detach", "Take attached files away from every mount",
+     "The files stay on their home's disk as a local program would have left them. Programs that\n"
+     "have some open get ESTALE.\n\n"
+     "  gobctl detach home",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_detach},
     {"", "nodes", "List the nodes of the cluster",
      "  gobctl nodes\n  gobctl nodes --node n2     as n2 sees it",
      [](CLI::App& app, Arguments& arguments) {

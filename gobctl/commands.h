@@ -9,6 +9,8 @@ namespace gob::ctl {
 Status run_create(const Arguments& arguments, Io& io);
 Status run_list(const Arguments& arguments, Io& io);
 Status run_remove(const Arguments& arguments, Io& io);
+Status run_attach(const Arguments& arguments, Io& io);
+Status run_detach(const Arguments& arguments, Io& io);
 Status run_flush(const Arguments& arguments, Io& io);
 Status run_stat(const Arguments& arguments, Io& io);
 Status run_nodes(const Arguments& arguments, Io& io);

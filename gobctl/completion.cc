@@ -26,8 +26,8 @@ struct Entry {
 
 Word value_of(std::string_view flag) {
   if (flag == "node") return Word::kNode;
-  if (flag == "socket" || flag == "gobd") return Word::kFile;
-  if (flag == "dir") return Word::kFolder;
+  if (flag == "socket" || flag == "gobd" || flag == "file") return Word::kFile;
+  if (flag == "dir" || flag == "tree") return Word::kFolder;
   return Word::kNothing;
 }
 
@@ -39,7 +39,8 @@ void collect(const CLI::App& app, const std::string& path, std::vector<Entry>& o
     if (option->get_positional()) {
       const bool node = option->get_name(true) == "NODE";
       // A new name cannot be known before.
-      if (app.get_name() != "create") entry.positional = node ? Word::kNode : Word::kContainer;
+      if (app.get_name() != "create" && app.get_name() != "attach")
+        entry.positional = node ? Word::kNode : Word::kContainer;
       continue;
     }
     if (option->get_lnames().empty()) continue;
@@ -78,8 +79,8 @@ void print_bash(const std::vector<Entry>& entries, std::ostream& out) {
          "  case \"$prev\" in\n"
       << "    --node) mapfile -t COMPREPLY < <(compgen -W \"$(" << kNodes
       << ")\" -- \"$cur\"); return ;;\n"
-         "    --socket|--gobd) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n"
-         "    --dir) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); return ;;\n"
+         "    --socket|--gobd|--file) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n"
+         "    --dir|--tree) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); return ;;\n"
          "  esac\n"
          "  local words='' names=''\n"
          "  case \"$path\" in\n";

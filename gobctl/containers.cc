@@ -6,6 +6,7 @@
 #include "gobctl/connection.h"
 #include "gobctl/stat_json.h"
 #include "libgob/base/size.h"
+#include "libgob/container/container_record.h"
 
 namespace gob::ctl {
 namespace {
@@ -18,6 +19,12 @@ Result<std::uint32_t> parse_mode(const std::string& text) {
                       "cannot take '" + printable(text) +
                           "' as a mode; write permission bits in octal, such as 0600 or 0664");
   return mode;
+}
+
+std::string node_name(const control::HelloReply& hello, std::uint32_t id) {
+  if (id < static_cast<std::uint32_t>(hello.node_names_size()))
+    return printable(hello.node_names(static_cast<int>(id)));
+  return "node " + std::to_string(id);
 }
 
 }  // namespace
@@ -76,11 +83,18 @@ Status run_list(const Arguments& arguments, Io& io) {
                {"SIZE", Table::Align::kRight},
                {"MODE"},
                {"OWNER"},
+               {"KIND"},
+               {"HOME"},
                {"ID", Table::Align::kRight}});
-  for (const auto& container : containers)
-    table.add({printable(container.name()), format_size(container.size_bytes()),
+  const control::HelloReply& hello = (*client)->hello();
+  for (const auto& container : containers) {
+    const bool tree = container.kind() == static_cast<std::uint32_t>(ContainerKind::kTree);
+    table.add({printable(container.name()), tree ? "-" : format_size(container.size_bytes()),
                format_mode(container.mode()), format_owner(container.uid(), container.gid()),
+               kind_of(container),
+               container.kind() == 0 ? "-" : node_name(hello, container.home_node()),
                std::to_string(container.id())});
+  }
   table.print(io.out, io.paint);
   return {};
 }

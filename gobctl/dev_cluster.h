@@ -17,6 +17,7 @@ struct ClusterPlan {
   std::uint64_t budget_bytes = 0;
   std::uint64_t swap_bytes = 0;  // 0: no swap
   std::uint32_t shards = 1;
+  bool mount = false;  // each with a mount for attached files
   bool netns = false;  // each node in a network namespace of its own
   std::string gobd;    // empty: find_gobd()
   std::chrono::milliseconds timeout{};

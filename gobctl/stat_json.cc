@@ -87,10 +87,17 @@ Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
 
 }  // namespace
 
+const char* kind_of(const control::Container& container) {
+  constexpr const char* kKinds[] = {"memory", "file", "tree"};
+  return container.kind() < std::size(kKinds) ? kKinds[container.kind()] : "unknown";
+}
+
 Json to_json(const control::Container& container) {
   std::array<char, 16> mode{};
   std::snprintf(mode.data(), mode.size(), "%04o", container.mode());
   return {{"name", container.name()},
+          {"kind", kind_of(container)},
+          {"home_node", container.kind() == 0 ? Json(nullptr) : Json(container.home_node())},
           {"id", container.id()},
           {"size_bytes", container.size_bytes()},
           {"mode", mode.data()},

@@ -7,6 +7,8 @@
 namespace gob::ctl {
 
 Json to_json(const control::Container& container);
+// "memory", "file" or "tree".
+const char* kind_of(const control::Container& container);
 Json to_json(const control::StatReply& stat, const control::HelloReply& hello);
 
 }  // namespace gob::ctl

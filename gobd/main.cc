@@ -28,6 +28,7 @@ struct Flags {
   std::string control_socket;
   std::string swap_dir;
   std::string swap;
+  std::string mount;
   std::string transport;
   std::string log_level;
   std::optional<std::uint32_t> shards;
@@ -50,6 +51,7 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--shards", flags.shards, "Protocol threads; the same on all nodes");
   app.add_option("--swap-dir", flags.swap_dir, "Where pages go that fit in no node's memory");
   app.add_option("--swap", flags.swap, "Most disk space to use there, such as 16G");
+  app.add_option("--mount", flags.mount, "Folder where attached files appear");
   app.add_option("--transport", flags.transport, "auto or tcp");
   app.add_option("--page-timeout-ms", flags.page_timeout_ms,
                  "An access that waits longer ends in SIGBUS");
@@ -76,6 +78,7 @@ gob::Result<gob::DaemonConfig> configure(const Flags& flags) {
   if (!flags.node.empty()) config.node = flags.node;
   if (!flags.control_socket.empty()) config.control_socket = flags.control_socket;
   if (!flags.swap_dir.empty()) config.swap_dir = flags.swap_dir;
+  if (!flags.mount.empty()) config.mount = flags.mount;
   if (!flags.transport.empty()) config.transport = flags.transport;
   if (!flags.log_level.empty()) config.log_level = flags.log_level;
   if (flags.shards) config.shards = *flags.shards;

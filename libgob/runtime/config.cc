@@ -93,6 +93,8 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.number("hold_us", 0, 1'000'000, config.hold_us);
   reader.number("poll_us", 0, 1'000'000, config.poll_us);
   reader.number("read_ahead_pages", 0, kStripePages, config.read_ahead_pages);
+  reader.text("mount", config.mount);
+  reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
   reader.text("transport", config.transport);
   reader.text("log_level", config.log_level);
   reader.allow("nodes");
@@ -163,6 +165,8 @@ Status check_config(const DaemonConfig& config) {
   if (config.shards < 1 || config.shards > 64) return bad("shards must be from 1 to 64");
   if (config.transport != "auto" && config.transport != "tcp")
     return bad("transport '" + config.transport + "' is unknown; choose auto or tcp");
+  if (!config.mount.empty() && (config.mount.front() != '/' || config.mount.size() == 1))
+    return bad("mount '" + config.mount + "' must be the full path of a folder");
   if (config.read_ahead_pages > kStripePages) return bad("read_ahead_pages must be at most 64");
   return {};
 }
@@ -187,6 +191,8 @@ std::string to_toml(const DaemonConfig& config) {
       {"hold_us", config.hold_us},
       {"poll_us", config.poll_us},
       {"read_ahead_pages", config.read_ahead_pages},
+      {"mount", config.mount},
+      {"file_timeout_ms", config.file_timeout_ms},
       {"transport", config.transport},
       {"log_level", config.log_level},
       {"nodes", nodes},

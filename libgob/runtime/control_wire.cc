@@ -166,6 +166,10 @@ std::string_view name_of(control::Request::BodyCase body) {
       return "nodes";
     case Request::kLeave:
       return "leave";
+    case Request::kAttach:
+      return "attach";
+    case Request::kDetach:
+      return "detach";
     case Request::BODY_NOT_SET:
       return "unknown";
   }

@@ -9,6 +9,7 @@
 #include <array>
 
 #include "libgob/base/size.h"
+#include "libgob/file/mount.h"
 #include "libgob/linker/memory_io_linker.h"
 #include "libgob/linker/uffd_client.h"
 #include "libgob/runtime/clock.h"
@@ -36,6 +37,7 @@ Node::Node(const DaemonConfig& config, UniqueFd epoll, Mailbox mailbox)
 
 Node::~Node() {
   server_.reset();  // calls back into us
+  close_files();
   for (const auto& shard : shards_) shard->stop();
   mailbox_.close();
 }
@@ -128,6 +130,7 @@ Status Node::open() {
   if (!server) return server.error();
   server_ = std::move(*server);
 
+  if (Status status = open_files(); !status) return status;
   if (Status status = watch(channel_->fd(), kChannelTag); !status) return status;
   if (Status status = watch(server_->fd(), kServerTag); !status) return status;
   return watch(mailbox_.fd(), kMailboxTag);
@@ -183,6 +186,7 @@ void Node::round() {
         break;
     }
   }
+  send_queued();
   tick();
 }
 

@@ -3,6 +3,7 @@
 // here but in the shards, which it feeds with views, containers and mappings.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +14,8 @@
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/container/container_table.h"
+#include "libgob/file/file_client.h"
+#include "libgob/file/file_server.h"
 #include "libgob/membership/membership.h"
 #include "libgob/runtime/config.h"
 #include "libgob/runtime/control_server.h"
@@ -22,6 +25,10 @@
 #include "libgob/transport/transport.h"
 
 namespace gob {
+
+namespace file {
+class Mount;
+}
 
 // How a node ended, for the process's exit status.
 enum class NodeEnd : std::uint8_t {
@@ -142,6 +149,20 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void leave(const PeerCredentials& peer, Responder responder);
   [[nodiscard]] bool not_serving(Responder& responder) const;
 
+  // node_files.cc
+  Status open_files();
+  void close_files();
+  bool send_file_message(NodeId to, peer::FileBody body);
+  void queue_for_peer(NodeId to, std::string bytes);
+  void send_queued();
+  void receive_file_message(NodeId from, peer::FileBody body);
+  void add_tree(const ContainerRecord& record);
+  void remove_tree(ContainerId id);
+  void attach(const PeerCredentials& peer, ClientId client, const control::Attach& request,
+              Responder responder);
+  void detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
+              Responder responder);
+
   // node_sync.cc
   void synchronise(ClientId client, const control::Request& request, Responder responder);
 
@@ -170,6 +191,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::optional<ContainerTable> table_;
   SyncService sync_;
   std::map<ContainerId, LocalContainer> containers_;
+  std::set<ContainerId> trees_;  // containers without pages
   std::map<unsigned, Epoch> shard_epochs_;
   Epoch serving_;
   std::string waiting_said_;
@@ -197,6 +219,14 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::uint64_t next_leave_try_ms_ = 0;
   std::set<unsigned> left_shards_;
   std::vector<Responder> leave_requests_;
+
+  // Files: this node as a home, this node's requests, and where programs see them (null: nowhere).
+  std::unique_ptr<file::FileServer> file_server_;
+  std::unique_ptr<file::FileClient> file_client_;
+  std::unique_ptr<file::Mount> mount_;
+  // File messages that wait until the link has room: bytes of files must not crowd out membership,
+  // nor fill a link so that it breaks.
+  std::map<NodeId, std::deque<std::string>> file_messages_;
 
   std::optional<NodeEnd> end_;
 };

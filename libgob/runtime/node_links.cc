@@ -20,6 +20,7 @@ void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
   links.incarnation = incarnation;
   links.last_down.clear();
   spdlog::info("node {} is up", name_of(peer));
+  file_client_->node_up(peer);
   step_membership(membership::PeerUp{peer, incarnation});
 }
 
@@ -37,6 +38,9 @@ void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std
     links.incarnation = 0;
     links.last_down = std::string(to_string(reason)) + ", " + detail;
     spdlog::warn("node {} is down: {}", name_of(peer), links.last_down);
+    file_client_->node_down(peer);
+    file_server_->drop_node(peer);
+    file_messages_.erase(peer);
     step_membership(membership::PeerDown{peer, link_end(reason)});
     SyncService::Out out;
     sync_.peer_down(peer, out);
@@ -82,6 +86,8 @@ void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const s
           container::Actions actions;
           table_->deliver(from, body, actions);
           perform(actions);
+        } else if constexpr (std::is_same_v<B, peer::FileBody>) {
+          receive_file_message(from, std::move(body));
         } else {
           static_assert(std::is_same_v<B, SyncMessage>);
           SyncService::Out out;

@@ -68,6 +68,10 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return map_container(client, request.map_container(), std::move(responder));
     case control::Request::kMappingReady:
       return mapping_ready(client, request.mapping_ready(), std::move(fds), std::move(responder));
+    case control::Request::kAttach:
+      return attach(peer, client, request.attach(), std::move(responder));
+    case control::Request::kDetach:
+      return detach(peer, client, request.detach(), std::move(responder));
     case control::Request::kFlush:
       return flush(peer, request.flush(), std::move(responder));
     default:
@@ -116,6 +120,11 @@ void Node::open_container(ClientId client, const PeerCredentials& peer,
   std::vector<Right> rights;
   if (request.read()) rights.push_back(Right::kRead);
   if (request.write()) rights.push_back(Right::kWrite);
+  const ContainerRecord* record = table_->find(request.name());
+  if (record != nullptr && record->kind == ContainerKind::kTree)
+    return responder.fail(make_error(
+        ErrorCode::kInvalidArgument,
+        quoted(request.name()) + " is a folder of files and has no memory of its own", EISDIR));
   container::Actions actions;
   const std::uint64_t id = table_->open(request.name(), credentials(peer), rights, actions);
   await_table(id, client, {request.read(), request.write()}, std::move(responder), actions);
@@ -123,6 +132,13 @@ void Node::open_container(ClientId client, const PeerCredentials& peer,
 
 void Node::remove_container(ClientId client, const PeerCredentials& peer,
                             const control::RemoveContainer& request, Responder responder) {
+  const ContainerRecord* record = table_->find(request.name());
+  if (record != nullptr && record->kind != ContainerKind::kMemory)
+    return responder.fail(make_error(ErrorCode::kInvalidArgument,
+                                     quoted(request.name()) +
+                                         " is no memory but attached files; \"gobctl detach\" "
+                                         "takes it away and leaves the files",
+                                     EINVAL));
   container::Actions actions;
   const std::uint64_t id = table_->remove(request.name(), credentials(peer), actions);
   await_table(id, client, {}, std::move(responder), actions);

@@ -70,6 +70,7 @@ void Node::perform(const container::Action& action) {
         } else if constexpr (std::is_same_v<A, container::Added>) {
           add_local(a.record);
         } else if constexpr (std::is_same_v<A, container::Removed>) {
+          if (trees_.erase(a.id) != 0) return remove_tree(a.id);
           containers_.erase(a.id);
           each_shard([id = a.id](Shard& shard) { shard.remove_container(id); });
           spdlog::info("container {} removed", a.id.value());
@@ -85,7 +86,7 @@ void Node::perform(const container::Action& action) {
 }
 
 void Node::add_local(const ContainerRecord& record) {
-  if (record.kind == ContainerKind::kTree) return;  // it has no pages
+  if (record.kind == ContainerKind::kTree) return add_tree(record);
   Result<FramePool> pool = FramePool::create(record.name, record.info.pages);
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
   auto shared = std::make_shared<const FramePool>(std::move(*pool));

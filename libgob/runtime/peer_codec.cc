@@ -336,6 +336,12 @@ std::string encode_peer_message(const SyncMessage& message) {
   return envelope.SerializeAsString();
 }
 
+std::string encode_peer_message(peer::FileBody message) {
+  peer::Envelope envelope;
+  envelope.mutable_file()->Swap(&message);  // it may carry a mebibyte
+  return envelope.SerializeAsString();
+}
+
 Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes) {
   peer::Envelope envelope;
   const auto bad = [](const std::string& why) {
@@ -354,6 +360,11 @@ Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes) {
       break;
     case peer::Envelope::kSync:
       message = get(envelope.sync(), check);
+      break;
+    case peer::Envelope::kFile:
+      if (const Status status = file::check_file_body(envelope.file()); !status)
+        return bad(status.error().context);
+      message = std::move(*envelope.mutable_file());
       break;
     case peer::Envelope::BODY_NOT_SET:
       return bad("it is empty");

@@ -9,16 +9,18 @@
 
 #include "libgob/base/result.h"
 #include "libgob/container/container_message.h"
+#include "libgob/file/file_message.h"
 #include "libgob/membership/membership_message.h"
 #include "libgob/sync/sync_message.h"
 
 namespace gob {
 
-using PeerMessage = std::variant<MembershipMessage, ContainerMessage, SyncMessage>;
+using PeerMessage = std::variant<MembershipMessage, ContainerMessage, SyncMessage, peer::FileBody>;
 
 [[nodiscard]] std::string encode_peer_message(const MembershipMessage& message);
 [[nodiscard]] std::string encode_peer_message(const ContainerMessage& message);
 [[nodiscard]] std::string encode_peer_message(const SyncMessage& message);
+[[nodiscard]] std::string encode_peer_message(peer::FileBody message);
 
 // kProtocol if no correct peer sends such bytes.
 [[nodiscard]] Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes);

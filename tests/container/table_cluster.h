@@ -82,7 +82,8 @@ class TableCluster {
   std::uint64_t create(std::size_t at, const std::string& name, Credentials who = {1000, 100, {}},
                        std::uint32_t mode = 0600) {
     container::Actions actions;
-    const auto request = tables[at].create({name, 10000, mode, 42, kNoNode, ContainerKind::kMemory, {}}, who, actions);
+    const auto request = tables[at].create(
+        {name, 10000, mode, 42, kNoNode, ContainerKind::kMemory, {}}, who, actions);
     perform(at, actions);
     return request;
   }

@@ -11,8 +11,8 @@ namespace gob::layering {
 namespace {
 
 // Lowest first.
-constexpr std::array kLayers = {"base",   "protocol",   "wire", "transport", "container",
-                                "linker", "membership", "sync", "runtime",   "client"};
+constexpr std::array kLayers = {"base", "protocol",   "wire", "transport", "container", "linker",
+                                "file", "membership", "sync", "runtime",   "client"};
 // Above all layers; none knows another.
 constexpr std::array kPrograms = {"gobd", "gobctl", "gobbench", "examples"};
 

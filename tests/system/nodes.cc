@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,6 +22,7 @@
 #include <sstream>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/runtime/control_client.h"
 
 namespace gob {
 
@@ -55,6 +58,19 @@ Nodes::Nodes(unsigned count, DaemonConfig settings)
     return;
   }
   folder_ = pattern;
+  if (!settings_.mount.empty()) {
+    char mounts[] = "/tmp/gob-mounts-XXXXXX";
+    if (::mkdtemp(mounts) == nullptr || ::chmod(mounts, 0755) != 0) {
+      ADD_FAILURE() << "cannot make folders to mount at";
+      return;
+    }
+    mounts_ = mounts;
+    for (unsigned i = 0; i < count; ++i) {
+      settings_.mount = mounts_;
+      const std::string path = mounts_ + "/n" + std::to_string(i + 1);
+      EXPECT_EQ(::mkdir(path.c_str(), 0755), 0);
+    }
+  }
   const std::vector<std::uint16_t> ports = free_ports(count);
   for (unsigned i = 0; i < count; ++i)
     settings_.nodes.push_back({"n" + std::to_string(i + 1), "127.0.0.1", ports[i]});
@@ -79,12 +95,21 @@ Nodes::~Nodes() {
       std::fprintf(stderr, "--- log of n%u\n%s", i + 1, log_of(i).c_str());
   if (notify_ >= 0) ::close(notify_);
   if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  if (mounts_.empty()) return;
+  for (unsigned i = 0; i < count(); ++i) {
+    const std::string path = mount_of(i);
+    // A node that was killed left its mount. Never recursively: there may be files behind it.
+    if (::rmdir(path.c_str()) != 0) ::umount2(path.c_str(), MNT_DETACH);
+    ::rmdir(path.c_str());
+  }
+  EXPECT_EQ(::rmdir(mounts_.c_str()), 0);
 }
 
 void Nodes::start(unsigned node) {
   DaemonConfig config = settings_;
   config.node = config.nodes[node].name;
   config.control_socket = socket_of(node);
+  if (!mounts_.empty()) config.mount = mount_of(node);
   if (!config.swap_dir.empty()) {
     config.swap_dir += "/" + config.node;
     std::filesystem::create_directories(config.swap_dir);
@@ -131,6 +156,30 @@ int Nodes::stop_node(unsigned node) {
 
 std::string Nodes::socket_of(unsigned node) const {
   return folder_ + "/" + settings_.nodes[node].name + ".sock";
+}
+
+std::string Nodes::mount_of(unsigned node) const {
+  return mounts_ + "/n" + std::to_string(node + 1);
+}
+
+std::string Nodes::attach(unsigned node, const std::string& name, const std::string& path) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error().message();
+  control::Request request;
+  request.mutable_attach()->set_name(name);
+  request.mutable_attach()->set_path(path);
+  request.mutable_attach()->set_folder(true);
+  const auto answer = (*client)->call(request);
+  return answer ? "" : answer.error().message();
+}
+
+std::string Nodes::detach(unsigned node, const std::string& name) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error().message();
+  control::Request request;
+  request.mutable_detach()->set_name(name);
+  const auto answer = (*client)->call(request);
+  return answer ? "" : answer.error().message();
 }
 
 std::string Nodes::log_of(unsigned node) const {

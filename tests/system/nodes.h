@@ -29,6 +29,12 @@ class Nodes {
   int stop_node(unsigned node);   // SIGTERM; its exit status, or -1
   [[nodiscard]] bool runs(unsigned node) const { return pids_[node] > 0; }
   [[nodiscard]] std::string socket_of(unsigned node) const;
+  // Where the node mounts attached files, if settings.mount is set (to anything).
+  [[nodiscard]] std::string mount_of(unsigned node) const;
+  // Asks a node to attach a folder (gobctl attach --tree); an empty text if it did, else why not.
+  [[nodiscard]] std::string attach(unsigned node, const std::string& name,
+                                   const std::string& path) const;
+  [[nodiscard]] std::string detach(unsigned node, const std::string& name) const;
   [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
   [[nodiscard]] std::string log_of(unsigned node) const;
   [[nodiscard]] const std::string& folder() const { return folder_; }
@@ -49,6 +55,7 @@ class Nodes {
  private:
   DaemonConfig settings_;
   std::string folder_;
+  std::string mounts_;  // apart from folder_, which is removed with all that is in it
   std::vector<pid_t> pids_;
   int notify_ = -1;
   unsigned not_ready_ = 0;

@@ -1,0 +1,73 @@
+// FileClient: a node's requests about files, wherever their home is, and the end of each: an
+// answer, or EIO when the home is gone or does not answer in time. Any thread; callbacks run on the
+// thread that brings the answer and must not block.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "libgob/base/ids.h"
+#include "libgob/file/file_message.h"
+
+namespace gob::file {
+
+class FileClient {
+ public:
+  using Callback = std::function<void(const peer::FileReply&)>;
+  // Takes a message to its node, on whatever thread; the answer, if there is one, comes back by
+  // deliver(). False: it cannot be sent.
+  using Send = std::function<bool(NodeId to, peer::FileBody body)>;
+
+  // `timeout`: how long a home may take, except for a lock that somebody else holds.
+  FileClient(std::chrono::milliseconds timeout, Send send);
+  ~FileClient();
+  FileClient(const FileClient&) = delete;
+  FileClient& operator=(const FileClient&) = delete;
+
+  // Fills in the request's id, and returns it. `done` is called exactly once.
+  std::uint64_t call(NodeId home, peer::FileRequest request, Callback done);
+  // The caller of a request that waits for a lock gave up.
+  void cancel(std::uint64_t id);
+  void forget(NodeId home, peer::FileForget forget);
+
+  void deliver(NodeId from, const peer::FileReply& reply);
+  // Whether the node can be asked at all. What waits for a node that goes down ends with EIO.
+  void node_up(NodeId node);
+  void node_down(NodeId node);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Pending {
+    NodeId home;
+    FileOp op;
+    Callback done;  // empty: given up, but what the answer hands out must be given back
+    Clock::time_point deadline;
+  };
+
+  void watch();
+  void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
+
+  const std::chrono::milliseconds timeout_;
+  const Send send_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  // Guarded by mutex_:
+  std::map<std::uint64_t, Pending> pending_;
+  std::map<NodeId, bool> up_;
+  std::uint64_t last_id_ = 0;
+  bool stopped_ = false;
+  bool watcher_idle_ = false;  // it waits for no deadline
+
+  std::thread watcher_;
+};
+
+// What a caller sees of a request that could not be done.
+[[nodiscard]] peer::FileReply failed_reply(int error);
+
+}  // namespace gob::file

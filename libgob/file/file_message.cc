@@ -1,0 +1,120 @@
+#include "libgob/file/file_message.h"
+
+#include <fcntl.h>
+
+#include <limits>
+#include <string>
+
+#include "libgob/container/container_record.h"
+
+namespace gob::file {
+
+namespace {
+
+Error bad(const std::string& what) {
+  return make_error(ErrorCode::kProtocol, "a file request or reply has " + what);
+}
+
+// One component of a path, which cannot lead anywhere but to an entry of its folder.
+bool is_name(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxFileNameBytes && name != "." && name != ".." &&
+         name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+}
+
+bool is_text(const std::string& text, std::size_t limit) {
+  return !text.empty() && text.size() <= limit && text.find('\0') == std::string::npos;
+}
+
+constexpr std::uint64_t kMaxOffset = std::numeric_limits<std::int64_t>::max();
+
+bool takes_name(FileOp op) {
+  switch (op) {
+    case FileOp::kLookup:
+    case FileOp::kMakeNode:
+    case FileOp::kMakeFolder:
+    case FileOp::kUnlink:
+    case FileOp::kRemoveFolder:
+    case FileOp::kSymlink:
+    case FileOp::kRename:
+    case FileOp::kCreate:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool takes_second_name(FileOp op) { return op == FileOp::kRename || op == FileOp::kLink; }
+
+bool is_xattr(FileOp op) {
+  return op == FileOp::kSetXattr || op == FileOp::kGetXattr || op == FileOp::kRemoveXattr;
+}
+
+Status check_lock(const peer::FileRequest& request) {
+  const auto op = op_of(request);
+  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks) return {};
+  if (!request.has_lock()) return bad("no lock");
+  const peer::FileLock& lock = request.lock();
+  if (lock.type() != F_RDLCK && lock.type() != F_WRLCK && lock.type() != F_UNLCK)
+    return bad("a lock of no type");
+  if (lock.first() > lock.last()) return bad("a lock that ends before it begins");
+  return {};
+}
+
+}  // namespace
+
+Status check_file_request(const peer::FileRequest& request) {
+  if (request.id() == 0) return bad("no id");
+  if (request.op() == 0 || request.op() > kLastFileOp) return bad("an unknown operation");
+  const FileOp op = op_of(request);
+  if (static_cast<std::size_t>(request.caller().groups_size()) > kMaxGroups)
+    return bad("too many groups");
+  if (takes_name(op) && !is_name(request.name())) return bad("a name that cannot be");
+  if (takes_second_name(op) && !is_name(request.to_name())) return bad("a name that cannot be");
+  if (op == FileOp::kSymlink && !is_text(request.to_name(), kMaxLinkBytes))
+    return bad("a link to nowhere");
+  if (is_xattr(op) && !is_text(request.name(), kMaxFileNameBytes))
+    return bad("an attribute without a name");
+  if (request.data().size() > (op == FileOp::kWrite ? kMaxIoBytes : kMaxXattrBytes))
+    return bad("too many bytes");
+  if (op == FileOp::kRead && request.size() > kMaxIoBytes) return bad("too large a read");
+  if (request.offset() > kMaxOffset || request.to_offset() > kMaxOffset ||
+      request.size() > kMaxOffset || request.attributes().size() > kMaxOffset)
+    return bad("an offset beyond the last");
+  constexpr std::uint32_t kBillion = 1'000'000'000;
+  if (request.attributes().accessed().nanoseconds() >= kBillion ||
+      request.attributes().modified().nanoseconds() >= kBillion)
+    return bad("a time that cannot be");
+  return check_lock(request);
+}
+
+Status check_file_reply(const peer::FileReply& reply) {
+  if (reply.id() == 0) return bad("no id");
+  if (reply.error() > 4095) return bad("an error number that cannot be");
+  if (reply.data().size() > kMaxIoBytes) return bad("too many bytes");
+  for (const peer::FileEntry& entry : reply.entries())
+    if (entry.name().empty() || entry.name().size() > kMaxFileNameBytes ||
+        entry.name().find('/') != std::string::npos)
+      return bad("a name that cannot be");
+  return {};
+}
+
+Status check_file_body(const peer::FileBody& body) {
+  switch (body.body_case()) {
+    case peer::FileBody::kRequest:
+      return check_file_request(body.request());
+    case peer::FileBody::kReply:
+      return check_file_reply(body.reply());
+    case peer::FileBody::kForget:
+      if (body.forget().files_size() != body.forget().counts_size() ||
+          static_cast<std::size_t>(body.forget().files_size()) > kMaxForgets)
+        return bad("references that do not match their counts");
+      return {};
+    case peer::FileBody::kCancel:
+      return {};
+    case peer::FileBody::BODY_NOT_SET:
+      break;
+  }
+  return bad("no body");
+}
+
+}  // namespace gob::file

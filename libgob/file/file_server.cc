@@ -1,0 +1,273 @@
+#include "libgob/file/file_server.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "libgob/base/page_table.h"
+#include "libgob/file/impersonate.h"
+
+namespace gob::file {
+
+namespace {
+
+constexpr unsigned kThreads = 8;
+constexpr std::size_t kMaxWaiting = 16384;
+
+void put_time(const timespec& from, peer::FileTime& to) {
+  to.set_seconds(from.tv_sec);
+  to.set_nanoseconds(static_cast<std::uint32_t>(from.tv_nsec));
+}
+
+}  // namespace
+
+std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode) {
+  if (device == file.root_device) return inode;
+  return mix64(inode ^ mix64(device)) | (std::uint64_t{1} << 63);
+}
+
+std::string descriptor_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+Status FileServer::start() { return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate); }
+
+Result<UniqueFd> FileServer::open_root(const std::string& path) {
+  const auto bad = [&](const char* why, int error) {
+    return make_error(ErrorCode::kInvalidArgument, "cannot attach '" + path + "': " + why, error);
+  };
+  if (path.empty() || path.front() != '/') return bad("give its full path", EINVAL);
+  UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!fd) return bad("it cannot be opened", errno);
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return bad("it cannot be looked at", errno);
+  if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
+    return bad("it is neither a folder nor a regular file", EINVAL);
+  return fd;
+}
+
+void FileServer::probe(const std::string& path, bool folder, std::function<void(Status)> done) {
+  const bool posted = pool_.post([path, folder, done] {
+    const Result<UniqueFd> root = open_root(path);
+    struct stat status {};
+    if (!root)
+      done(root.error());
+    else if (::fstat(root->get(), &status) != 0)
+      done(system_error("cannot attach '" + path + "'"));
+    else if (S_ISDIR(status.st_mode) != folder)
+      done(make_error(ErrorCode::kInvalidArgument,
+                      "cannot attach '" + path + "': it is " +
+                          (folder ? "a file; use --file" : "a folder; use --tree"),
+                      folder ? ENOTDIR : EISDIR));
+    else
+      done({});
+  });
+  if (!posted)
+    done(make_error(ErrorCode::kUnavailable, "too much is waiting for this node's disks", EAGAIN));
+}
+
+void FileServer::attach(ContainerId attached, const std::string& path) {
+  const std::lock_guard guard(mutex_);
+  roots_[attached] = {path, nullptr};
+}
+
+void FileServer::detach(ContainerId attached) {
+  {
+    const std::lock_guard guard(mutex_);
+    roots_.erase(attached);
+  }
+  table_.drop_attachment(attached);
+}
+
+void FileServer::handle(NodeId from, Request request, Answer answer) {
+  struct Shared {
+    Request request;
+    Answer answer;
+  };
+  auto shared = std::make_shared<Shared>(Shared{std::move(request), std::move(answer)});
+  const bool posted = pool_.post([this, from, shared] {
+    if (locks(from, shared->request, shared->answer)) return;
+    Reply reply;
+    work(from, shared->request, reply);
+    shared->answer(std::move(reply));
+  });
+  if (posted) return;
+  Reply reply;
+  reply.set_id(shared->request.id());
+  reply.set_error(EIO);
+  shared->answer(std::move(reply));
+}
+
+void FileServer::work(NodeId from, const Request& request, Reply& reply) {
+  reply.set_id(request.id());
+  reply.set_incarnation(incarnation_);
+  const FileOp op = op_of(request);
+  const auto run = [&]() -> int {
+    if (op == FileOp::kRelease || op == FileOp::kReleaseFolder) {
+      const auto opened = table_.release(from, request.handle());
+      return opened == nullptr ? EBADF : 0;
+    }
+    if (op == FileOp::kRoot) return root(from, request, reply);
+    if (request.incarnation() != incarnation_) return ESTALE;
+    const std::shared_ptr<File> file = table_.find(request.file());
+    if (file == nullptr) return ESTALE;
+    std::shared_ptr<OpenFile> opened;
+    if (request.handle() != 0) {
+      opened = table_.find_open(from, request.handle());
+      if (opened == nullptr) return ESTALE;
+    }
+    if (const int error = impersonate(request.caller()); error != 0) return error;
+    const auto with_handle = [&](auto&& act) { return opened == nullptr ? EBADF : act(*opened); };
+    const auto done = [](int result) { return result == 0 ? 0 : errno; };
+    switch (op) {
+      case FileOp::kLookup:
+        return lookup(from, *file, request, reply);
+      case FileOp::kGetAttributes:
+        return fill(*file, reply);
+      case FileOp::kSetAttributes:
+        return set_attributes(from, *file, request, reply);
+      case FileOp::kReadLink:
+        return read_link(*file, reply);
+      case FileOp::kMakeNode:
+        return make_node(from, *file, request, reply);
+      case FileOp::kMakeFolder:
+        return make_folder(from, *file, request, reply);
+      case FileOp::kUnlink:
+        return remove(*file, request, 0);
+      case FileOp::kRemoveFolder:
+        return remove(*file, request, AT_REMOVEDIR);
+      case FileOp::kSymlink:
+        return make_link(from, *file, request, reply);
+      case FileOp::kRename:
+        return rename(*file, request);
+      case FileOp::kLink:
+        return link(from, *file, request, reply);
+      case FileOp::kOpen:
+        return open(from, file, request, reply);
+      case FileOp::kCreate:
+        return create(from, *file, request, reply);
+      case FileOp::kRead:
+        return with_handle([&](OpenFile& o) { return read(o, request, reply); });
+      case FileOp::kWrite:
+        return with_handle([&](OpenFile& o) { return write(o, request, reply); });
+      case FileOp::kSync:
+        return with_handle([&](OpenFile& o) {
+          return done(request.flags() != 0 ? ::fdatasync(o.fd.get()) : ::fsync(o.fd.get()));
+        });
+      case FileOp::kOpenFolder:
+        return open_folder(from, file, reply);
+      case FileOp::kReadFolder:
+        return with_handle([&](OpenFile& o) { return read_folder(o, request, reply); });
+      case FileOp::kSpace:
+        return space(*file, reply);
+      case FileOp::kSetXattr:
+      case FileOp::kGetXattr:
+      case FileOp::kListXattr:
+      case FileOp::kRemoveXattr:
+        return xattr(*file, request, reply);
+      case FileOp::kAccess:
+        return may_access(*file, request);
+      case FileOp::kAllocate:
+        return with_handle([&](OpenFile& o) {
+          return done(::fallocate(o.fd.get(), static_cast<int>(request.mode()),
+                                  static_cast<off_t>(request.offset()),
+                                  static_cast<off_t>(request.size())));
+        });
+      case FileOp::kCopyRange:
+        return with_handle([&](OpenFile& o) { return copy_range(from, o, request, reply); });
+      case FileOp::kSeek:
+        return with_handle([&](OpenFile& o) {
+          const off_t found = ::lseek(o.fd.get(), static_cast<off_t>(request.offset()),
+                                      static_cast<int>(request.flags()));
+          if (found < 0) return errno;
+          reply.set_value(static_cast<std::uint64_t>(found));
+          return 0;
+        });
+      case FileOp::kRoot:
+      case FileOp::kRelease:
+      case FileOp::kReleaseFolder:
+      case FileOp::kGetLock:
+      case FileOp::kSetLock:
+      case FileOp::kDropLocks:
+        break;
+    }
+    return ENOSYS;
+  };
+  const int error = run();
+  reply.set_error(static_cast<std::uint32_t>(error));
+  be_gobd();
+}
+
+// The root of an attachment. It is opened by gobd itself, on behalf of the administrator who
+// attached it; what is below is looked up with the rights of who asks.
+int FileServer::root(NodeId from, const Request& request, Reply& reply) {
+  const ContainerId attached{static_cast<std::uint32_t>(request.file())};
+  std::string path;
+  std::shared_ptr<UniqueFd> fd;
+  {
+    const std::lock_guard guard(mutex_);
+    const auto found = roots_.find(attached);
+    if (found == roots_.end()) return ESTALE;
+    path = found->second.path;
+    fd = found->second.fd;
+  }
+  if (fd == nullptr) {
+    Result<UniqueFd> opened = open_root(path);
+    if (!opened) return opened.error().errno_value;
+    fd = std::make_shared<UniqueFd>(std::move(*opened));
+    const std::lock_guard guard(mutex_);
+    const auto found = roots_.find(attached);
+    if (found == roots_.end()) return ESTALE;
+    if (found->second.fd == nullptr)
+      found->second.fd = fd;
+    else
+      fd = found->second.fd;
+  }
+  struct stat status {};
+  if (::fstat(fd->get(), &status) != 0) return errno;
+  UniqueFd own(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
+  if (!own) return errno;
+  const auto file = table_.adopt(from, attached, status.st_dev, std::move(own));
+  if (file == nullptr) return errno;
+  reply.set_file(file->number);
+  return fill(*file, reply);
+}
+
+// Hands a file that was just found or made to the node: a number, a reference, its attributes.
+int FileServer::give(NodeId from, const File& parent, UniqueFd path, Reply& reply) {
+  const auto file = table_.adopt(from, parent.attached, parent.root_device, std::move(path));
+  if (file == nullptr) return errno;
+  const int error = fill(*file, reply);
+  if (error == 0)
+    reply.set_file(file->number);
+  else
+    table_.forget(from, file->number, 1);
+  return error;
+}
+
+int FileServer::fill(const File& file, Reply& reply) const {
+  struct stat status {};
+  if (::fstatat(file.path.get(), "", &status, AT_EMPTY_PATH) != 0) return errno;
+  peer::FileAttributes& to = *reply.mutable_attributes();
+  to.set_inode(visible_inode(file, status.st_dev, status.st_ino));
+  to.set_size(static_cast<std::uint64_t>(status.st_size));
+  to.set_blocks(static_cast<std::uint64_t>(status.st_blocks));
+  to.set_mode(status.st_mode);
+  to.set_links(static_cast<std::uint32_t>(status.st_nlink));
+  to.set_uid(status.st_uid);
+  to.set_gid(status.st_gid);
+  to.set_device(status.st_rdev);
+  to.set_block_size(static_cast<std::uint32_t>(status.st_blksize));
+  put_time(status.st_atim, *to.mutable_accessed());
+  put_time(status.st_mtim, *to.mutable_modified());
+  put_time(status.st_ctim, *to.mutable_changed());
+  return 0;
+}
+
+void FileServer::forget(NodeId from, const peer::FileForget& forget) {
+  if (forget.incarnation() != incarnation_) return;
+  for (int i = 0; i < forget.files_size(); ++i)
+    table_.forget(from, forget.files(i), forget.counts(i));
+}
+
+}  // namespace gob::file

@@ -1,0 +1,125 @@
+// FileServer: the home's side of shared files. It does what programs on any node ask for on the
+// host's file system, with the rights of the program, below the folders that were attached, and
+// never above them: an entry is always opened by one name relative to a descriptor, and links are
+// handed out, not followed.
+//
+// Threads: requests may come from any thread; they are done on threads of its own, which a slow
+// disk may block, and answered there.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "libgob/file/file_message.h"
+#include "libgob/file/file_table.h"
+#include "libgob/file/worker_pool.h"
+
+namespace gob::file {
+
+class FileServer {
+ public:
+  using Answer = std::function<void(peer::FileReply)>;
+
+  // `incarnation`: what makes numbers of an earlier life of this node recognisable.
+  FileServer(NodeId self, std::uint64_t incarnation) : self_(self), incarnation_(incarnation) {}
+  ~FileServer() { stop(); }
+  FileServer(const FileServer&) = delete;
+  FileServer& operator=(const FileServer&) = delete;
+
+  Status start();
+  // Waits for what is being done; nothing is answered after this.
+  void stop() { pool_.stop(); }
+
+  // Whether `path` is something that can be attached: an absolute path of a folder or a regular
+  // file that this process may open. Waits for the disk.
+  [[nodiscard]] static Result<UniqueFd> open_root(const std::string& path);
+  // The same on another thread, which calls `done`: is it a folder, or (`folder` false) a file?
+  void probe(const std::string& path, bool folder, std::function<void(Status)> done);
+  // From now on the nodes reach what is at `path` as `attached`. Opened when first asked for, so
+  // that a disk which is slow or gone holds up nobody but those who ask.
+  void attach(ContainerId attached, const std::string& path);
+  // Whoever asks for something below it from now on gets ESTALE.
+  void detach(ContainerId attached);
+
+  // `request` was checked. `answer` is called exactly once, later or at once, on any thread.
+  void handle(NodeId from, peer::FileRequest request, Answer answer);
+  void forget(NodeId from, const peer::FileForget& forget);
+  // The request waits for a lock no more: EINTR, unless it was granted before.
+  void cancel(NodeId from, std::uint64_t request);
+  // The node is gone: its references, open files and locks end.
+  void drop_node(NodeId node);
+
+  [[nodiscard]] const FileTable& table() const { return table_; }
+
+ private:
+  struct Root {
+    std::string path;
+    std::shared_ptr<UniqueFd> fd;  // null until it was first asked for
+  };
+  struct Job;  // one request on its way
+
+  using Request = peer::FileRequest;
+  using Reply = peer::FileReply;
+
+  // file_server.cc
+  void work(NodeId from, const Request& request, Reply& reply);
+  int root(NodeId from, const Request& request, Reply& reply);
+  int give(NodeId from, const File& parent, UniqueFd path, Reply& reply);
+  int fill(const File& file, Reply& reply) const;
+
+  // file_server_names.cc: entries of folders. Each gives 0 or an errno.
+  int lookup(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int make_node(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int make_folder(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int remove(const File& folder, const Request& request, int flags) const;
+  int make_link(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int rename(const File& folder, const Request& request) const;
+  int link(NodeId from, const File& file, const Request& request, Reply& reply);
+  int read_link(const File& file, Reply& reply) const;
+  int open_folder(NodeId from, const std::shared_ptr<File>& file, Reply& reply);
+  int read_folder(OpenFile& folder, const Request& request, Reply& reply) const;
+
+  // file_server_attributes.cc
+  int set_attributes(NodeId from, const File& file, const Request& request, Reply& reply);
+  int may_access(const File& file, const Request& request) const;
+  int xattr(const File& file, const Request& request, Reply& reply) const;
+  int space(const File& file, Reply& reply) const;
+
+  // file_server_data.cc
+  int open(NodeId from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
+  int create(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int read(const OpenFile& opened, const Request& request, Reply& reply) const;
+  int write(const OpenFile& opened, const Request& request, Reply& reply) const;
+  int copy_range(NodeId from, const OpenFile& opened, const Request& request, Reply& reply) const;
+
+  // file_server_locks.cc
+  bool locks(NodeId from, const Request& request, const Answer& answer);
+  void grant(File& file);
+
+  const NodeId self_;
+  const std::uint64_t incarnation_;
+  WorkerPool pool_;
+  FileTable table_;
+  std::mutex mutex_;
+  std::map<ContainerId, Root> roots_;  // guarded by mutex_
+  struct Waiting {
+    std::shared_ptr<File> file;
+    Answer answer;
+  };
+  // Requests that wait for locks, and those that shall not; guarded by mutex_, which is taken after
+  // a file's locks_mutex.
+  std::map<std::pair<NodeId, std::uint64_t>, Waiting> waiting_;
+  std::deque<std::pair<NodeId, std::uint64_t>> cancelled_;
+};
+
+// A stable number for a file as programs see it (st_ino): the host's, or for another file system
+// mounted below the attached folder one that cannot be mistaken for it.
+[[nodiscard]] std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode);
+// The path by which the kernel opens what an O_PATH descriptor stands for, following nothing else.
+[[nodiscard]] std::string descriptor_path(int fd);
+
+}  // namespace gob::file

@@ -1,0 +1,128 @@
+// Locks across nodes. Whoever must wait is answered later, by whoever lets go.
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "libgob/file/file_server.h"
+
+namespace gob::file {
+
+namespace {
+
+constexpr std::size_t kMaxCancelled = 1024;
+
+LockType type_of(std::uint32_t type) {
+  return type == F_WRLCK ? LockType::kWrite : type == F_RDLCK ? LockType::kRead : LockType::kUnlock;
+}
+
+std::uint32_t type_of(LockType type) {
+  return type == LockType::kWrite ? F_WRLCK : type == LockType::kRead ? F_RDLCK : F_UNLCK;
+}
+
+}  // namespace
+
+// True if the request was one about locks; it is answered, or waits.
+bool FileServer::locks(NodeId from, const Request& request, const Answer& answer) {
+  const FileOp op = op_of(request);
+  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks) return false;
+  Reply reply;
+  reply.set_id(request.id());
+  reply.set_incarnation(incarnation_);
+  const auto file = request.incarnation() == incarnation_ ? table_.find(request.file()) : nullptr;
+  if (file == nullptr) {
+    reply.set_error(ESTALE);
+    answer(std::move(reply));
+    return true;
+  }
+  const peer::FileLock& lock = request.lock();
+  const LockOwner owner{from, lock.owner(), lock.flock()};
+  const LockRange range{lock.first(), lock.last(), type_of(lock.type()), lock.pid()};
+  {
+    const std::lock_guard guard(file->locks_mutex);
+    if (op == FileOp::kDropLocks) {
+      file->locks.drop(owner);
+    } else if (op == FileOp::kGetLock) {
+      const auto other = file->locks.conflict(owner, range);
+      reply.mutable_lock()->set_type(other ? type_of(other->type) : F_UNLCK);
+      if (other) {
+        reply.mutable_lock()->set_first(other->first);
+        reply.mutable_lock()->set_last(other->last);
+        reply.mutable_lock()->set_pid(other->pid);
+      }
+    } else if (!file->locks.set(owner, range)) {
+      const std::lock_guard waiting(mutex_);
+      const bool cancelled = std::erase(cancelled_, std::pair{from, request.id()}) != 0;
+      if (lock.wait() && !cancelled) {
+        waiting_[{from, request.id()}] = {file, answer};
+        file->locks.wait({owner, range, request.id()});
+        return true;
+      }
+      reply.set_error(cancelled ? EINTR : EAGAIN);
+    }
+  }
+  answer(std::move(reply));
+  grant(*file);
+  return true;
+}
+
+// Answers those that can have their locks now.
+void FileServer::grant(File& file) {
+  for (;;) {
+    Answer answer;
+    Reply reply;
+    {
+      const std::lock_guard guard(file.locks_mutex);
+      const auto granted = file.locks.take_grantable();
+      if (!granted) return;
+      const std::lock_guard waiting(mutex_);
+      const auto found = waiting_.find({granted->owner.node, granted->request});
+      if (found == waiting_.end()) continue;
+      answer = std::move(found->second.answer);
+      waiting_.erase(found);
+      reply.set_id(granted->request);
+      reply.set_incarnation(incarnation_);
+    }
+    answer(std::move(reply));
+  }
+}
+
+void FileServer::cancel(NodeId from, std::uint64_t request) {
+  std::shared_ptr<File> file;
+  Answer answer;
+  {
+    const std::lock_guard waiting(mutex_);
+    const auto found = waiting_.find({from, request});
+    if (found == waiting_.end()) {
+      // Answered already, or still on its way to a thread: then it is not to begin to wait.
+      cancelled_.emplace_back(from, request);
+      if (cancelled_.size() > kMaxCancelled) cancelled_.pop_front();
+      return;
+    }
+    file = found->second.file;
+  }
+  {
+    const std::lock_guard guard(file->locks_mutex);
+    if (!file->locks.cancel(from, request)) return;  // granted meanwhile
+    const std::lock_guard waiting(mutex_);
+    const auto found = waiting_.find({from, request});
+    if (found == waiting_.end()) return;
+    answer = std::move(found->second.answer);
+    waiting_.erase(found);
+  }
+  Reply reply;
+  reply.set_id(request);
+  reply.set_incarnation(incarnation_);
+  reply.set_error(EINTR);
+  answer(std::move(reply));
+  grant(*file);  // who waited behind it may go on
+}
+
+void FileServer::drop_node(NodeId node) {
+  {
+    const std::lock_guard waiting(mutex_);
+    std::erase_if(waiting_, [&](const auto& item) { return item.first.first == node; });
+  }
+  for (const auto& file : table_.drop_node(node)) grant(*file);
+}
+
+}  // namespace gob::file

@@ -1,0 +1,125 @@
+// Entries of folders: each name is one component, taken relative to the folder's descriptor.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+#include "libgob/file/file_server.h"
+
+namespace gob::file {
+
+namespace {
+
+constexpr std::size_t kFolderBytes = 64 << 10;
+
+UniqueFd open_entry(const File& folder, const std::string& name) {
+  return UniqueFd(::openat(folder.path.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+}
+
+// A folder's entry as the kernel's getdents64 gives it.
+struct KernelEntry {
+  std::uint64_t inode;
+  std::int64_t next;
+  unsigned short length;
+  unsigned char type;
+};
+constexpr std::size_t kEntryNameAt = 19;
+
+}  // namespace
+
+int FileServer::lookup(NodeId from, const File& folder, const Request& request, Reply& reply) {
+  UniqueFd path = open_entry(folder, request.name());
+  if (!path) return errno;
+  return give(from, folder, std::move(path), reply);
+}
+
+int FileServer::make_node(NodeId from, const File& folder, const Request& request, Reply& reply) {
+  if (::mknodat(folder.path.get(), request.name().c_str(), request.mode(), request.device()) != 0)
+    return errno;
+  return lookup(from, folder, request, reply);
+}
+
+int FileServer::make_folder(NodeId from, const File& folder, const Request& request, Reply& reply) {
+  if (::mkdirat(folder.path.get(), request.name().c_str(), request.mode()) != 0) return errno;
+  return lookup(from, folder, request, reply);
+}
+
+int FileServer::remove(const File& folder, const Request& request, int flags) const {
+  return ::unlinkat(folder.path.get(), request.name().c_str(), flags) == 0 ? 0 : errno;
+}
+
+int FileServer::make_link(NodeId from, const File& folder, const Request& request, Reply& reply) {
+  if (::symlinkat(request.to_name().c_str(), folder.path.get(), request.name().c_str()) != 0)
+    return errno;
+  return lookup(from, folder, request, reply);
+}
+
+int FileServer::rename(const File& folder, const Request& request) const {
+  const auto target = table_.find(request.to_file());
+  if (target == nullptr) return ESTALE;
+  if (target->attached != folder.attached) return EXDEV;
+  return ::renameat2(folder.path.get(), request.name().c_str(), target->path.get(),
+                     request.to_name().c_str(), request.flags()) == 0
+             ? 0
+             : errno;
+}
+
+int FileServer::link(NodeId from, const File& file, const Request& request, Reply& reply) {
+  const auto folder = table_.find(request.to_file());
+  if (folder == nullptr) return ESTALE;
+  if (folder->attached != file.attached) return EXDEV;
+  // The descriptor's path is followed, which leads to this very file and no further.
+  if (::linkat(AT_FDCWD, descriptor_path(file.path.get()).c_str(), folder->path.get(),
+               request.to_name().c_str(), AT_SYMLINK_FOLLOW) != 0)
+    return errno;
+  UniqueFd path = open_entry(*folder, request.to_name());
+  if (!path) return errno;
+  return give(from, *folder, std::move(path), reply);
+}
+
+int FileServer::read_link(const File& file, Reply& reply) const {
+  std::array<char, kMaxLinkBytes + 1> target{};
+  const ssize_t length = ::readlinkat(file.path.get(), "", target.data(), target.size());
+  if (length < 0) return errno;
+  reply.set_data(target.data(), static_cast<std::size_t>(length));
+  return 0;
+}
+
+int FileServer::open_folder(NodeId from, const std::shared_ptr<File>& file, Reply& reply) {
+  UniqueFd fd(
+      ::open(descriptor_path(file->path.get()).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno;
+  reply.set_handle(table_.open(from, file, std::move(fd)));
+  return 0;
+}
+
+int FileServer::read_folder(OpenFile& folder, const Request& request, Reply& reply) const {
+  std::array<char, kFolderBytes> bytes{};
+  const std::lock_guard guard(folder.folder_mutex);
+  if (::lseek(folder.fd.get(), static_cast<off_t>(request.offset()), SEEK_SET) < 0) return errno;
+  const std::size_t wanted = std::min<std::size_t>(request.size(), bytes.size());
+  const long filled = ::syscall(SYS_getdents64, folder.fd.get(), bytes.data(), wanted);
+  if (filled < 0) return errno;
+  for (std::size_t at = 0; at < static_cast<std::size_t>(filled);) {
+    KernelEntry entry{};
+    std::memcpy(&entry.inode, &bytes[at], sizeof entry.inode);
+    std::memcpy(&entry.next, &bytes[at + 8], sizeof entry.next);
+    std::memcpy(&entry.length, &bytes[at + 16], sizeof entry.length);
+    std::memcpy(&entry.type, &bytes[at + 18], sizeof entry.type);
+    peer::FileEntry& out = *reply.add_entries();
+    out.set_inode(entry.inode);
+    out.set_next(static_cast<std::uint64_t>(entry.next));
+    out.set_type(entry.type);
+    out.set_name(&bytes[at + kEntryNameAt]);
+    at += entry.length;
+  }
+  return 0;
+}
+
+}  // namespace gob::file

@@ -1,0 +1,122 @@
+#include "libgob/file/file_table.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace gob::file {
+
+std::shared_ptr<File> FileTable::adopt(NodeId node, ContainerId attached, dev_t root_device,
+                                       UniqueFd path) {
+  struct stat status {};
+  if (::fstat(path.get(), &status) != 0) return nullptr;
+  const std::lock_guard guard(mutex_);
+  const Identity identity{attached.value(), status.st_dev, status.st_ino};
+  const auto known = numbers_.find(identity);
+  if (known != numbers_.end()) {
+    // Our descriptor keeps the inode, so its number cannot have gone to another file meanwhile.
+    Entry& entry = files_.at(known->second);
+    ++entry.references[node];
+    return entry.file;
+  }
+  auto file = std::make_shared<File>();
+  file->number = ++last_number_;
+  file->attached = attached;
+  file->path = std::move(path);
+  file->device = status.st_dev;
+  file->inode = status.st_ino;
+  file->root_device = root_device;
+  numbers_.emplace(identity, file->number);
+  files_.emplace(file->number, Entry{file, {{node, 1}}});
+  return file;
+}
+
+std::shared_ptr<File> FileTable::find(std::uint64_t number) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = files_.find(number);
+  return found == files_.end() ? nullptr : found->second.file;
+}
+
+void FileTable::forget(NodeId node, std::uint64_t number, std::uint64_t count) {
+  const std::lock_guard guard(mutex_);
+  const auto found = files_.find(number);
+  if (found == files_.end()) return;
+  auto& references = found->second.references;
+  const auto held = references.find(node);
+  if (held == references.end()) return;
+  held->second -= std::min(held->second, count);
+  if (held->second == 0) references.erase(held);
+  if (references.empty()) erase(found);
+}
+
+void FileTable::erase(std::unordered_map<std::uint64_t, Entry>::iterator entry) {
+  const File& file = *entry->second.file;
+  numbers_.erase(Identity{file.attached.value(), file.device, file.inode});
+  files_.erase(entry);
+}
+
+std::uint64_t FileTable::open(NodeId node, std::shared_ptr<File> file, UniqueFd fd) {
+  auto opened = std::make_shared<OpenFile>();
+  opened->file = std::move(file);
+  opened->fd = std::move(fd);
+  opened->node = node;
+  const std::lock_guard guard(mutex_);
+  open_.emplace(++last_handle_, std::move(opened));
+  return last_handle_;
+}
+
+std::shared_ptr<OpenFile> FileTable::find_open(NodeId node, std::uint64_t handle) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = open_.find(handle);
+  if (found == open_.end() || found->second->node != node) return nullptr;
+  return found->second;
+}
+
+std::shared_ptr<OpenFile> FileTable::release(NodeId node, std::uint64_t handle) {
+  const std::lock_guard guard(mutex_);
+  const auto found = open_.find(handle);
+  if (found == open_.end() || found->second->node != node) return nullptr;
+  std::shared_ptr<OpenFile> opened = std::move(found->second);
+  open_.erase(found);
+  return opened;
+}
+
+std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node) {
+  std::vector<std::shared_ptr<File>> locked;
+  const std::lock_guard guard(mutex_);
+  std::erase_if(open_, [&](const auto& item) { return item.second->node == node; });
+  for (auto it = files_.begin(); it != files_.end();) {
+    const auto entry = it++;
+    {
+      const std::lock_guard locks(entry->second.file->locks_mutex);
+      if (!entry->second.file->locks.empty()) {
+        entry->second.file->locks.drop_node(node);
+        locked.push_back(entry->second.file);
+      }
+    }
+    entry->second.references.erase(node);
+    if (entry->second.references.empty()) erase(entry);
+  }
+  return locked;
+}
+
+void FileTable::drop_attachment(ContainerId attached) {
+  const std::lock_guard guard(mutex_);
+  std::erase_if(open_, [&](const auto& item) { return item.second->file->attached == attached; });
+  for (auto it = files_.begin(); it != files_.end();) {
+    const auto entry = it++;
+    if (entry->second.file->attached == attached) erase(entry);
+  }
+}
+
+std::size_t FileTable::files() const {
+  const std::lock_guard guard(mutex_);
+  return files_.size();
+}
+
+std::size_t FileTable::handles() const {
+  const std::lock_guard guard(mutex_);
+  return open_.size();
+}
+
+}  // namespace gob::file

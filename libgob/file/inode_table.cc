@@ -1,0 +1,56 @@
+#include "libgob/file/inode_table.h"
+
+#include <algorithm>
+
+namespace gob::file {
+
+std::optional<RemoteFile> InodeTable::find(std::uint64_t inode) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end()) return std::nullopt;
+  return found->second.remote;
+}
+
+std::uint64_t InodeTable::enter(const RemoteFile& remote) {
+  const std::lock_guard guard(mutex_);
+  const auto [number, fresh] = numbers_.try_emplace(remote, last_ + 1);
+  if (fresh) ++last_;
+  Inode& inode = inodes_[number->second];
+  inode.remote = remote;
+  ++inode.lookups;
+  ++inode.references;
+  return number->second;
+}
+
+std::optional<InodeTable::Gone> InodeTable::forget(std::uint64_t inode, std::uint64_t lookups) {
+  const std::lock_guard guard(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end()) return std::nullopt;
+  found->second.lookups -= std::min(found->second.lookups, lookups);
+  if (found->second.lookups != 0) return std::nullopt;
+  const Gone gone{found->second.remote, found->second.references};
+  numbers_.erase(gone.remote);
+  inodes_.erase(found);
+  return gone;
+}
+
+void InodeTable::note_lock(std::uint64_t inode, bool flock) {
+  const std::lock_guard guard(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end()) return;
+  (flock ? found->second.flocks : found->second.record_locks) = true;
+}
+
+bool InodeTable::may_have_lock(std::uint64_t inode, bool flock) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end()) return false;
+  return flock ? found->second.flocks : found->second.record_locks;
+}
+
+std::size_t InodeTable::size() const {
+  const std::lock_guard guard(mutex_);
+  return inodes_.size();
+}
+
+}  // namespace gob::file

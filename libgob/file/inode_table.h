@@ -1,0 +1,61 @@
+// InodeTable: the files that this node's kernel knows by number under the mount, and what they are
+// at their homes. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
+#include "libgob/base/ids.h"
+
+namespace gob::file {
+
+// A file at its home.
+struct RemoteFile {
+  NodeId home;
+  std::uint64_t incarnation = 0;
+  std::uint64_t file = 0;
+  friend auto operator<=>(const RemoteFile&, const RemoteFile&) = default;
+};
+
+class InodeTable {
+ public:
+  static constexpr std::uint64_t kRootInode = 1;  // the mount's own folder, which is nobody's file
+
+  [[nodiscard]] std::optional<RemoteFile> find(std::uint64_t inode) const;
+  // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
+  // never used again.
+  std::uint64_t enter(const RemoteFile& remote);
+  // The kernel gives `lookups` back. When it knows the file no more: the file, and how many
+  // references the home is to be given back.
+  struct Gone {
+    RemoteFile remote;
+    std::uint64_t references = 0;
+  };
+  std::optional<Gone> forget(std::uint64_t inode, std::uint64_t lookups);
+
+  // Whether a program here ever locked it, by the kind of lock.
+  void note_lock(std::uint64_t inode, bool flock);
+  [[nodiscard]] bool may_have_lock(std::uint64_t inode, bool flock) const;
+
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Inode {
+    RemoteFile remote;
+    std::uint64_t lookups = 0;
+    std::uint64_t references = 0;
+    bool record_locks = false;
+    bool flocks = false;
+  };
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  std::unordered_map<std::uint64_t, Inode> inodes_;
+  std::map<RemoteFile, std::uint64_t> numbers_;
+  std::uint64_t last_ = kRootInode;
+};
+
+}  // namespace gob::file

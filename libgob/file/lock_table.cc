@@ -1,0 +1,102 @@
+#include "libgob/file/lock_table.h"
+
+#include <algorithm>
+
+namespace gob::file {
+
+namespace {
+
+bool overlap(const LockRange& a, const LockRange& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+// Side by side or overlapping, without a gap.
+bool touch(const LockRange& a, const LockRange& b) {
+  if (overlap(a, b)) return true;
+  return (a.last != ~std::uint64_t{0} && a.last + 1 == b.first) ||
+         (b.last != ~std::uint64_t{0} && b.last + 1 == a.first);
+}
+
+}  // namespace
+
+std::optional<LockRange> LockTable::conflict(const LockOwner& owner,
+                                             const LockRange& wanted) const {
+  if (wanted.type == LockType::kUnlock) return std::nullopt;
+  for (const Held& held : held_) {
+    if (held.owner == owner || held.owner.flock != owner.flock) continue;
+    if (!overlap(held.range, wanted)) continue;
+    if (held.range.type == LockType::kWrite || wanted.type == LockType::kWrite) return held.range;
+  }
+  return std::nullopt;
+}
+
+bool LockTable::set(const LockOwner& owner, const LockRange& wanted) {
+  if (conflict(owner, wanted)) return false;
+  LockRange grown = wanted;
+  std::vector<Held> next;
+  for (const Held& held : held_) {
+    if (held.owner != owner) {
+      next.push_back(held);
+      continue;
+    }
+    if (held.range.type == wanted.type && touch(held.range, grown)) {
+      grown.first = std::min(grown.first, held.range.first);
+      grown.last = std::max(grown.last, held.range.last);
+      continue;
+    }
+    if (!overlap(held.range, wanted)) {
+      next.push_back(held);
+      continue;
+    }
+    // What sticks out on either side stays as it is.
+    if (held.range.first < wanted.first) {
+      Held left = held;
+      left.range.last = wanted.first - 1;
+      next.push_back(left);
+    }
+    if (held.range.last > wanted.last) {
+      Held right = held;
+      right.range.first = wanted.last + 1;
+      next.push_back(right);
+    }
+  }
+  if (wanted.type != LockType::kUnlock) next.push_back({owner, grown});
+  held_ = std::move(next);
+  return true;
+}
+
+void LockTable::drop(const LockOwner& owner) {
+  std::erase_if(held_, [&](const Held& held) { return held.owner == owner; });
+  std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.owner == owner; });
+}
+
+void LockTable::drop_node(NodeId node) {
+  std::erase_if(held_, [&](const Held& held) { return held.owner.node == node; });
+  std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.owner.node == node; });
+}
+
+bool LockTable::cancel(NodeId node, std::uint64_t request) {
+  return std::erase_if(waiters_, [&](const Waiter& waiter) {
+           return waiter.owner.node == node && waiter.request == request;
+         }) != 0;
+}
+
+std::optional<LockTable::Waiter> LockTable::take_grantable() {
+  for (auto it = waiters_.begin(); it != waiters_.end(); ++it) {
+    if (!set(it->owner, it->wanted)) continue;
+    const Waiter granted = *it;
+    waiters_.erase(it);
+    return granted;
+  }
+  return std::nullopt;
+}
+
+std::vector<LockRange> LockTable::held_by(const LockOwner& owner) const {
+  std::vector<LockRange> ranges;
+  for (const Held& held : held_)
+    if (held.owner == owner) ranges.push_back(held.range);
+  std::ranges::sort(ranges, {}, &LockRange::first);
+  return ranges;
+}
+
+}  // namespace gob::file

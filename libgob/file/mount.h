@@ -1,0 +1,164 @@
+// Mount: the cluster's attached files and folders as a file system of this node (FUSE, low level).
+// Each operation becomes a request to the file's home and is answered when that is; no thread
+// waits. Nothing is answered from memory here: what a program sees is what the home has at that
+// time.
+//
+// Threads: the kernel's requests come on threads of the mount; attachments are told by any thread.
+#pragma once
+
+#define FUSE_USE_VERSION 312
+#include <fuse3/fuse_lowlevel.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "libgob/file/file_client.h"
+#include "libgob/file/inode_table.h"
+
+namespace gob::file {
+
+class Mount {
+ public:
+  struct Config {
+    std::string path;    // an empty folder
+    std::string source;  // shown by findmnt(8)
+    unsigned threads = 4;
+  };
+  // Mounts. A mount that a gobd left behind when it died is taken away first. `client` outlives
+  // the mount.
+  static Result<std::unique_ptr<Mount>> open(const Config& config, FileClient& client);
+  ~Mount();
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+
+  // Unmounts, also while programs use it: they get ENOTCONN from then on. Requests under way must
+  // all be answered (FileClient) before the mount is destroyed.
+  void stop();
+
+  // What the mount's own folder shows.
+  void attach(ContainerId container, const std::string& name, NodeId home);
+  void detach(ContainerId container);
+
+  // In words, for the log: how data passes between kernel and gobd.
+  [[nodiscard]] static std::string describe_data_path();
+
+ private:
+  struct Attachment {
+    ContainerId container;
+    NodeId home;
+  };
+  // What a program has open here: fuse_file_info::fh.
+  struct Opened {
+    RemoteFile remote;
+    std::uint64_t handle = 0;
+  };
+  using Request = peer::FileRequest;
+  using Reply = peer::FileReply;
+  using Done = std::function<void(const Reply&)>;
+
+  Mount(Config config, FileClient& client) : config_(std::move(config)), client_(client) {}
+  Status mount();
+  void serve();
+  void init(fuse_conn_info& connection);
+
+  // mount.cc: what the operations share
+  static Mount& of(fuse_req_t req);
+  static Opened& opened(const fuse_file_info& info) { return *reinterpret_cast<Opened*>(info.fh); }
+  // Who asks; with supplementary groups when the answer may depend on them.
+  static void put_caller(fuse_req_t req, Request& request, bool groups);
+  // Asks the home of `inode`. False, and answered, if the kernel's number means nothing here.
+  bool ask(fuse_req_t req, fuse_ino_t inode, FileOp op, Request request, Done done,
+           bool groups = true);
+  void ask_opened(fuse_req_t req, const Opened& file, FileOp op, Request request, Done done);
+  // Ends a request whose only result is whether it worked.
+  static Done just_error(fuse_req_t req);
+  // Ends one that found or made a file.
+  Done entry(fuse_req_t req, NodeId home);
+  bool fill_entry(NodeId home, const Reply& reply, fuse_entry_param& out);
+  void give_back(const InodeTable::Gone& gone);
+  void forget_one(fuse_ino_t inode, std::uint64_t lookups);
+  static fuse_lowlevel_ops operations();
+
+  // mount_names.cc
+  static void lookup(fuse_req_t req, fuse_ino_t parent, const char* name);
+  static void forget(fuse_req_t req, fuse_ino_t inode, std::uint64_t lookups);
+  static void forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets);
+  static void readlink(fuse_req_t req, fuse_ino_t inode);
+  static void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t device);
+  static void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode);
+  static void unlink(fuse_req_t req, fuse_ino_t parent, const char* name);
+  static void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name);
+  static void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name);
+  static void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t to_parent,
+                     const char* to_name, unsigned flags);
+  static void link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t to_parent, const char* to_name);
+  static void opendir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+                      fuse_file_info* info);
+  static void releasedir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void fsyncdir(fuse_req_t req, fuse_ino_t inode, int data_only, fuse_file_info* info);
+  void read_own_folder(fuse_req_t req, size_t size, off_t offset);
+
+  // mount_attributes.cc
+  static void getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int set,
+                      fuse_file_info* info);
+  static void statfs(fuse_req_t req, fuse_ino_t inode);
+  static void access(fuse_req_t req, fuse_ino_t inode, int mask);
+  static void setxattr(fuse_req_t req, fuse_ino_t inode, const char* name, const char* value,
+                       size_t size, int flags);
+  static void getxattr(fuse_req_t req, fuse_ino_t inode, const char* name, size_t size);
+  static void listxattr(fuse_req_t req, fuse_ino_t inode, size_t size);
+  static void removexattr(fuse_req_t req, fuse_ino_t inode, const char* name);
+
+  // mount_files.cc
+  static void open_file(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+                     fuse_file_info* info);
+  static void read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+                   fuse_file_info* info);
+  static void write(fuse_req_t req, fuse_ino_t inode, const char* bytes, size_t size, off_t offset,
+                    fuse_file_info* info);
+  static void flush(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void release(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
+  static void fsync(fuse_req_t req, fuse_ino_t inode, int data_only, fuse_file_info* info);
+  static void fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offset, off_t length,
+                        fuse_file_info* info);
+  static void copy_file_range(fuse_req_t req, fuse_ino_t inode, off_t offset, fuse_file_info* info,
+                              fuse_ino_t to_inode, off_t to_offset, fuse_file_info* to_info,
+                              size_t length, int flags);
+  static void lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
+                    fuse_file_info* info);
+  void release_handle(const Opened& file, FileOp op);
+
+  // mount_locks.cc
+  static void getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct flock* lock);
+  static void setlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct flock* lock,
+                    int wait);
+  static void flock(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, int operation);
+  void set_lock(fuse_req_t req, fuse_ino_t inode, const Opened& file, peer::FileLock lock);
+  void drop_locks(fuse_ino_t inode, const Opened& file, std::uint64_t owner, bool flock, Done done);
+
+  // Constant after open().
+  const Config config_;
+  FileClient& client_;
+  fuse_session* session_ = nullptr;
+  bool stopped_ = false;
+  std::vector<std::thread> threads_;
+
+  InodeTable inodes_;
+  std::mutex mutex_;
+  std::map<std::string, Attachment> attachments_;  // guarded by mutex_
+};
+
+// Attributes as the kernel wants them.
+[[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);
+
+}  // namespace gob::file

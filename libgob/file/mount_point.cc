@@ -1,0 +1,112 @@
+#include "libgob/file/mount_point.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "libgob/base/unique_fd.h"
+
+namespace gob::file {
+
+namespace {
+
+struct Mounted {
+  unsigned minor = 0;  // of its device, by which the kernel names the FUSE connection
+  std::string type;
+};
+
+// mountinfo writes blanks and backslashes of paths in octal.
+std::string unescaped(const std::string& text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      plain += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
+      i += 3;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
+// The topmost mount at `path`. Does not touch the file system mounted there, which may be dead.
+std::optional<Mounted> mounted_at(const std::string& path) {
+  std::ifstream table("/proc/self/mountinfo");
+  std::optional<Mounted> found;
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words(line);
+    std::string id, parent, device, root, target, word, type;
+    if (!(words >> id >> parent >> device >> root >> target)) continue;
+    while (words >> word && word != "-") {
+    }
+    words >> type;
+    if (unescaped(target) != path) continue;
+    found = Mounted{static_cast<unsigned>(std::stoul(device.substr(device.find(':') + 1))), type};
+  }
+  return found;
+}
+
+void abort_connection(unsigned minor) {
+  const std::string file = "/sys/fs/fuse/connections/" + std::to_string(minor) + "/abort";
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd) static_cast<void>(::write(fd.get(), "1", 1));
+}
+
+Status unmount_lazily(const std::string& path) {
+  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
+  const int error = errno;
+  if (error == EPERM) {
+    // Mounted by an ordinary user: fusermount3 has the right to undo it.
+    const char* const words[] = {"fusermount3", "-u", "-z", "-q", "--", path.c_str(), nullptr};
+    pid_t pid = 0;
+    int status = 0;
+    if (::posix_spawnp(&pid, "fusermount3", nullptr, nullptr, const_cast<char* const*>(words),
+                       environ) == 0 &&
+        ::waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+      return {};
+  }
+  return make_error(ErrorCode::kSystem, "cannot unmount " + path, error);
+}
+
+}  // namespace
+
+Status prepare_mount_point(const std::string& path) {
+  const auto bad = [&](const std::string& why, int error) {
+    return make_error(ErrorCode::kInvalidArgument, "cannot mount at '" + path + "': " + why, error);
+  };
+  if (path.empty() || path.front() != '/') return bad("give a full path", EINVAL);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno != ENOTCONN)
+      return bad(errno == ENOENT ? "the folder does not exist; make it with mkdir"
+                                 : "it cannot be looked at",
+                 errno);
+    spdlog::warn("{}: a mount whose daemon is dead is taken away", path);
+    if (Status gone = unmount_lazily(path); !gone) return gone;
+    if (::stat(path.c_str(), &status) != 0) return bad("it cannot be looked at", errno);
+  }
+  if (!S_ISDIR(status.st_mode)) return bad("it is not a folder", ENOTDIR);
+  const auto there = mounted_at(path);
+  if (there && there->type.starts_with("fuse"))
+    return bad("a living " + there->type + " file system is mounted there", EBUSY);
+  return {};
+}
+
+void abort_mount(const std::string& path) {
+  const auto there = mounted_at(path);
+  if (!there || !there->type.starts_with("fuse")) return;  // somebody unmounted it already
+  abort_connection(there->minor);
+  if (::umount2(path.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) == 0) return;
+  if (Status gone = unmount_lazily(path); !gone) spdlog::error("{}", gone.error().message());
+}
+
+}  // namespace gob::file

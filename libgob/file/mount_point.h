@@ -1,0 +1,18 @@
+// The folder where a gobd mounts: found free, freed from what a dead gobd left, let go at the end.
+#pragma once
+
+#include <string>
+
+#include "libgob/base/result.h"
+
+namespace gob::file {
+
+// Sees that a file system can be mounted at `path`: an existing folder; a FUSE mount there whose
+// daemon is dead is unmounted. A living mount is refused.
+Status prepare_mount_point(const std::string& path);
+
+// Ends the FUSE connection of the mount at `path` whoever uses it, and takes the mount out of the
+// tree. Requests that its kernel side waits for fail; programs get ENOTCONN.
+void abort_mount(const std::string& path);
+
+}  // namespace gob::file

@@ -1,0 +1,158 @@
+// Attached files: this node as a home of some and as a user of all.
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "libgob/file/mount.h"
+#include "libgob/runtime/node.h"
+#include "libgob/runtime/peer_codec.h"
+
+namespace gob {
+
+namespace {
+constexpr std::size_t kMaxFileBytesOnLink = std::size_t{4} << 20;
+}  // namespace
+
+Status Node::open_files() {
+  file_server_ = std::make_unique<file::FileServer>(self_, transport_->incarnation());
+  if (Status status = file_server_->start(); !status) return status;
+  file_client_ = std::make_unique<file::FileClient>(
+      std::chrono::milliseconds(config_.file_timeout_ms),
+      [this](NodeId to, peer::FileBody body) { return send_file_message(to, std::move(body)); });
+  file_client_->node_up(self_);
+  if (config_.mount.empty()) return {};
+  Result<std::unique_ptr<file::Mount>> mount =
+      file::Mount::open({config_.mount, "gob:" + config_.cluster}, *file_client_);
+  if (!mount) return mount.error();
+  mount_ = std::move(*mount);
+  spdlog::info("files appear at {}: {}", config_.mount, file::Mount::describe_data_path());
+  return {};
+}
+
+// The kernel's requests end first, then the answers to them, then who waits for those.
+void Node::close_files() {
+  if (mount_ != nullptr) mount_->stop();
+  if (file_server_ != nullptr) file_server_->stop();
+  file_client_.reset();
+  mount_.reset();
+  file_server_.reset();
+}
+
+// From any thread.
+bool Node::send_file_message(NodeId to, peer::FileBody body) {
+  if (to != self_)
+    return mailbox_.post([this, to, bytes = encode_peer_message(std::move(body))]() mutable {
+      queue_for_peer(to, std::move(bytes));
+    });
+  switch (body.body_case()) {
+    case peer::FileBody::kRequest:
+      file_server_->handle(
+          self_, std::move(*body.mutable_request()),
+          [this](const peer::FileReply& reply) { file_client_->deliver(self_, reply); });
+      return true;
+    case peer::FileBody::kForget:
+      file_server_->forget(self_, body.forget());
+      return true;
+    case peer::FileBody::kCancel:
+      // On another thread: the answer may come at once, and its receiver may be in the middle of
+      // asking for this.
+      return mailbox_.post([this, id = body.cancel().id()] { file_server_->cancel(self_, id); });
+    case peer::FileBody::kReply:
+    case peer::FileBody::BODY_NOT_SET:
+      break;
+  }
+  return false;
+}
+
+void Node::queue_for_peer(NodeId to, std::string bytes) {
+  file_messages_[to].push_back(std::move(bytes));
+  send_queued();
+}
+
+// Also called in every round: the loop wakes when a link can take more.
+void Node::send_queued() {
+  for (auto it = file_messages_.begin(); it != file_messages_.end();) {
+    auto& [to, messages] = *it;
+    while (!messages.empty() && channel_->queued_bytes(to) < kMaxFileBytesOnLink) {
+      send_to_peer(to, messages.front());
+      messages.pop_front();
+    }
+    it = messages.empty() ? file_messages_.erase(it) : std::next(it);
+  }
+}
+
+void Node::receive_file_message(NodeId from, peer::FileBody body) {
+  switch (body.body_case()) {
+    case peer::FileBody::kRequest:
+      return file_server_->handle(from, std::move(*body.mutable_request()),
+                                  [this, from](peer::FileReply reply) {
+                                    peer::FileBody answer;
+                                    answer.mutable_reply()->Swap(&reply);
+                                    static_cast<void>(send_file_message(from, std::move(answer)));
+                                  });
+    case peer::FileBody::kReply:
+      return file_client_->deliver(from, body.reply());
+    case peer::FileBody::kForget:
+      return file_server_->forget(from, body.forget());
+    case peer::FileBody::kCancel:
+      return file_server_->cancel(from, body.cancel().id());
+    case peer::FileBody::BODY_NOT_SET:
+      break;
+  }
+}
+
+void Node::add_tree(const ContainerRecord& record) {
+  trees_.insert(record.info.id);
+  if (record.info.home == self_) file_server_->attach(record.info.id, record.source);
+  if (mount_ != nullptr) mount_->attach(record.info.id, record.name, record.info.home);
+  spdlog::info("{} shows {} of node {}", quoted(record.name), quoted(record.source),
+               name_of(record.info.home));
+}
+
+void Node::remove_tree(ContainerId id) {
+  if (mount_ != nullptr) mount_->detach(id);
+  file_server_->detach(id);
+  spdlog::info("container {} detached", id.value());
+}
+
+void Node::attach(const PeerCredentials& peer, ClientId client, const control::Attach& request,
+                  Responder responder) {
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return responder.fail(make_error(ErrorCode::kPermissionDenied,
+                                     "only root and the user that runs gobd may attach files",
+                                     EPERM));
+  // The disk is looked at on another thread: it may be slow.
+  const auto waiting = std::make_shared<Responder>(std::move(responder));
+  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  ContainerTable::NewContainer wanted;
+  wanted.name = request.name();
+  wanted.mode = 0755;
+  wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
+  wanted.home = self_;
+  wanted.kind = ContainerKind::kTree;
+  wanted.source = request.path();
+  const auto create = [this, waiting, wanted, who, client](const Status& there) {
+    if (!there) return waiting->fail(there.error());
+    container::Actions actions;
+    const std::uint64_t id = table_->create(wanted, who, actions);
+    await_table(id, client, {}, std::move(*waiting), actions);
+  };
+  file_server_->probe(request.path(), request.folder(), [this, create](const Status& there) {
+    static_cast<void>(mailbox_.post([create, there] { create(there); }));
+  });
+}
+
+void Node::detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
+                  Responder responder) {
+  const ContainerRecord* record = table_->find(request.name());
+  if (record == nullptr || record->kind == ContainerKind::kMemory)
+    return responder.fail(make_error(ErrorCode::kNotFound,
+                                     "nothing is attached as " + quoted(request.name()), ENOENT));
+  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  container::Actions actions;
+  const std::uint64_t id = table_->remove(request.name(), who, actions);
+  await_table(id, client, {}, std::move(responder), actions);
+}
+
+}  // namespace gob

@@ -1,0 +1,262 @@
+// The home's side on a real file system: what it hands out, and to whom.
+#include "libgob/file/file_server.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <future>
+
+namespace gob::file {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kIncarnation = 77;
+const ContainerId kTree{5};
+const NodeId kHere{0};
+const NodeId kPeer{1};
+constexpr std::uint32_t kNobody = 65534;
+
+class FileServerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/gob-file-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern), nullptr);
+    folder_ = pattern;
+    ASSERT_EQ(::chmod(pattern, 0755), 0);
+    fs::create_directory(folder_ / "tree");
+    ASSERT_TRUE(server_.start().ok());
+    server_.attach(kTree, (folder_ / "tree").string());
+  }
+  void TearDown() override {
+    server_.stop();
+    fs::remove_all(folder_);
+  }
+
+  peer::FileReply ask(NodeId from, peer::FileRequest request) {
+    request.set_id(++last_id_);
+    request.set_incarnation(kIncarnation);
+    if (!request.has_caller()) {
+      request.mutable_caller()->set_uid(::geteuid());
+      request.mutable_caller()->set_gid(::getegid());
+    }
+    EXPECT_TRUE(check_file_request(request).ok());
+    std::promise<peer::FileReply> answered;
+    server_.handle(from, std::move(request),
+                   [&](peer::FileReply reply) { answered.set_value(std::move(reply)); });
+    return answered.get_future().get();
+  }
+  static peer::FileRequest make(FileOp op, std::uint64_t file = 0, const std::string& name = "") {
+    peer::FileRequest request;
+    request.set_op(static_cast<std::uint32_t>(op));
+    request.set_file(file);
+    request.set_name(name);
+    return request;
+  }
+  peer::FileReply root(NodeId from) { return ask(from, make(FileOp::kRoot, kTree.value())); }
+  void write_file(const std::string& name, const std::string& text, mode_t mode = 0644) {
+    std::ofstream(folder_ / name) << text;
+    ASSERT_EQ(::chmod((folder_ / name).c_str(), mode), 0);
+  }
+
+  fs::path folder_;
+  FileServer server_{kHere, kIncarnation};
+  std::uint64_t last_id_ = 0;
+};
+
+TEST_F(FileServerTest, HandsOutFilesOpensReadsAndWritesThem) {
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  ASSERT_EQ(top.error(), 0u);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  ASSERT_EQ(a.error(), 0u);
+  EXPECT_EQ(a.attributes().size(), 5u);
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  const auto opened = ask(kPeer, open);
+  ASSERT_EQ(opened.error(), 0u);
+  auto read = make(FileOp::kRead, a.file());
+  read.set_handle(opened.handle());
+  read.set_offset(1);
+  read.set_size(100);
+  EXPECT_EQ(ask(kPeer, read).data(), "ello");
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_handle(opened.handle());
+  write.set_data(" there");
+  write.set_flags(O_APPEND);
+  EXPECT_EQ(ask(kPeer, write).value(), 6u);
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 11u);
+  EXPECT_EQ(ask(kHere, read).error(), static_cast<std::uint32_t>(ESTALE));  // not its handle
+}
+
+TEST_F(FileServerTest, ALinkIsHandedOutAndNotFollowed) {
+  write_file("secret", "outside");
+  fs::create_symlink("../secret", folder_ / "tree/link");
+  const auto top = root(kPeer);
+  const auto link = ask(kPeer, make(FileOp::kLookup, top.file(), "link"));
+  ASSERT_EQ(link.error(), 0u);
+  EXPECT_TRUE(S_ISLNK(link.attributes().mode()));
+  EXPECT_EQ(ask(kPeer, make(FileOp::kReadLink, link.file())).data(), "../secret");
+  auto open = make(FileOp::kOpen, link.file());
+  open.set_flags(O_RDONLY);
+  EXPECT_EQ(ask(kPeer, open).error(), static_cast<std::uint32_t>(ELOOP));
+  auto create = make(FileOp::kCreate, top.file(), "link");
+  create.set_flags(O_RDWR);
+  create.set_mode(0644);
+  EXPECT_EQ(ask(kPeer, create).error(), static_cast<std::uint32_t>(ELOOP));
+}
+
+TEST_F(FileServerTest, ANewFileHasTheModeThatWasAskedFor) {
+  const auto top = root(kPeer);
+  auto create = make(FileOp::kCreate, top.file(), "new");
+  create.set_flags(O_RDWR);
+  create.set_mode(0666);
+  const auto made = ask(kPeer, create);
+  ASSERT_EQ(made.error(), 0u);
+  EXPECT_EQ(made.attributes().mode() & 07777u, 0666u);
+}
+
+TEST_F(FileServerTest, AnotherUserMayWhatTheHostAllows) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to act for another user";
+  write_file("tree/private", "x", 0600);
+  write_file("tree/public", "x", 0644);
+  const auto top = root(kPeer);
+  const auto as_nobody = [&](peer::FileRequest request) {
+    request.mutable_caller()->set_uid(kNobody);
+    request.mutable_caller()->set_gid(kNobody);
+    return ask(kPeer, std::move(request)).error();
+  };
+  const auto open = [&](const char* name, int flags) {
+    const auto found = ask(kPeer, make(FileOp::kLookup, top.file(), name));
+    auto request = make(FileOp::kOpen, found.file());
+    request.set_flags(static_cast<std::uint32_t>(flags));
+    return as_nobody(request);
+  };
+  EXPECT_EQ(open("private", O_RDONLY), static_cast<std::uint32_t>(EACCES));
+  EXPECT_EQ(open("public", O_RDONLY), 0u);
+  EXPECT_EQ(open("public", O_WRONLY), static_cast<std::uint32_t>(EACCES));
+  EXPECT_EQ(as_nobody(make(FileOp::kUnlink, top.file(), "public")),
+            static_cast<std::uint32_t>(EACCES));
+  auto create = make(FileOp::kCreate, top.file(), "theirs");
+  create.set_flags(O_RDWR);
+  EXPECT_EQ(as_nobody(create), static_cast<std::uint32_t>(EACCES));
+  ASSERT_EQ(::chmod((folder_ / "tree").c_str(), 01777), 0);
+  EXPECT_EQ(as_nobody(create), 0u);
+  struct stat status {};
+  ASSERT_EQ(::stat((folder_ / "tree/theirs").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kNobody);
+  // Sticky: another's file stays.
+  EXPECT_EQ(as_nobody(make(FileOp::kUnlink, top.file(), "public")),
+            static_cast<std::uint32_t>(EPERM));
+  ASSERT_EQ(::chmod((folder_ / "tree").c_str(), 0700), 0);
+  EXPECT_EQ(as_nobody(make(FileOp::kLookup, top.file(), "public")),
+            static_cast<std::uint32_t>(EACCES));
+  // And gobd is itself again.
+  EXPECT_EQ(ask(kPeer, make(FileOp::kLookup, top.file(), "public")).error(), 0u);
+}
+
+TEST_F(FileServerTest, AGroupOfTheCallerCounts) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to act for another user";
+  write_file("tree/shared", "x", 0660);
+  ASSERT_EQ(::chown((folder_ / "tree/shared").c_str(), 0, 4711), 0);
+  const auto top = root(kPeer);
+  const auto found = ask(kPeer, make(FileOp::kLookup, top.file(), "shared"));
+  auto open = make(FileOp::kOpen, found.file());
+  open.set_flags(O_RDWR);
+  open.mutable_caller()->set_uid(kNobody);
+  open.mutable_caller()->set_gid(kNobody);
+  EXPECT_EQ(ask(kPeer, open).error(), static_cast<std::uint32_t>(EACCES));
+  open.mutable_caller()->add_groups(4711);
+  EXPECT_EQ(ask(kPeer, open).error(), 0u);
+}
+
+TEST_F(FileServerTest, AFileStaysWhileSomebodyHasItAndGoesThen) {
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  EXPECT_EQ(ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a")).file(), a.file());
+  ASSERT_EQ(ask(kPeer, make(FileOp::kUnlink, top.file(), "a")).error(), 0u);
+  EXPECT_EQ(ask(kPeer, make(FileOp::kGetAttributes, a.file())).attributes().links(), 0u);
+  peer::FileForget forget;
+  forget.set_incarnation(kIncarnation);
+  forget.add_files(a.file());
+  forget.add_counts(1);
+  server_.forget(kPeer, forget);
+  EXPECT_EQ(ask(kHere, make(FileOp::kGetAttributes, a.file())).error(), 0u);
+  server_.drop_node(kHere);
+  EXPECT_EQ(ask(kPeer, make(FileOp::kGetAttributes, a.file())).error(),
+            static_cast<std::uint32_t>(ESTALE));
+}
+
+TEST_F(FileServerTest, ADeadNodeLeavesNothingBehind) {
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  ASSERT_EQ(ask(kPeer, open).error(), 0u);
+  EXPECT_EQ(server_.table().handles(), 1u);
+  auto lock = make(FileOp::kSetLock, a.file());
+  lock.mutable_lock()->set_type(F_WRLCK);
+  lock.mutable_lock()->set_last(~std::uint64_t{0});
+  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
+  root(kHere);
+  const auto again = ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a"));
+  lock.set_file(again.file());
+  EXPECT_EQ(ask(kHere, lock).error(), static_cast<std::uint32_t>(EAGAIN));
+  server_.drop_node(kPeer);
+  EXPECT_EQ(server_.table().handles(), 0u);
+  EXPECT_EQ(ask(kHere, lock).error(), 0u);
+}
+
+TEST_F(FileServerTest, AWaitingLockIsGrantedOrCancelled) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  const auto mine = ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a"));
+  auto lock = make(FileOp::kSetLock, a.file());
+  lock.mutable_lock()->set_type(F_WRLCK);
+  lock.mutable_lock()->set_last(9);
+  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
+  lock.mutable_lock()->set_wait(true);
+  lock.set_incarnation(kIncarnation);
+  std::vector<std::promise<std::uint32_t>> ends(2);
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    lock.set_id(1000 + i);
+    lock.set_file(mine.file());
+    server_.handle(kHere, lock,
+                   [&ends, i](const peer::FileReply& reply) { ends[i].set_value(reply.error()); });
+  }
+  server_.cancel(kHere, 1001);
+  EXPECT_EQ(ends[1].get_future().get(), static_cast<std::uint32_t>(EINTR));
+  auto drop = make(FileOp::kDropLocks, a.file());
+  drop.mutable_lock()->set_type(F_UNLCK);
+  drop.mutable_lock()->set_last(~std::uint64_t{0});
+  ASSERT_EQ(ask(kPeer, drop).error(), 0u);
+  EXPECT_EQ(ends[0].get_future().get(), 0u);
+}
+
+TEST_F(FileServerTest, NumbersOfAnEarlierLifeAreStale) {
+  const auto top = root(kPeer);
+  peer::FileRequest old = make(FileOp::kGetAttributes, top.file());
+  old.set_id(1);
+  old.set_incarnation(kIncarnation - 1);
+  std::promise<std::uint32_t> answered;
+  server_.handle(kPeer, old,
+                 [&](const peer::FileReply& reply) { answered.set_value(reply.error()); });
+  EXPECT_EQ(answered.get_future().get(), static_cast<std::uint32_t>(ESTALE));
+}
+
+TEST_F(FileServerTest, WhatIsDetachedIsStale) {
+  const auto top = root(kPeer);
+  server_.detach(kTree);
+  EXPECT_EQ(ask(kPeer, make(FileOp::kGetAttributes, top.file())).error(),
+            static_cast<std::uint32_t>(ESTALE));
+  EXPECT_EQ(root(kPeer).error(), static_cast<std::uint32_t>(ESTALE));
+}
+
+}  // namespace
+}  // namespace gob::file

@@ -1,0 +1,150 @@
+// Attached files when something ends: a home, a mount, an attachment. Nothing hangs, nothing is
+// wrong.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <sstream>
+
+#include "tests/system/file_nodes.h"
+
+namespace gob {
+namespace {
+
+std::string content(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+int open_error(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY);
+  if (fd < 0) return errno;
+  ::close(fd);
+  return 0;
+}
+
+TEST(FileFailures, WithoutTheirHomeFilesGiveAnErrorAndWithItTheyAreBack) {
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes, 2);
+  std::ofstream(seen_at(nodes, 0) + "/kept") << "kept";
+  const int open = ::open((seen_at(nodes, 1) + "/kept").c_str(), O_RDWR);
+  ASSERT_GE(open, 0);
+  ASSERT_EQ(::fsync(open), 0);
+  nodes.kill_node(2);
+  char bytes[4] = {};
+  EXPECT_EQ(::pread(open, bytes, 4, 0), -1);
+  EXPECT_EQ(errno, EIO);
+  EXPECT_EQ(open_error(seen_at(nodes, 1) + "/kept"), EIO);
+  // The mount itself lives.
+  EXPECT_TRUE(std::filesystem::exists(nodes.mount_of(1)));
+  nodes.start(2);
+  nodes.wait_ready();
+  // It serves before the others have heard that it does.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (open_error(seen_at(nodes, 1) + "/kept") == EIO &&
+         std::chrono::steady_clock::now() < give_up) {
+  }
+  EXPECT_EQ(content(seen_at(nodes, 1) + "/kept"), "kept");
+  EXPECT_EQ(content(seen_at(nodes, 2) + "/kept"), "kept");
+  // What was open before belongs to a home that is no more.
+  EXPECT_EQ(::pread(open, bytes, 4, 0), -1);
+  EXPECT_EQ(errno, ESTALE);
+  ::close(open);
+}
+
+TEST(FileFailures, ANodeThatOnlyReadLosesNothingWhenItDies) {
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(seen_at(nodes, 1) + "/data") << std::string(100'000, 'd');
+  EXPECT_EQ(content(seen_at(nodes, 2) + "/data").size(), 100'000u);
+  nodes.kill_node(2);
+  EXPECT_EQ(content(seen_at(nodes, 1) + "/data"), std::string(100'000, 'd'));
+  EXPECT_EQ(content(folder.tree() + "/data"), std::string(100'000, 'd'));
+}
+
+TEST(FileFailures, ABusyMountEndsWithItsNode) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/data") << "data";
+  const int open = ::open((seen_at(nodes, 1) + "/data").c_str(), O_RDONLY);
+  ASSERT_GE(open, 0);
+  EXPECT_EQ(nodes.stop_node(1), 0);
+  char byte = 0;
+  EXPECT_EQ(::pread(open, &byte, 1, 0), -1);
+  EXPECT_TRUE(errno == ENOTCONN || errno == ECONNABORTED) << std::strerror(errno);
+  ::close(open);
+  EXPECT_TRUE(std::filesystem::is_empty(nodes.mount_of(1)));
+  nodes.start(1);
+  nodes.wait_ready();
+  EXPECT_EQ(content(seen_at(nodes, 1) + "/data"), "data");
+}
+
+TEST(FileFailures, AStaleMountIsReplaced) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/data") << "data";
+  nodes.kill_node(1);
+  EXPECT_EQ(open_error(seen_at(nodes, 1) + "/data"), ENOTCONN);
+  nodes.start(1);
+  nodes.wait_ready();
+  EXPECT_EQ(content(seen_at(nodes, 1) + "/data"), "data");
+}
+
+TEST(FileFailures, AnAdministratorsUnmountDoesNotHurtTheNode) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/data") << "data";
+  ASSERT_EQ(::umount(nodes.mount_of(1).c_str()), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(nodes.mount_of(1)));
+  EXPECT_EQ(content(seen_at(nodes, 0) + "/data"), "data");
+  EXPECT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
+    gob.create("memory", 4096);
+    return true;
+  }));
+}
+
+TEST(FileFailures, WhatIsDetachedIsGoneAndTheFilesStay) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const int open = ::open((seen_at(nodes, 1) + "/data").c_str(), O_RDWR | O_CREAT, 0644);
+  ASSERT_EQ(::write(open, "data", 4), 4);
+  ASSERT_EQ(nodes.detach(1, "tree"), "");
+  EXPECT_EQ(open_error(seen_at(nodes, 1) + "/data"), ENOENT);
+  EXPECT_EQ(open_error(seen_at(nodes, 0) + "/data"), ENOENT);
+  EXPECT_EQ(::write(open, "more", 4), -1);
+  EXPECT_EQ(errno, ESTALE);
+  ::close(open);
+  EXPECT_EQ(content(folder.tree() + "/data"), "data");
+  EXPECT_NE(nodes.detach(1, "tree"), "");
+}
+
+TEST(FileFailures, AFullDiskReachesTheWriter) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to mount a small file system";
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  ASSERT_EQ(::mount("tmpfs", folder.tree().c_str(), "tmpfs", 0, "size=1m"), 0);
+  folder.attach(nodes);
+  const int fd = ::open((seen_at(nodes, 1) + "/big").c_str(), O_WRONLY | O_CREAT, 0644);
+  const std::string bytes(256 << 10, 'x');
+  int error = 0;
+  for (int i = 0; i < 16 && error == 0; ++i)
+    if (::write(fd, bytes.data(), bytes.size()) < 0) error = errno;
+  if (error == 0 && ::fsync(fd) != 0) error = errno;
+  EXPECT_EQ(error, ENOSPC);
+  ::close(fd);
+  EXPECT_EQ(nodes.detach(0, "tree"), "");
+  EXPECT_EQ(::umount2(folder.tree().c_str(), MNT_DETACH), 0);
+}
+
+}  // namespace
+}  // namespace gob
