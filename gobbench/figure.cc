@@ -5,32 +5,17 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
 
+#include "gobbench/figure_results.h"
 #include "gobbench/progress.h"
 #include "gobbench/worker.h"
 
 namespace gob::bench {
 namespace {
 
-struct Figure {
-  const char* folder;
-  const char* title;
-  const char* name;  // of the algorithm, for workers
-  // A reading that the paper's text gives: speed-up with so many nodes at this size. 0: none.
-  unsigned paper_nodes;
-  std::size_t paper_size;
-  double paper_speed_up;
-};
-
-Figure figure_of(Algorithm algorithm) {
-  switch (algorithm) {
-    case Algorithm::kJacobi:
-      return {"figure9", "Figure 9: speed-up with Jacobi", "jacobi", 0, 0, 0};
-    case Algorithm::kMgs:
-      return {"figure10", "Figure 10: speed-up with modified Gram-Schmidt", "mgs", 6, 2048, 5.2};
-  }
-  return {};
+// For workers.
+const char* name_of(Algorithm algorithm) {
+  return algorithm == Algorithm::kJacobi ? "jacobi" : "mgs";
 }
 
 // The sequential result of one size, in a file in memory that workers open by its path.
@@ -112,8 +97,8 @@ class SharedMatrix {
 };
 
 // Seconds of one parallel run.
-Result<double> run_in_parallel(std::vector<Worker>& workers, const Figure& figure,
-                               const Sequential& sequential, std::size_t block) {
+Result<double> run_in_parallel(std::vector<Worker>& workers, const Sequential& sequential,
+                               std::size_t block) {
   const Problem& problem = sequential.problem;
   Result<SharedMatrix> matrix = SharedMatrix::create(workers, "matrix", problem.bytes());
   if (!matrix) return matrix.error();
@@ -124,7 +109,7 @@ Result<double> run_in_parallel(std::vector<Worker>& workers, const Figure& figur
     temporary.emplace(std::move(*made));
   }
   Json request{{"do", "algorithm"},
-               {"algorithm", figure.name},
+               {"algorithm", name_of(problem.algorithm)},
                {"size", problem.size},
                {"stride", problem.stride},
                {"iterations", problem.iterations},
@@ -150,35 +135,7 @@ Result<double> run_in_parallel(std::vector<Worker>& workers, const Figure& figur
   return static_cast<double>(end - begin) * 1e-9;
 }
 
-// Speed-up by size and number of nodes.
-using SpeedUps = std::map<std::size_t, std::map<unsigned, double>>;
-
-Plot plot_of(const Figure& figure, const FigureOptions& options, const SpeedUps& speed_ups) {
-  Panel by_nodes{"by number of nodes", "nodes", "speed-up", false, false, {}, {}};
-  const unsigned most = *std::max_element(options.nodes.begin(), options.nodes.end());
-  by_nodes.curves.push_back({"ideal", {{1, 1}, {most, most}}, Curve::Style::kDashed});
-  for (const std::size_t size : options.sizes) {
-    Curve curve{std::to_string(size) + "²", {}, Curve::Style::kLinePoints};
-    for (const auto& [nodes, value] : speed_ups.at(size)) curve.points.emplace_back(nodes, value);
-    by_nodes.curves.push_back(std::move(curve));
-  }
-  if (figure.paper_nodes != 0)
-    by_nodes.curves.push_back({"paper, " + std::to_string(figure.paper_size) + "²",
-                               {{figure.paper_nodes, figure.paper_speed_up}},
-                               Curve::Style::kPoints});
-  Panel by_size{"by matrix size", "lines of the matrix", "speed-up", true, false, {}, {}};
-  for (const unsigned nodes : options.nodes) {
-    Curve curve{
-        std::to_string(nodes) + (nodes == 1 ? " node" : " nodes"), {}, Curve::Style::kLinePoints};
-    for (const std::size_t size : options.sizes)
-      curve.points.emplace_back(size, speed_ups.at(size).at(nodes));
-    by_size.curves.push_back(std::move(curve));
-  }
-  return {figure.title, {by_nodes, by_size}};
-}
-
-std::vector<std::string> notes_of(const Session& session, const Figure& figure,
-                                  const FigureOptions& options) {
+std::vector<std::string> notes_of(const Session& session, const FigureOptions& options) {
   std::vector<std::string> notes;
   notes.emplace_back(
       "every element of every result was compared, on every node, with the "
@@ -198,25 +155,15 @@ std::vector<std::string> notes_of(const Session& session, const Figure& figure,
                   (session.is_private() ? "; while they are not more than the cores, each keeps to "
                                           "one core, with its program"
                                         : ""));
-  if (figure.paper_nodes != 0)
-    notes.push_back("the paper's text gives one reading: 5.2 on 6 nodes at 2048², on six machines");
+  notes.push_back(paper_reading(options.algorithm));
   return notes;
 }
 
 }  // namespace
 
-std::size_t block_lines(std::size_t size, std::size_t stride, unsigned workers) {
-  constexpr std::size_t kMaxBlock = 256;
-  const std::size_t line_bytes = stride * sizeof(double);
-  const std::size_t lines_a_page = std::max<std::size_t>(kPageSize / line_bytes, 1);
-  const std::size_t share = (size + workers - 1) / workers;
-  const std::size_t block = std::min(kMaxBlock, share);
-  return (block + lines_a_page - 1) / lines_a_page * lines_a_page;
-}
-
 Result<Outcome> run_figure(const Session& session, const FigureOptions& options) {
-  const Figure figure = figure_of(options.algorithm);
-  Progress progress(figure.title, options.sizes.size() * (options.nodes.size() + 1));
+  const std::string name = name_of(options.algorithm);
+  Progress progress(name, options.sizes.size() * (options.nodes.size() + 1));
   std::vector<Sequential> sequential;
   for (const std::size_t size : options.sizes) {
     progress.step("sequential, " + std::to_string(size) + " lines");
@@ -225,14 +172,7 @@ Result<Outcome> run_figure(const Session& session, const FigureOptions& options)
     sequential.push_back(std::move(*run));
   }
 
-  Table table({{"size", "size"},
-               {"nodes", "nodes"},
-               {"sequential_ms", "sequential ms", 2},
-               {"parallel_ms", "parallel ms", 2},
-               {"speed_up", "speed-up", 2},
-               {"ideal", "ideal"},
-               {"paper", "paper", 1}});
-  SpeedUps speed_ups;
+  std::vector<FigureRow> rows;
   for (const unsigned nodes : options.nodes) {
     ClusterOptions wanted;
     wanted.nodes = nodes;
@@ -248,21 +188,17 @@ Result<Outcome> run_figure(const Session& session, const FigureOptions& options)
           options.block != 0 ? options.block : block_lines(problem.size, problem.stride, nodes);
       std::vector<double> times;
       for (unsigned r = 0; r < options.runs; ++r) {
-        const Result<double> seconds = run_in_parallel(*workers, figure, base, block);
+        const Result<double> seconds = run_in_parallel(*workers, base, block);
         if (!seconds)
           return make_error(seconds.error().code,
-                            std::string(figure.name) + " with " + std::to_string(problem.size) +
-                                " lines on " + std::to_string(nodes) +
+                            name + " with " + std::to_string(problem.size) + " lines on " +
+                                std::to_string(nodes) +
                                 " nodes failed: " + seconds.error().message());
         times.push_back(*seconds);
       }
       const double parallel = median(std::move(times));
-      const double speed_up = base.seconds / parallel;
-      speed_ups[problem.size][nodes] = speed_up;
-      const bool in_paper = nodes == figure.paper_nodes && problem.size == figure.paper_size;
-      table.add({static_cast<std::int64_t>(problem.size), static_cast<std::int64_t>(nodes),
-                 base.seconds * 1e3, parallel * 1e3, speed_up, static_cast<std::int64_t>(nodes),
-                 in_paper ? Cell(figure.paper_speed_up) : Cell()});
+      rows.push_back({kMeasured, problem.size, nodes, base.seconds * 1e3, parallel * 1e3,
+                      base.seconds / parallel});
     }
   }
   Json parameters{{"sizes", options.sizes},
@@ -275,13 +211,10 @@ Result<Outcome> run_figure(const Session& session, const FigureOptions& options)
     parameters["iterations"] = options.iterations;
     parameters["block_lines"] = options.block != 0 ? Json(options.block) : Json("at most 256");
   }
-  return Outcome{figure.folder,
-                 figure.title,
-                 std::move(table),
-                 {},
-                 notes_of(session, figure, options),
-                 std::move(parameters),
-                 plot_of(figure, options, speed_ups)};
+  Outcome outcome = figure_outcome(options.algorithm, kMeasured, rows);
+  outcome.notes = notes_of(session, options);
+  outcome.parameters = std::move(parameters);
+  return outcome;
 }
 
 }  // namespace gob::bench

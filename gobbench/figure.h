@@ -20,11 +20,6 @@ struct FigureOptions {
   bool padded = false;        // each line begins on a page of its own
 };
 
-// The block of Jacobi's lines unless told otherwise: at most 256 lines, so that large matrices are
-// dealt out block-cyclically, at most a worker's share, and whole pages, so that no page has two
-// writers.
-[[nodiscard]] std::size_t block_lines(std::size_t size, std::size_t stride, unsigned workers);
-
 // Runs every size on every number of nodes, each checked element by element on every node. Fails on
 // a wrong element.
 [[nodiscard]] Result<Outcome> run_figure(const Session& session, const FigureOptions& options);

@@ -9,6 +9,7 @@
 #include "gobbench/figure.h"
 #include "gobbench/micro.h"
 #include "gobbench/reproduce.h"
+#include "gobbench/simulate/command.h"
 #include "gobbench/stream.h"
 #include "gobbench/worker_main.h"
 #include "libgob/base/size.h"
@@ -50,6 +51,7 @@ class Commands {
         "Examples:\n"
         "  gobbench fault                            what a remote page fault costs\n"
         "  gobbench figure 9 --nodes 1,2 --size 512  speed-up of Jacobi\n"
+        "  gobbench simulate figure 10               speed-up on the paper's cluster, simulated\n"
         "  gobbench reproduce --quick                everything, in a few minutes\n"
         "Exit codes: 0 done, 1 failed (a wrong result too), 2 wrong usage. See gobbench(1).");
     app_.set_version_flag("--version", GOB_VERSION);
@@ -71,6 +73,9 @@ class Commands {
     add_fault();
     add_stream();
     add_figure();
+    simulate_.add_to(app_, session_, [this](const SimulateCommand::Run& run) {
+      action_ = [this, run] { return publish(run(), publish_); };
+    });
     add_reproduce();
     add_worker();
   }
@@ -193,6 +198,7 @@ class Commands {
   std::string stream_size_ = "256M";
   FigureOptions figure_{.sizes = {64, 128, 256, 512, 1024, 2048}, .nodes = {1, 2, 3, 4}};
   int figure_number_ = 9;
+  SimulateCommand simulate_;
   bool quick_ = false;
   std::string worker_socket_;
 };

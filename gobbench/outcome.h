@@ -29,14 +29,23 @@ struct Target {
   [[nodiscard]] Json json() const;
 };
 
+// A folder that several commands write to, each its own rows: those whose first column is `source`
+// (a name of the command's) are replaced, rows of others stay. `constant`: a source that is no run.
+struct Sharing {
+  std::string source;
+  std::string constant;
+  Plot (*draw)(const Table& all);
+};
+
 struct Outcome {
-  std::string folder;  // under the results directory
+  std::string folder;  // under the results directory; empty: nothing is filed
   std::string title;
-  Table table;
+  Table table{{}};
   std::vector<Target> targets;
   std::vector<std::string> notes;  // what a reader has to know to read the numbers rightly
   Json parameters = Json::object();
   Plot plot;
+  std::optional<Sharing> sharing = std::nullopt;
 };
 
 }  // namespace gob::bench

@@ -81,15 +81,20 @@ void put_bars(const Panel& panel, std::ostringstream& out) {
 std::string gnuplot_script(const Plot& plot) {
   std::ostringstream out;
   const std::size_t panels = plot.panels.empty() ? 1 : plot.panels.size();
-  out << "set terminal svg size " << (panels == 1 ? 800 : 620 * panels)
-      << ",520 dynamic font 'sans-serif,13' background 'white' noenhanced\n"
+  const std::size_t rows = panels > 3 ? 2 : 1;
+  const std::size_t columns = (panels + rows - 1) / rows;
+  out << "set terminal svg size " << (columns == 1 ? 800 : 620 * columns) << ',' << 520 * rows
+      << " dynamic font 'sans-serif,13' background 'white' noenhanced\n"
       << "set grid lc rgb '#dddddd'\nset key top left\n"
-      << "set multiplot layout 1," << panels << " title " << quoted(plot.title) << '\n';
+      << "set multiplot layout " << rows << ',' << columns << " title " << quoted(plot.title)
+      << '\n';
   for (const Panel& panel : plot.panels) {
     out << "set title " << quoted(panel.title) << "\nset xlabel " << quoted(panel.x_label)
         << "\nset ylabel " << quoted(panel.y_label) << '\n'
         << (panel.log_x ? "set logscale x\n" : "unset logscale x\n")
         << (panel.log_y ? "set logscale y\n" : "unset logscale y\nset yrange [0:*]\n");
+    if (panel.y_max > 0) out << "set yrange [*:" << panel.y_max << "]\n";
+    out << "set key top " << (panel.key_right ? "right" : "left") << '\n';
     if (panel.bars.empty())
       put_curves(panel, out);
     else

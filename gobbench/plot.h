@@ -31,11 +31,13 @@ struct Panel {
   bool log_y = false;
   std::vector<Curve> curves;
   std::vector<Bar> bars;
+  double y_max = 0;        // where the axis ends; 0: where the data do
+  bool key_right = false;  // the names of the curves stand on the right, not on the left
 };
 
 struct Plot {
   std::string title;
-  std::vector<Panel> panels;  // side by side
+  std::vector<Panel> panels;  // side by side; more than three in two rows
 };
 
 // The program for gnuplot; its data stand inside it, its output goes to stdout.

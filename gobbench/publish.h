@@ -18,8 +18,13 @@ struct PublishOptions {
 [[nodiscard]] Json run_record(const Outcome& outcome, const std::string& command);
 
 // Writes data.csv, run.json and figure.svg into results_dir/folder; no figure if the plot has no
-// panels. Without gnuplot the rest is written, and stderr says so.
+// panels. Without gnuplot the rest is written, and stderr says so. A shared folder's run.json has a
+// record for each source, by name, under "runs"; what other sources wrote there stays, in all three
+// files.
 [[nodiscard]] Status write_results(const Outcome& outcome, const PublishOptions& options);
+
+// The same with the rows of the table: what --json prints.
+[[nodiscard]] Json whole_json(const Outcome& outcome, const std::string& command);
 
 // Prints to stdout.
 void print(const Outcome& outcome, const PublishOptions& options);

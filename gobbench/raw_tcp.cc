@@ -150,6 +150,44 @@ Result<std::vector<std::uint64_t>> tcp_ping_pong(const TcpPlaces& places, std::s
   return samples;
 }
 
+Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds) {
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = address_of("127.0.0.1", 0);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof(address);
+  if (!listener || !client || ::bind(listener.get(), generic, length) != 0 ||
+      ::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), generic, &length) != 0 ||
+      ::connect(client.get(), generic, length) != 0)
+    return system_error("raw TCP: cannot connect to this program");
+  const UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!server) return system_error("raw TCP: nobody connected");
+  for (const int fd : {client.get(), server.get()})
+    if (Status s = set_up(fd); !s) return s.error();
+  std::vector<std::byte> buffer(bytes);
+  std::vector<std::uint64_t> sends;
+  std::vector<std::uint64_t> receives;
+  const auto timed = [](std::vector<std::uint64_t>& samples, auto&& call) {
+    const auto begin = Clock::now();
+    const Status done = call();
+    const std::chrono::nanoseconds took = Clock::now() - begin;
+    samples.push_back(static_cast<std::uint64_t>(took.count()));
+    return done;
+  };
+  for (unsigned i = 0; i < rounds; ++i) {
+    if (Status s = timed(sends, [&] { return send_all(client.get(), buffer.data(), bytes); }); !s)
+      return s.error();
+    if (Status s = timed(receives, [&] { return receive_all(server.get(), buffer.data(), bytes); });
+        !s)
+      return s.error();
+  }
+  const auto median_us = [](std::vector<std::uint64_t>& ns) {
+    std::sort(ns.begin(), ns.end());
+    return static_cast<double>(ns[ns.size() / 2]) * 1e-3;
+  };
+  return TcpCalls{median_us(sends), median_us(receives)};
+}
+
 Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes) {
   double seconds = 0;
   const auto server = [&](int fd) -> Status {

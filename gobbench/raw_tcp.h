@@ -28,6 +28,14 @@ struct TcpPlaces {
                                                                std::size_t bytes_back,
                                                                unsigned rounds);
 
+// What the calls themselves take when nobody has to be woken: medians, in microseconds.
+struct TcpCalls {
+  double send_us = 0;
+  double receive_us = 0;
+};
+// Both ends of a connection over loopback in one thread.
+[[nodiscard]] Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds);
+
 // Server to client in writes of 256 KiB: bytes a second, seen by the receiver.
 [[nodiscard]] Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes);
 

@@ -6,6 +6,9 @@
 #include "gobbench/figure.h"
 #include "gobbench/machine.h"
 #include "gobbench/micro.h"
+#include "gobbench/simulate/figure_sim.h"
+#include "gobbench/simulate/scale.h"
+#include "gobbench/simulate/validate.h"
 #include "gobbench/stream.h"
 
 namespace gob::bench {
@@ -42,6 +45,39 @@ Result<Outcome> figure(const Session& session, Algorithm algorithm, bool quick) 
   return run_figure(session, options);
 }
 
+// On nodes of its own, whatever the session's are: the model is of these.
+Result<Outcome> validate(const Session& session, bool quick) {
+  Session own = session;
+  own.cluster_dir.clear();
+  own.netns = false;
+  ValidateOptions options;
+  if (quick) {
+    options.sizes = {256, 512};
+    options.runs = 1;
+    options.samples = 400;
+  }
+  return simulate_validate(own, options);
+}
+
+Result<Outcome> simulated(Algorithm algorithm, bool quick) {
+  SimulatedFigureOptions options;
+  options.algorithm = algorithm;
+  if (quick) options.sizes = {64, 256, 512, 1024};
+  return simulate_figure(options);
+}
+
+Result<Outcome> sensitivity(const Session&, bool quick) {
+  SensitivityOptions options;
+  if (quick) options.size = 512;
+  return simulate_sensitivity(options);
+}
+
+Result<Outcome> scale(const Session&, bool quick) {
+  ScaleOptions options;
+  if (quick) options.nodes = {4, 16, 64, 256};
+  return simulate_scale(options);
+}
+
 // A paragraph or a heading.
 void put(std::string& out, const std::string& text) { out += text + "\n\n"; }
 
@@ -70,13 +106,20 @@ void put_outcome(std::string& out, const Outcome& outcome) {
 }  // namespace
 
 std::vector<Experiment> experiments() {
-  return {{"micro", micro},
-          {"fault", fault},
-          {"stream", stream},
-          {"figure 9",
-           [](const Session& s, bool quick) { return figure(s, Algorithm::kJacobi, quick); }},
-          {"figure 10",
-           [](const Session& s, bool quick) { return figure(s, Algorithm::kMgs, quick); }}};
+  return {
+      {"micro", micro},
+      {"fault", fault},
+      {"stream", stream},
+      {"figure 9",
+       [](const Session& s, bool quick) { return figure(s, Algorithm::kJacobi, quick); }},
+      {"figure 10", [](const Session& s, bool quick) { return figure(s, Algorithm::kMgs, quick); }},
+      {"simulate validate", validate},
+      {"simulate figure 9",
+       [](const Session&, bool quick) { return simulated(Algorithm::kJacobi, quick); }},
+      {"simulate figure 10",
+       [](const Session&, bool quick) { return simulated(Algorithm::kMgs, quick); }},
+      {"simulate sensitivity", sensitivity},
+      {"simulate scale", scale}};
 }
 
 std::string report(const std::vector<Finding>& findings, const std::string& command, bool quick) {
@@ -101,22 +144,31 @@ std::string report(const std::vector<Finding>& findings, const std::string& comm
 Status reproduce(const Session& session, const PublishOptions& options, bool quick) {
   std::vector<Finding> findings;
   std::string failed;
+  Json all = Json::array();
   for (const Experiment& experiment : experiments()) {
     Result<Outcome> outcome = experiment.run(session, quick);
     if (outcome) {
-      print(*outcome, options);
-      if (!options.json) std::printf("\n");
-      std::fflush(stdout);
+      if (options.json) {
+        all.push_back(whole_json(*outcome, options.command));
+      } else {
+        print(*outcome, options);
+        std::printf("\n");
+        std::fflush(stdout);
+      }
       if (Status s = write_results(*outcome, options); !s) return s;
     } else {
       failed += (failed.empty() ? "" : "; ") + experiment.name + ": " + outcome.error().message();
     }
     findings.emplace_back(experiment.name, std::move(outcome));
   }
-  const std::string directory = options.results_dir.empty() ? "results" : options.results_dir;
-  if (Status s = write_file(directory, "REPORT.md", report(findings, options.command, quick)); !s)
-    return s;
-  if (!options.json) std::printf("report: %s/REPORT.md\n", directory.c_str());
+  if (options.json) std::printf("%s\n", all.dump(2).c_str());
+  if (!options.results_dir.empty()) {
+    if (Status s =
+            write_file(options.results_dir, "REPORT.md", report(findings, options.command, quick));
+        !s)
+      return s;
+    if (!options.json) std::printf("report: %s/REPORT.md\n", options.results_dir.c_str());
+  }
   if (!failed.empty())
     return make_error(ErrorCode::kSystem, "not all experiments ended: " + failed);
   return {};

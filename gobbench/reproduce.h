@@ -28,8 +28,9 @@ using Finding = std::pair<std::string, Result<Outcome>>;
 [[nodiscard]] std::string report(const std::vector<Finding>& findings, const std::string& command,
                                  bool quick);
 
-// Runs all, prints each, writes results_dir/REPORT.md. An experiment that fails does not stop the
-// others; the status then tells which failed.
+// Runs all, prints each (with JSON: one list at the end), writes results_dir/REPORT.md unless no
+// files are wanted. An experiment that fails does not stop the others; the status then tells which
+// failed.
 [[nodiscard]] Status reproduce(const Session& session, const PublishOptions& options, bool quick);
 
 }  // namespace gob::bench

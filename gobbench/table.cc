@@ -38,11 +38,66 @@ bool is_number(const Cell& cell) {
   return std::holds_alternative<std::int64_t>(cell) || std::holds_alternative<double>(cell);
 }
 
+// A quoted field is a word whatever it holds.
+Cell cell_of(const std::string& text, bool quoted) {
+  if (quoted) return text;
+  if (text.empty()) return {};
+  const char* end = text.data() + text.size();
+  std::int64_t whole = 0;
+  if (const auto read = std::from_chars(text.data(), end, whole);
+      read.ec == std::errc() && read.ptr == end)
+    return whole;
+  double real = 0;
+  if (const auto read = std::from_chars(text.data(), end, real);
+      read.ec == std::errc() && read.ptr == end && std::isfinite(real))
+    return real;
+  return text;
+}
+
+// Takes the next line of RFC 4180 text; false if a quote is left open.
+bool take_line(const std::string& text, std::size_t& at, std::vector<Cell>& out) {
+  out.clear();
+  std::string field;
+  bool quoted = false;
+  bool open = false;
+  for (;; ++at) {
+    const bool ended = at == text.size();
+    if (ended && open) return false;
+    const char c = ended ? '\n' : text[at];
+    if (open) {
+      if (c != '"')
+        field += c;
+      else if (at + 1 < text.size() && text[at + 1] == '"')
+        field += text[++at];
+      else
+        open = false;
+    } else if (c == '"') {
+      quoted = open = true;
+    } else if (c == ',' || c == '\n') {
+      out.push_back(cell_of(field, quoted));
+      field.clear();
+      quoted = false;
+      if (c == '\n') break;
+    } else if (c != '\r') {
+      field += c;
+    }
+  }
+  if (at < text.size()) ++at;
+  return true;
+}
+
 }  // namespace
 
 void Table::add(std::vector<Cell> row) {
   assert(row.size() == columns_.size());
   rows_.push_back(std::move(row));
+}
+
+Table Table::sorted() const {
+  Table table = *this;
+  std::stable_sort(table.rows_.begin(), table.rows_.end(),
+                   [](const auto& a, const auto& b) { return a[0] < b[0]; });
+  return table;
 }
 
 std::string Table::shown(std::size_t row, std::size_t column) const {
@@ -101,6 +156,30 @@ std::string Table::csv() const {
     out += '\n';
   }
   return out;
+}
+
+Result<Table> Table::from_csv(const std::vector<Column>& columns, const std::string& text) {
+  const auto wrong = [](std::size_t line, const std::string& why) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "line " + std::to_string(line) + " of the table: " + why);
+  };
+  Table table(columns);
+  std::vector<Cell> cells;
+  std::size_t at = 0;
+  for (std::size_t line = 1; at < text.size(); ++line) {
+    if (!take_line(text, at, cells)) return wrong(line, "a quote is left open");
+    if (cells.size() != columns.size())
+      return wrong(line, "it has " + std::to_string(cells.size()) + " fields instead of " +
+                             std::to_string(columns.size()));
+    if (line > 1) {
+      table.add(cells);
+      continue;
+    }
+    for (std::size_t c = 0; c < columns.size(); ++c)
+      if (cells[c] != Cell(columns[c].key))
+        return wrong(line, "it has another column in place of " + columns[c].key);
+  }
+  return table;
 }
 
 Json Table::json() const {

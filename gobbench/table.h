@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "libgob/base/result.h"
+
 namespace gob::bench {
 
 using Json = nlohmann::ordered_json;  // keys stay in the order in which they were put
@@ -27,6 +29,8 @@ class Table {
 
   // One cell a column.
   void add(std::vector<Cell> row);
+  // Rows in ascending order of their first column; those that are equal there stay in their order.
+  [[nodiscard]] Table sorted() const;
 
   [[nodiscard]] const std::vector<Column>& columns() const { return columns_; }
   [[nodiscard]] const std::vector<std::vector<Cell>>& rows() const { return rows_; }
@@ -35,6 +39,9 @@ class Table {
   [[nodiscard]] std::string text() const;
   // RFC 4180: a line of keys, then the rows; numbers in full precision.
   [[nodiscard]] std::string csv() const;
+  // What csv() wrote, for the same columns. Fails with kInvalidArgument and the line where it is
+  // something else. A number comes back as a number.
+  static Result<Table> from_csv(const std::vector<Column>& columns, const std::string& text);
   // A list of objects; empty cells are null.
   [[nodiscard]] Json json() const;
   [[nodiscard]] std::string markdown() const;

@@ -1,5 +1,6 @@
 #include "gobbench/worker_main.h"
 
+#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <stdexcept>
@@ -32,11 +33,22 @@ Json unmap_container(WorkerState& state, const Json& request) {
   return Json::object();
 }
 
+Json meet_others(WorkerState& state, const Json& request) {
+  const std::string name = request.at("barrier");
+  const unsigned count = request.at("count");
+  const unsigned rounds = request.at("rounds");
+  state.connection.barrier(name, count);  // nobody's start counts
+  const auto begin = std::chrono::steady_clock::now();
+  for (unsigned round = 0; round < rounds; ++round) state.connection.barrier(name, count);
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - begin;
+  return {{"ns", took.count()}};
+}
+
 const std::map<std::string, Handler>& handlers() {
   static const std::map<std::string, Handler> table = {
       {"create", create_container}, {"remove", remove_container}, {"map", map_container},
       {"unmap", unmap_container},   {"touch", touch_pages},       {"fill", fill_pages},
-      {"stream", stream_pages},     {"algorithm", run_algorithm},
+      {"stream", stream_pages},     {"algorithm", run_algorithm}, {"barrier", meet_others},
   };
   return table;
 }

@@ -9,6 +9,7 @@
 //   touch      container, access, order, seed        {ns: [...]}  worker_touch.cc
 //   fill       container                             {}           worker_stream.cc
 //   stream     container, order, seed                {ns}
+//   barrier    barrier, count, rounds                {ns}         of all rounds
 //   algorithm  see worker_algorithm.cc               {begin, end}
 #pragma once
 

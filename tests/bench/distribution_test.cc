@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "gobbench/figure.h"
+#include "gobbench/figure_results.h"
 
 namespace gob::bench {
 namespace {

@@ -62,6 +62,24 @@ TEST(Table, JsonIsAListOfObjectsWithNullsForEmptyCells) {
   EXPECT_TRUE(json[1]["count"].is_null());
 }
 
+TEST(Table, CsvComesBackAsItWas) {
+  Table table({{"what", "what"}, {"count", "count"}, {"time_us", "time µs", 1}});
+  table.add({std::string("a \"word\", and\nanother"), std::int64_t{-7}, 1.0 / 3});
+  table.add({std::string("plain"), Cell(), 1e300});
+  const Result<Table> back = Table::from_csv(table.columns(), table.csv());
+  ASSERT_TRUE(back) << back.error().message();
+  EXPECT_EQ(back->rows(), table.rows());
+}
+
+TEST(Table, CsvOfSomethingElseIsRefused) {
+  const std::vector<Column> columns = {{"a", "a"}, {"b", "b"}};
+  for (const char* wrong : {"a,c\n1,2\n", "a,b\n1\n", "a,b\n1,2,3\n", "a,b\n\"1,2\n"}) {
+    const Result<Table> table = Table::from_csv(columns, wrong);
+    ASSERT_FALSE(table) << wrong;
+    EXPECT_THAT(table.error().message(), HasSubstr("line "));
+  }
+}
+
 TEST(Table, TextAlignsNumbersToTheRight) {
   EXPECT_EQ(example_table().text(),
             "what                      count  time µs\n"
@@ -122,6 +140,47 @@ TEST_F(PublishTest, WritesDataRunAndFigure) {
   EXPECT_EQ(run["targets"][0]["met"], true);
 }
 
+Outcome shared_outcome(const std::string& source, double value) {
+  Outcome outcome = example_outcome();
+  Table table({{"source", "source"}, {"y", "y"}});
+  table.add({source, value});
+  table.add({std::string("paper"), 5.2});
+  outcome.table = table;
+  outcome.sharing = Sharing{source, "paper", [](const Table& all) {
+                              Plot plot{"Shared", {{"", "x", "y", false, false, {}, {}}}};
+                              for (const auto& row : all.rows())
+                                plot.panels[0].curves.push_back({std::get<std::string>(row[0]),
+                                                                 {{1, std::get<double>(row[1])}},
+                                                                 Curve::Style::kPoints});
+                              return plot;
+                            }};
+  return outcome;
+}
+
+TEST_F(PublishTest, ASharedFolderKeepsWhatOthersWrote) {
+  ASSERT_TRUE(write_results(shared_outcome("simulated", 1.5), options_));
+  options_.command = "gobbench other";
+  ASSERT_TRUE(write_results(shared_outcome("measured", 2.5), options_));
+  ASSERT_TRUE(write_results(shared_outcome("measured", 3.5), options_));  // replaces its own
+  const std::string folder = options_.results_dir + "/example/";
+  EXPECT_EQ(read_file(folder + "data.csv"), "source,y\nmeasured,3.5\npaper,5.2\nsimulated,1.5\n");
+  const Json runs = Json::parse(read_file(folder + "run.json"))["runs"];
+  ASSERT_EQ(runs.size(), 2u);
+  EXPECT_EQ(runs["simulated"]["command"], "gobbench example");
+  EXPECT_EQ(runs["measured"]["command"], "gobbench other");
+  const std::string svg = read_file(folder + "figure.svg");
+  for (const char* source : {"measured", "paper", "simulated"}) EXPECT_THAT(svg, HasSubstr(source));
+}
+
+TEST_F(PublishTest, ASharedFolderWithOtherThingsIsLeftAlone) {
+  ASSERT_TRUE(write_results(example_outcome(), options_));
+  const std::string before = read_file(options_.results_dir + "/example/data.csv");
+  const Status written = write_results(shared_outcome("measured", 1), options_);
+  ASSERT_FALSE(written);
+  EXPECT_THAT(written.error().message(), HasSubstr("cannot be kept beside these"));
+  EXPECT_EQ(read_file(options_.results_dir + "/example/data.csv"), before);
+}
+
 TEST_F(PublishTest, NamesNoHost) {
   std::array<char, 256> host{};
   ASSERT_EQ(::gethostname(host.data(), host.size() - 1), 0);
@@ -150,7 +209,10 @@ TEST(Report, LinksPlotsAndStatesFailuresAndMissedTargetsPlainly) {
 TEST(Reproduce, KnowsEveryExperimentByName) {
   std::vector<std::string> names;
   for (const Experiment& experiment : experiments()) names.push_back(experiment.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"micro", "fault", "stream", "figure 9", "figure 10"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"micro", "fault", "stream", "figure 9", "figure 10",
+                                             "simulate validate", "simulate figure 9",
+                                             "simulate figure 10", "simulate sensitivity",
+                                             "simulate scale"}));
 }
 
 }  // namespace

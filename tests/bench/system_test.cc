@@ -217,10 +217,57 @@ TEST(Command, StreamReadsEverything) {
   EXPECT_EQ(Json::parse(*out)["rows"].size(), 3u);
 }
 
+TEST(Command, SimulatesAFigure) {
+  const Result<std::string> out =
+      gobbench({"simulate", "figure", "10", "--preset", "tcp-25g", "--set", "link_us=7", "--set",
+                "hold_us=20", "--nodes", "1,3", "--size", "64", "--json"});
+  ASSERT_TRUE(out) << out.error().message();
+  const Json json = Json::parse(*out);
+  ASSERT_EQ(json["rows"].size(), 3u);
+  EXPECT_EQ(json["rows"][0]["source"], "simulated tcp-25g");
+  EXPECT_EQ(json["parameters"]["timing"]["link_us"]["value"], 7.0);
+  EXPECT_EQ(json["parameters"]["timing"]["link_us"]["source"], "command line");
+  EXPECT_EQ(json["parameters"]["timing"]["hold_us"]["value"], 20.0);
+}
+
+TEST(Command, SimulatesScale) {
+  const Result<std::string> out = gobbench(
+      {"simulate", "scale", "--nodes", "4,16,64", "--pages", "65536", "--misses", "32", "--json"});
+  ASSERT_TRUE(out) << out.error().message();
+  const Json json = Json::parse(*out);
+  EXPECT_EQ(json["rows"].size(), 7u * 3);
+  for (const Json& target : json["targets"]) EXPECT_EQ(target["met"], true) << target.dump();
+}
+
+TEST(Command, SimulationIsHeldAgainstTheRealThing) {
+  if (usable_cpus().size() < 2) GTEST_SKIP() << "one core: two nodes cannot have a core each";
+  const Result<std::string> out = gobbench(
+      {"simulate", "validate", "--size", "64", "--iterations", "5", "--runs", "1", "--json"});
+  ASSERT_TRUE(out) << out.error().message();
+  const Json json = Json::parse(*out);
+  ASSERT_EQ(json["rows"].size(), 5u);
+  for (const Json& row : json["rows"]) {
+    EXPECT_GT(row["measured"].get<double>(), 0) << row.dump();
+    EXPECT_GT(row["simulated"].get<double>(), 0) << row.dump();
+  }
+}
+
+TEST(Command, ListsPresets) {
+  const Result<std::string> out = gobbench({"simulate", "presets"});
+  ASSERT_TRUE(out) << out.error().message();
+  for (const char* name : {"gige-2002", "tcp-25g", "roce-100g", "gigabits_a_second"})
+    EXPECT_THAT(*out, HasSubstr(name));
+}
+
 TEST(Command, WrongUsageExitsWith2AndHelps) {
   const std::vector<std::vector<std::string>> wrong = {{"figure", "8"},
                                                        {"figure", "9", "--nodes", "0"},
                                                        {"stream", "--size", "lots"},
+                                                       {"simulate"},
+                                                       {"simulate", "figure", "8"},
+                                                       {"simulate", "scale", "--nodes", "2000"},
+                                                       {"simulate", "scale", "--preset", "abacus"},
+                                                       {"simulate", "scale", "--set", "x=1"},
                                                        {"dance"},
                                                        {}};
   for (const auto& arguments : wrong) {

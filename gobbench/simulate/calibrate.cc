@@ -1,0 +1,187 @@
+#include "gobbench/simulate/calibrate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <latch>
+#include <thread>
+
+#include "gobbench/core_pair.h"
+#include "gobbench/raw_tcp.h"
+#include "gobbench/worker.h"
+#include "libgob/linker/bare_fault.h"
+
+namespace gob::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr unsigned kRounds = 2000;
+
+double since_ns(Clock::time_point begin) {
+  return static_cast<double>(std::chrono::nanoseconds(Clock::now() - begin).count());
+}
+
+double median_us(std::vector<std::uint64_t> ns) {
+  std::nth_element(ns.begin(), ns.begin() + static_cast<std::ptrdiff_t>(ns.size() / 2), ns.end());
+  return static_cast<double>(ns[ns.size() / 2]) * 1e-3;
+}
+
+// Microseconds of one event in a core: a read miss is three of them on two nodes.
+double core_step_us() {
+  constexpr std::uint64_t kMisses = 4096;
+  CorePair pair;
+  for (std::uint64_t page = 0; page < kMisses; ++page)
+    pair.touch(1, PageIndex{page}, Access::kWrite);
+  const auto begin = Clock::now();
+  for (std::uint64_t page = 0; page < kMisses; ++page)
+    pair.touch(0, PageIndex{page}, Access::kRead);
+  return since_ns(begin) * 1e-3 / kMisses / 3;
+}
+
+// A program's barrier with nobody else, there and back.
+Result<double> lone_barrier_us(const Session& session) {
+  ClusterOptions wanted;
+  wanted.nodes = 1;
+  wanted.pin = true;
+  Result<Cluster> cluster = session.cluster(wanted);
+  if (!cluster) return cluster.error();
+  Result<Worker> worker = Worker::start(cluster->nodes().front());
+  if (!worker) return worker.error();
+  const Result<Json> reply = worker->call(
+      {{"do", "barrier"}, {"barrier", unique_name("alone")}, {"count", 1}, {"rounds", kRounds}});
+  if (!reply) return reply.error();
+  return reply->at("ns").get<double>() * 1e-3 / kRounds;
+}
+
+// How long the parts of one worker take.
+struct Phases {
+  double first_ns = 0;   // Jacobi: copying; MGS: all
+  double second_ns = 0;  // Jacobi: computing
+};
+
+Phases run_share(const Problem& problem, unsigned workers, unsigned worker, std::latch& ready) {
+  std::vector<double> own(problem.size * problem.stride);
+  std::vector<double> temporary(problem.has_temporary() ? own.size() : 0);
+  const Matrix matrix{own.data(), problem.size, problem.stride};
+  Phases phases;
+  bool second = false;
+  bool began = false;
+  auto last = Clock::now();
+  // Called where workers meet: after the preparation, then after each phase.
+  const Barrier meet = [&] {
+    if (!began) {
+      ready.arrive_and_wait();
+      began = true;
+    } else if (problem.algorithm == Algorithm::kJacobi) {
+      (second ? phases.second_ns : phases.first_ns) += since_ns(last);
+      second = !second;
+    } else {
+      phases.first_ns += since_ns(last);
+    }
+    last = Clock::now();
+  };
+  solve(problem, matrix, {temporary.data(), problem.size, problem.stride}, workers, worker, meet);
+  return phases;
+}
+
+// Elements that all workers handle in each phase.
+ElementCosts costs_of(const Problem& problem, const Phases& sum) {
+  const auto n = static_cast<double>(problem.size);
+  ElementCosts costs;
+  if (problem.algorithm == Algorithm::kJacobi) {
+    costs.jacobi_copy = sum.first_ns / (n * n * problem.iterations);
+    costs.jacobi_compute = sum.second_ns / ((n - 2) * n * problem.iterations);
+  } else {
+    // A vector is normalised once and corrects all after it.
+    costs.mgs_correct = sum.first_ns / (n * n + n * n * (n - 1) / 2);
+    costs.mgs_normalise = costs.mgs_correct;
+  }
+  return costs;
+}
+
+}  // namespace
+
+Result<ElementCosts> measure_elements(const Problem& problem, unsigned workers) {
+  const std::vector<unsigned> cpus = usable_cpus();
+  if (cpus.size() < workers)
+    return make_error(ErrorCode::kUnsupported, "this needs " + std::to_string(workers) +
+                                                   " cores, and there are " +
+                                                   std::to_string(cpus.size()));
+  std::latch ready(workers);
+  std::vector<Phases> phases(workers);
+  std::vector<std::thread> threads;
+  for (unsigned w = 0; w < workers; ++w)
+    threads.emplace_back([&, w] {
+      const PinnedThread pinned(cpus[w]);
+      phases[w] = run_share(problem, workers, w, ready);
+    });
+  for (std::thread& thread : threads) thread.join();
+  Phases sum;
+  for (const Phases& each : phases) {
+    sum.first_ns += each.first_ns;
+    sum.second_ns += each.second_ns;
+  }
+  return costs_of(problem, sum);
+}
+
+Result<Preset> calibrate(const Session& session) {
+  const std::vector<unsigned> cpus = usable_cpus();
+  TcpPlaces places;
+  places.client_cpu = cpus.front();
+  places.server_cpu = cpus.back();
+  const Result<std::vector<std::uint64_t>> words = tcp_ping_pong(places, 64, 64, kRounds);
+  if (!words) return words.error();
+  const Result<std::vector<std::uint64_t>> pages = tcp_ping_pong(places, 8, kPageSize, kRounds);
+  if (!pages) return pages.error();
+  const Result<TcpCalls> calls = tcp_calls(64, kRounds);
+  if (!calls) return calls.error();
+  const PinnedThread pinned(cpus.front());
+  const Result<std::vector<std::uint64_t>> faults =
+      measure_bare_fault(kRounds, FaultWait::kBlocking);
+  if (!faults) return faults.error();
+  const Result<FrameCosts> frames = measure_frames();
+  if (!frames) return frames.error();
+  const Result<double> barrier = lone_barrier_us(session);
+  if (!barrier) return barrier.error();
+
+  Preset preset{"this machine", "two nodes on this machine, a core each", {}, {}};
+  const auto set = [&](const char* name, double value, const std::string& source) {
+    for (const Parameter& parameter : timing_parameters())
+      if (std::string(parameter.name) == name)
+        preset.timing.*(parameter.member) = std::max(value, 0.0);
+    preset.sources[name] = source;
+  };
+  const double one_way_us = median_us(*words) / 2;
+  const double fault_us = median_us(*faults);
+  const std::string elements = "not used: elements are measured for each problem";
+  set("cores", 1, "a node's gobd and program are kept to one core");
+  for (const char* name : {"flop_ns", "divide_ns", "memory_byte_ns", "cache_mib"})
+    set(name, 0, elements);
+  set("fault_us", (fault_us - frames->map_us) / 2,
+      "measured: half of a bare userfaultfd fault without its kernel call");
+  set("resume_us", (fault_us - frames->map_us) / 2, "the other half");
+  set("call_us", *barrier / 2, "measured: half of a barrier of one program alone");
+  set("wake_us", one_way_us - calls->send_us - calls->receive_us,
+      "measured: half a raw TCP exchange of 64 bytes, without its two calls");
+  set("receive_us", calls->receive_us, "measured: recv() of what is there");
+  set("send_us", calls->send_us, "measured: send() to a socket nobody waits at");
+  set("byte_ns", (median_us(*pages) - median_us(*words)) * 1e3 / (kPageSize + 8 - 128) / 2,
+      "measured: raw TCP with 4 KiB back against 64 bytes back, half for each end");
+  set("step_us", core_step_us(), "measured: a third of the cores' part of a read miss");
+  const std::string kernel = "measured: the kernel call on a mapped memfd, one page";
+  const std::string run = "measured: the same on runs of 64";
+  set("map_us", frames->map_us, kernel);
+  set("map_page_us", frames->map_page_us, run);
+  set("protect_us", frames->protect_us, kernel);
+  set("protect_page_us", frames->protect_page_us, run);
+  set("unmap_us", frames->unmap_us, kernel);
+  set("unmap_page_us", frames->unmap_page_us, run);
+  set("load_us", frames->load_us, kernel);
+  set("load_page_us", frames->load_page_us, run);
+  set("link_us", 0, "loopback has none: it is in wake_us");
+  set("gigabits_a_second", 0, "loopback has no limit but the processor");
+  set("hold_us", 100, "gobd's default");
+  set("read_ahead_pages", session.read_ahead ? 64 : 0, "gobd's default, or --no-read-ahead");
+  return preset;
+}
+
+}  // namespace gob::bench

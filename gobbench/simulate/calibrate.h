@@ -1,0 +1,34 @@
+// The parameters of this machine as a simulated cluster of two nodes with a core each, measured
+// part by part: nothing that a validation compares with is used for them.
+#pragma once
+
+#include <vector>
+
+#include "gobbench/session.h"
+#include "gobbench/simulate/patterns.h"
+
+namespace gob::bench {
+
+// Raw TCP between two cores, a bare userfaultfd fault, kernel calls on frames, the protocol core,
+// and a program's barrier with nobody else. Takes a second or two; `session` must be private.
+[[nodiscard]] Result<Preset> calibrate(const Session& session);
+
+// Nanoseconds of an element in the parts that `workers` workers compute of the problem, all at once
+// on cores of their own and in memory of their own. As many cores as workers are needed.
+[[nodiscard]] Result<ElementCosts> measure_elements(const Problem& problem, unsigned workers);
+
+// Costs of the kernel calls on frames of a mapped memfd, in microseconds: the first page of a run,
+// and each after it.
+struct FrameCosts {
+  double map_us = 0;
+  double map_page_us = 0;
+  double protect_us = 0;
+  double protect_page_us = 0;
+  double unmap_us = 0;
+  double unmap_page_us = 0;
+  double load_us = 0;
+  double load_page_us = 0;
+};
+[[nodiscard]] Result<FrameCosts> measure_frames();
+
+}  // namespace gob::bench
