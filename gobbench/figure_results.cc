@@ -153,7 +153,8 @@ std::size_t block_lines(std::size_t size, std::size_t stride, unsigned workers) 
   const std::size_t line_bytes = stride * sizeof(double);
   const std::size_t lines_a_page = std::max<std::size_t>(kPageSize / line_bytes, 1);
   const std::size_t share = (size + workers - 1) / workers;
-  const std::size_t block = std::min(kMaxBlock, share);
+  const std::size_t rounds = (share + kMaxBlock - 1) / kMaxBlock;
+  const std::size_t block = (share + rounds - 1) / rounds;
   return (block + lines_a_page - 1) / lines_a_page * lines_a_page;
 }
 

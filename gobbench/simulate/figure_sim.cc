@@ -16,6 +16,12 @@ Result<Preset> SimulatedCluster::resolve() const {
   return found;
 }
 
+std::string SimulatedCluster::name() const {
+  std::string text = preset;
+  for (const std::string& change : changes) text += ", " + change;
+  return text;
+}
+
 Json describe(const Preset& preset) {
   Json parameters = Json::object();
   for (const Parameter& parameter : timing_parameters()) {
@@ -61,8 +67,7 @@ Result<Outcome> simulate_figure(const SimulatedFigureOptions& options) {
   if (!preset) return preset.error();
   Progress progress("simulated " + preset->name, options.sizes.size() * options.nodes.size());
   std::vector<FigureRow> rows;
-  std::vector<std::string> traffic;
-  const std::string source = "simulated " + preset->name;
+  const std::string source = "simulated " + options.cluster.name();
   for (const unsigned nodes : options.nodes)
     for (const std::size_t size : options.sizes) {
       progress.step(std::to_string(size) + " lines on " + std::to_string(nodes) + " nodes");
@@ -146,7 +151,7 @@ Result<Outcome> simulate_sensitivity(const SensitivityOptions& options) {
   const std::string what = options.algorithm == Algorithm::kMgs ? "MGS" : "Jacobi";
   const std::string title = "What the simulated speed-up of " + what +
                             " hangs on: " + std::to_string(options.size) + "² on " +
-                            std::to_string(options.nodes) + " nodes, " + preset->name;
+                            std::to_string(options.nodes) + " nodes, " + options.cluster.name();
   std::array<char, 64> base_text{};
   std::snprintf(base_text.data(), base_text.size(), "%.2f", *base);
   Outcome outcome;

@@ -16,7 +16,10 @@ struct SimulatedCluster {
   std::string preset = "gige-2002";
   std::vector<std::string> changes;  // "name=value"
 
+  // Fails with kInvalidArgument on an unknown name or a wrong value.
   [[nodiscard]] Result<Preset> resolve() const;
+  // Preset and changes, as results call them.
+  [[nodiscard]] std::string name() const;
 };
 // The parameters and their sources, for run.json.
 [[nodiscard]] Json describe(const Preset& preset);

@@ -233,7 +233,7 @@ Result<Outcome> simulate_scale(const ScaleOptions& options) {
   Outcome outcome;
   outcome.folder = "simulate_scale";
   outcome.title = "Scale, simulated: " + std::to_string(sorted.nodes.front()) + " to " +
-                  std::to_string(sorted.nodes.back()) + " nodes, " + preset->name;
+                  std::to_string(sorted.nodes.back()) + " nodes, " + options.cluster.name();
   outcome.table = table_of(*all, sorted);
   outcome.targets = targets_of(*all);
   outcome.notes = limits_of(*all, sorted);

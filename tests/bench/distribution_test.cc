@@ -63,6 +63,7 @@ TEST(BlockLines, GiveEveryWorkerOfATwoNodeClusterHalf) {
   EXPECT_EQ(block_lines(64, 64, 2), 32u);
   EXPECT_EQ(block_lines(512, 512, 2), 256u);
   EXPECT_EQ(block_lines(2048, 2048, 2), 256u);  // 8 blocks go round
+  EXPECT_EQ(block_lines(2048, 2048, 6), 171u);  // 12 blocks, two for each
 }
 
 }  // namespace

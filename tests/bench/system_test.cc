@@ -224,7 +224,7 @@ TEST(Command, SimulatesAFigure) {
   ASSERT_TRUE(out) << out.error().message();
   const Json json = Json::parse(*out);
   ASSERT_EQ(json["rows"].size(), 3u);
-  EXPECT_EQ(json["rows"][0]["source"], "simulated tcp-25g");
+  EXPECT_EQ(json["rows"][0]["source"], "simulated tcp-25g, link_us=7, hold_us=20");
   EXPECT_EQ(json["parameters"]["timing"]["link_us"]["value"], 7.0);
   EXPECT_EQ(json["parameters"]["timing"]["link_us"]["source"], "command line");
   EXPECT_EQ(json["parameters"]["timing"]["hold_us"]["value"], 20.0);
