@@ -22,6 +22,16 @@ std::string quoted(const std::string& text) {
   return out + "'";
 }
 
+// Colours that also those tell apart who see few of them, none of them pale.
+std::string line_colours() {
+  std::string out;
+  int type = 0;
+  for (const char* colour :
+       {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a4a1e", "#444444"})
+    out += "set linetype " + std::to_string(++type) + " lc rgb '" + colour + "'\n";
+  return out + "set linetype cycle 8\n";
+}
+
 const char* style_of(Curve::Style style) {
   switch (style) {
     case Curve::Style::kLinePoints:
@@ -85,7 +95,7 @@ std::string gnuplot_script(const Plot& plot) {
   const std::size_t columns = (panels + rows - 1) / rows;
   out << "set terminal svg size " << (columns == 1 ? 800 : 620 * columns) << ',' << 520 * rows
       << " dynamic font 'sans-serif,13' background 'white' noenhanced\n"
-      << "set grid lc rgb '#dddddd'\nset key top left\n"
+      << line_colours() << "set grid lc rgb '#dddddd'\nset key top left\n"
       << "set multiplot layout " << rows << ',' << columns << " title " << quoted(plot.title)
       << '\n';
   for (const Panel& panel : plot.panels) {

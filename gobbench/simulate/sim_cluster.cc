@@ -2,6 +2,8 @@
 #include "gobbench/simulate/sim_cluster.h"
 
 #include <algorithm>
+#include <ranges>
+#include <utility>
 
 namespace gob::bench {
 namespace {
@@ -36,7 +38,7 @@ SimCluster::SimCluster(const Timing& timing, unsigned nodes,
 }
 
 // The first view, without time. Nobody waits in it, so the order in which nodes hear of each other
-// is free.
+// is free: the last node first, since a core that has not heard the first one yet looks no further.
 void SimCluster::start() {
   std::vector<Packet> packets;
   std::vector<Packet> sync_packets;
@@ -57,7 +59,7 @@ void SimCluster::start() {
   while (!packets.empty() || !sync_packets.empty()) {
     for (const bool sync : {false, true}) {
       const std::vector<Packet> sent = std::exchange(sync ? sync_packets : packets, {});
-      for (const Packet& packet : sent) {
+      for (const Packet& packet : std::views::reverse(sent)) {
         SimNode& node = nodes_[packet.to.value()];
         Round round(timing_, packet.to, 0);
         if (sync)
