@@ -101,9 +101,11 @@ std::string gnuplot_script(const Plot& plot) {
   for (const Panel& panel : plot.panels) {
     out << "set title " << quoted(panel.title) << "\nset xlabel " << quoted(panel.x_label)
         << "\nset ylabel " << quoted(panel.y_label) << '\n'
-        << (panel.log_x ? "set logscale x\n" : "unset logscale x\n")
+        << (panel.log_x ? "set logscale x\nset autoscale xfix\n"
+                        : "unset logscale x\nset autoscale x\n")
         << (panel.log_y ? "set logscale y\n" : "unset logscale y\nset yrange [0:*]\n");
-    if (panel.y_max > 0) out << "set yrange [*:" << panel.y_max << "]\n";
+    if (panel.y_max > 0)
+      out << "set yrange [" << (panel.log_y ? "*:" : "0:") << panel.y_max << "]\n";
     out << "set key top " << (panel.key_right ? "right" : "left") << '\n';
     if (panel.bars.empty())
       put_curves(panel, out);
