@@ -190,7 +190,10 @@ TEST(Command, Figure10IsRightOnOneToThreeNodes) {
   const Result<std::string> out =
       gobbench({"figure", "10", "--nodes", "1,2,3", "--size", "64,96", "--runs", "1", "--json"});
   ASSERT_TRUE(out) << out.error().message();
-  EXPECT_EQ(Json::parse(*out)["rows"].size(), 6u);
+  const Json rows = Json::parse(*out)["rows"];
+  ASSERT_EQ(rows.size(), 7u);
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(rows[i]["source"], "measured");
+  EXPECT_EQ(rows[6]["source"], "paper");
 }
 
 TEST(Command, PaddedLinesAreRightToo) {
