@@ -8,7 +8,7 @@ StreamDetector::StreamDetector(ContainerId container, PageIndex first, std::uint
                                unsigned max_window)
     : container_(container),
       limit_(first.value() + pages),
-      max_window_(std::min(max_window, kStripePages)) {}
+      max_window_(std::min(max_window, kMaxWindow)) {}
 
 StreamDetector::Advice StreamDetector::on_fault(PageIndex page, Access access) {
   if (max_window_ == 0) return {};
@@ -18,20 +18,36 @@ StreamDetector::Advice StreamDetector::on_fault(PageIndex page, Access access) {
   const bool known = stream.used != 0;
   stream.used = faults_;
   if (!known) {
-    // One fault is no stream. If the next page follows, it is.
     stream.begin = here;
     stream.end = here + 1;
     stream.marker = stream.end;
+    stream.in_a_row = 1;
     stream.access = access;
     return {};
   }
   if (here == stream.end) {  // nothing was asked for yet, or the program outran it
     stream.begin = here;
-    return ask(stream, here + 1, false);
+    stream.end = here + 1;
+    stream.marker = stream.end;
+    if (stream.window == 0 && ++stream.in_a_row < patience(access)) return {};
+    return ask(stream, false);
   }
   if (here < stream.marker) return {};  // a page that was asked for, and is not here yet
   stream.begin = here;
-  return ask(stream, stream.end, true);
+  unsigned& needed = patience(access);
+  needed = std::max(needed / 2, kMinPatience);
+  return ask(stream, true);
+}
+
+void StreamDetector::on_taken(PageIndex page) {
+  for (Stream& stream : streams_) {
+    const bool before_its_turn = stream.used != 0 && stream.window != 0 &&
+                                 page.value() > stream.begin && page.value() < stream.end;
+    if (!before_its_turn) continue;
+    unsigned& needed = patience(stream.access);
+    needed = std::min(needed * 2, kMaxPatience);
+    stream = Stream{};
+  }
 }
 
 // The stream that a fault belongs to; a free one (used == 0) if it belongs to none.
@@ -46,14 +62,33 @@ StreamDetector::Stream& StreamDetector::find(std::uint64_t page, Access access) 
   return *oldest;
 }
 
-StreamDetector::Advice StreamDetector::ask(Stream& stream, std::uint64_t from, bool ahead) {
-  stream.window = std::min(std::max(stream.window * 2, kFirstWindow), max_window_);
-  const std::uint64_t end = end_of_run(from, stream.window);
-  stream.end = end;
-  // Ahead of the program: its first step into the run asks for the next. Otherwise the program is
-  // here already, and gets some way before it faults again.
-  stream.marker = ahead ? from : from + (end - from) / 2;
+StreamDetector::Advice StreamDetector::ask(Stream& stream, bool ahead) {
+  const unsigned longest = std::min(max_window_, kStripePages);
+  stream.window = std::min(std::max(stream.window * 2, kFirstWindow), longest);
   Advice advice;
+  const std::uint64_t from = stream.end;
+  stream.end = end_of_run(from, stream.window);
+  if (!ahead) {
+    // The program is here already, and gets some way before it faults again.
+    stream.marker = from + (stream.end - from) / 2;
+    add(advice, from, stream.end, stream.marker);
+    return advice;
+  }
+  add(advice, from, stream.end, from);
+  // The next marker is that of the run behind this one: runs of full length begin with a stripe.
+  stream.marker = std::min((stream.begin / kStripePages + 1) * kStripePages, from);
+  const bool aligned = stream.end % kStripePages == 0;
+  if (stream.window == kStripePages && aligned &&
+      stream.end + kStripePages <= stream.begin + max_window_) {
+    const std::uint64_t second = stream.end;
+    stream.end = end_of_run(second, stream.window);
+    add(advice, second, stream.end, second);
+  }
+  return advice;
+}
+
+void StreamDetector::add(Advice& advice, std::uint64_t from, std::uint64_t end,
+                         std::uint64_t marker) const {
   while (from < end) {
     const std::uint64_t stripe = from / kStripePages;
     const std::uint64_t begin_of_stripe = stripe * kStripePages;
@@ -62,20 +97,19 @@ StreamDetector::Advice StreamDetector::ask(Stream& stream, std::uint64_t from, b
     run.pages = {container_, stripe,
                  (~std::uint64_t{0} >> (kStripePages - (until - from)))
                      << (from - begin_of_stripe)};
-    if (run.pages.contains(PageIndex{stream.marker}))
-      run.unmapped = PageSet::of({container_, PageIndex{stream.marker}}).mask;
+    if (run.pages.contains(PageIndex{marker}))
+      run.unmapped = PageSet::of({container_, PageIndex{marker}}).mask;
     from = until;
   }
-  return advice;
 }
 
-// A run ends with its stripe rather than a little after it, so that the longest runs are whole
-// stripes: one message each.
+// The longest runs are whole stripes, one message each; a shorter one ends with its stripe rather
+// than a little after it.
 std::uint64_t StreamDetector::end_of_run(std::uint64_t from, unsigned window) const {
   if (from >= limit_) return from;
   const std::uint64_t end = std::min(from + window, limit_);
   const std::uint64_t boundary = (from / kStripePages + 1) * kStripePages;
-  if (end > boundary && boundary - from >= window / 2) return boundary;
+  if (end > boundary && (window == kStripePages || boundary - from >= window / 2)) return boundary;
   return end;
 }
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "libgob/base/size.h"
+#include "libgob/linker/stream_detector.h"
 
 namespace gob {
 
@@ -92,7 +93,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.number("leave_timeout_ms", 100, 3'600'000, config.leave_timeout_ms);
   reader.number("hold_us", 0, 1'000'000, config.hold_us);
   reader.number("poll_us", 0, 1'000'000, config.poll_us);
-  reader.number("read_ahead_pages", 0, kStripePages, config.read_ahead_pages);
+  reader.number("read_ahead_pages", 0, StreamDetector::kMaxWindow, config.read_ahead_pages);
   reader.text("mount", config.mount);
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
   reader.text("transport", config.transport);
@@ -165,9 +166,11 @@ Status check_config(const DaemonConfig& config) {
   if (config.shards < 1 || config.shards > 64) return bad("shards must be from 1 to 64");
   if (config.transport != "auto" && config.transport != "tcp")
     return bad("transport '" + config.transport + "' is unknown; choose auto or tcp");
+  if (config.read_ahead_pages > StreamDetector::kMaxWindow)
+    return bad("read_ahead_pages must be at most 256");
+  static_assert(StreamDetector::kMaxWindow == 256);
   if (!config.mount.empty() && (config.mount.front() != '/' || config.mount.size() == 1))
     return bad("mount '" + config.mount + "' must be the full path of a folder");
-  if (config.read_ahead_pages > kStripePages) return bad("read_ahead_pages must be at most 64");
   return {};
 }
 

@@ -4,6 +4,7 @@
 // post().
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -32,7 +33,7 @@ struct ShardConfig {
   std::uint32_t page_timeout_ms = 5000;
   std::uint32_t hold_us = 100;
   std::uint32_t poll_us = 0;
-  std::uint32_t read_ahead_pages = 64;
+  std::uint32_t read_ahead_pages = StreamDetector::kMaxWindow;
 };
 
 // What a shard tells the rest of the daemon. Called on the shard's thread; implementations post.
@@ -118,6 +119,11 @@ class Shard final : private ChannelSink {
     std::shared_ptr<Mapping> mapping;
     StreamDetector streams;
   };
+  // Which sibling's streams asked for pages of this shard ahead of need.
+  struct Asker {
+    unsigned shard = 0;
+    PageSet pages;
+  };
   struct HeldUntil {
     std::uint64_t deadline_ns;
     PageSet pages;
@@ -144,6 +150,8 @@ class Shard final : private ChannelSink {
   [[nodiscard]] Shard& shard_of(std::uint64_t stripe) {
     return *siblings_[index_of(stripe, static_cast<unsigned>(siblings_.size()))];
   }
+  void remember_asker(unsigned shard, PageSet pages);
+  void note_taken(PageSet pages);
   void note_resolved(PageSet pages);
 
   // shard_actions.cc: the core's wishes
@@ -183,6 +191,8 @@ class Shard final : private ChannelSink {
   Core core_;
   MapLinker linker_;
   std::map<MappingId, PolledMapping> polled_;
+  std::array<Asker, 64> askers_;  // the latest; the oldest are forgotten
+  std::size_t next_asker_ = 0;
   std::unordered_map<PageKey, Waited> waited_;
   std::map<ContainerId, ContainerCounters> counters_;
   std::deque<HeldUntil> holds_;

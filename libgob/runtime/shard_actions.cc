@@ -186,8 +186,9 @@ void Shard::count_sent(const Message& message) {
   counters.bytes_out += wire::payload_bytes(message);
   if (message.type == MessageType::kInvalidate) counters.invalidations_out += message.pages.size();
   if (message.type == MessageType::kInject) counters.injections_out += message.pages.size();
-  if (message.payload == Payload::kMove)
-    for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+  if (message.payload != Payload::kMove) return;
+  for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+  note_taken(message.pages);
 }
 
 // Another node's read took the right to write away; a page on its way to swap or to another node's
@@ -210,6 +211,7 @@ void Shard::count_received(const Message& message) {
   if (message.type != MessageType::kInvalidate) return;
   counters.invalidations_in += message.pages.size();
   for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
+  note_taken(message.pages);
 }
 
 }  // namespace gob

@@ -28,7 +28,10 @@ void Shard::drain_mapping(MappingId id) {
     Shard& owner = shard_of(page.stripe);
     if (&owner == this)
       take_fault(fault, joined);
-    else if (!owner.post([fault, joined](Shard& shard) { shard.take_fault(fault, joined); }))
+    else if (!owner.post([fault, joined, from = config_.index](Shard& shard) {
+               shard.remember_asker(from, joined.pages);
+               shard.take_fault(fault, joined);
+             }))
       refuse_here(fault, owner.config_.index);
     for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count)) {
       if (run.pages.stripe == page.stripe) continue;
@@ -36,9 +39,11 @@ void Shard::drain_mapping(MappingId id) {
       if (&next == this)
         ask_ahead(id, run, fault.access);
       else
-        static_cast<void>(next.post([id, run, access = fault.access](Shard& shard) {
-          shard.ask_ahead(id, run, access);  // a hint: an overloaded shard may ignore it
-        }));
+        static_cast<void>(
+            next.post([id, run, access = fault.access, from = config_.index](Shard& shard) {
+              shard.remember_asker(from, run.pages);
+              shard.ask_ahead(id, run, access);  // a hint: an overloaded shard may ignore it
+            }));
     }
   }
 }
@@ -64,6 +69,32 @@ void Shard::take_fault(const Fault& fault, const StreamDetector::Run& ahead) {
 void Shard::ask_ahead(MappingId mapping, const StreamDetector::Run& run, Access access) {
   linker_.expect(mapping, run.pages, run.unmapped);
   step(event::Touch{run.pages.with(0), access, run.pages.mask});
+}
+
+// The streams of another shard's mapping asked for pages of this one.
+void Shard::remember_asker(unsigned shard, PageSet pages) {
+  if (pages.empty()) return;
+  askers_[next_asker_] = {shard, pages};
+  next_asker_ = (next_asker_ + 1) % askers_.size();
+}
+
+// Another node took pages away: the streams that asked for them ahead of need hear of it, wherever
+// they are.
+void Shard::note_taken(PageSet pages) {
+  for (auto& [id, polled] : polled_) {
+    if (polled.mapping->config().container != pages.container) continue;
+    for_each_page(pages, [&](PageId page) { polled.streams.on_taken(page.page); });
+  }
+  if (siblings_.size() == 1) return;
+  for (Asker& asker : askers_) {
+    if (asker.pages.container != pages.container || asker.pages.stripe != pages.stripe) continue;
+    const std::uint64_t taken = asker.pages.mask & pages.mask;
+    if (taken == 0) continue;
+    asker.pages.mask &= ~taken;
+    static_cast<void>(siblings_[asker.shard]->post([pages = pages.with(taken)](Shard& shard) {
+      shard.note_taken(pages);  // a hint, too
+    }));
+  }
 }
 
 // Programs go on: how long did they wait?

@@ -90,6 +90,63 @@ TEST(StreamDetectorTest, WindowGrowsToWholeStripes) {
   for (std::size_t i = 6; i + 1 < reader.runs.size(); ++i) EXPECT_EQ(reader.runs[i], 64u);
 }
 
+TEST(StreamDetectorTest, SeveralStripesAreUnderWayInALongStream) {
+  auto streams = detector(1 << 20, StreamDetector::kMaxWindow);
+  Reader reader{streams};
+  std::uint64_t least = ~std::uint64_t{0};
+  std::uint64_t most = 0;
+  for (std::uint64_t page = 0; page < 100'000; ++page) {
+    reader.read(page);
+    const std::uint64_t ahead = *reader.asked.rbegin() - page;
+    if (page < 2000 || page % kStripePages != 0) continue;
+    least = std::min(least, ahead);
+    most = std::max(most, ahead);
+  }
+  EXPECT_EQ(reader.misses, 2u);
+  EXPECT_GE(least, StreamDetector::kMaxWindow - kStripePages);
+  EXPECT_LE(most, StreamDetector::kMaxWindow);
+  EXPECT_LT(reader.faults, 100'000 / 64 + 20u);
+}
+
+TEST(StreamDetectorTest, PagesTakenBackBeforeTheirTurnAskForMorePatience) {
+  auto streams = detector();
+  const auto faults_until_asked = [&](std::uint64_t page) {
+    for (unsigned faults = 1;; ++faults, ++page)
+      if (streams.on_fault(PageIndex{page}, Access::kWrite).count != 0) return faults;
+  };
+  unsigned expected = 2;
+  for (std::uint64_t start = 0; start < 4000; start += 500) {
+    ASSERT_EQ(faults_until_asked(start), expected);
+    streams.on_taken(PageIndex{start + expected});
+    expected = std::min(expected * 2, 32u);
+  }
+  // Reads were never disappointed.
+  streams.on_fault(PageIndex{9}, Access::kRead);
+  EXPECT_NE(streams.on_fault(PageIndex{10}, Access::kRead).count, 0u);
+}
+
+TEST(StreamDetectorTest, SuccessBringsConfidenceBack) {
+  auto streams = detector();
+  streams.on_fault(PageIndex{0}, Access::kRead);
+  streams.on_fault(PageIndex{1}, Access::kRead);  // asks 2..5
+  streams.on_taken(PageIndex{5});
+  Reader reader{streams};
+  for (std::uint64_t page = 1000; page < 1100; ++page) reader.read(page);
+  EXPECT_EQ(reader.misses, 4u);
+  Reader again{streams};
+  for (std::uint64_t page = 2000; page < 2100; ++page) again.read(page);
+  EXPECT_EQ(again.misses, 2u);
+}
+
+TEST(StreamDetectorTest, PagesTakenAfterTheirTurnAreNoDisappointment) {
+  auto streams = detector();
+  Reader reader{streams};
+  for (std::uint64_t page = 0; page < 200; ++page) reader.read(page);
+  for (std::uint64_t page = 0; page < 128; ++page) streams.on_taken(PageIndex{page});
+  for (std::uint64_t page = 200; page < 400; ++page) reader.read(page);
+  EXPECT_EQ(reader.misses, 2u);
+}
+
 TEST(StreamDetectorTest, NeverAsksOutsideTheMapping) {
   for (std::uint64_t size = 1; size < 200; ++size) {
     auto streams = detector(size, 64, 100);
