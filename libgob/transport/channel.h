@@ -16,6 +16,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/base/result.h"
+#include "libgob/transport/path_info.h"
 
 namespace gob {
 
@@ -82,6 +83,8 @@ class Channel {
   [[nodiscard]] virtual PeerCounters counters(NodeId peer) const = 0;
   // Bytes that wait here because the peer's socket is full.
   [[nodiscard]] virtual std::size_t queued_bytes(NodeId peer) const = 0;
+  // How the peer is reached now. Not for the data path: asks the device.
+  [[nodiscard]] virtual PathInfo path(NodeId peer) const = 0;
 };
 
 // Corks a channel for a scope.

@@ -10,6 +10,7 @@
 namespace gob {
 namespace {
 
+constexpr std::uint16_t kVerbsFeature = 1;
 constexpr char kMagic[8] = {'G', 'O', 'B', 'P', 'E', 'E', 'R', '\n'};
 
 struct HelloBytes {
@@ -19,7 +20,7 @@ struct HelloBytes {
   std::uint8_t channel;
   std::uint8_t shards;
   std::uint8_t reason;
-  std::uint16_t reserved;
+  std::uint16_t features;
   std::uint32_t page_size;
   std::uint16_t node;
   std::uint16_t target;
@@ -34,7 +35,7 @@ static_assert(offsetof(HelloBytes, kind) == 10);
 static_assert(offsetof(HelloBytes, channel) == 11);
 static_assert(offsetof(HelloBytes, shards) == 12);
 static_assert(offsetof(HelloBytes, reason) == 13);
-static_assert(offsetof(HelloBytes, reserved) == 14);
+static_assert(offsetof(HelloBytes, features) == 14);
 static_assert(offsetof(HelloBytes, page_size) == 16);
 static_assert(offsetof(HelloBytes, node) == 20);
 static_assert(offsetof(HelloBytes, target) == 22);
@@ -52,6 +53,7 @@ void encode(const Hello& hello, std::span<std::byte, kHelloBytes> out) {
   b.channel = hello.channel;
   b.shards = hello.shards;
   b.reason = static_cast<std::uint8_t>(hello.reason);
+  b.features = hello.verbs ? kVerbsFeature : 0;
   b.page_size = hello.page_size;
   b.node = hello.node.value();
   b.target = hello.target.value();
@@ -70,7 +72,7 @@ HelloFault decode(std::span<const std::byte, kHelloBytes> in, Hello& hello) {
     return HelloFault::kMalformed;
   }
   const bool rejects = b.kind == static_cast<std::uint8_t>(HelloKind::kReject);
-  if (b.reserved != 0 || b.reason > static_cast<std::uint8_t>(kLastHelloFault) ||
+  if ((b.features & ~kVerbsFeature) != 0 || b.reason > static_cast<std::uint8_t>(kLastHelloFault) ||
       rejects != (b.reason != 0)) {
     return HelloFault::kMalformed;
   }
@@ -78,6 +80,7 @@ HelloFault decode(std::span<const std::byte, kHelloBytes> in, Hello& hello) {
                 .channel = b.channel,
                 .shards = b.shards,
                 .reason = static_cast<HelloFault>(b.reason),
+                .verbs = (b.features & kVerbsFeature) != 0,
                 .page_size = b.page_size,
                 .node = NodeId{b.node},
                 .target = NodeId{b.target},
@@ -113,6 +116,9 @@ HelloFault check(const Hello& hello, const HelloRules& rules) {
   // A first hello cannot know whom it will meet; any later one must mean this very process.
   const bool knows_us = hello.target_incarnation != 0 || hello.kind == HelloKind::kConfirm;
   if (knows_us && hello.target_incarnation != rules.incarnation) return HelloFault::kIncarnation;
+  if (rules.needs_verbs && hello.kind == HelloKind::kHello && !hello.verbs) {
+    return HelloFault::kNoVerbs;
+  }
   return HelloFault::kNone;
 }
 
@@ -165,6 +171,10 @@ std::string describe(HelloFault fault, const Hello& theirs, const HelloRules& ou
     case HelloFault::kLinkLost:
       return "a link between these two processes broke before and is never resumed; one of them "
              "has to be restarted";
+    case HelloFault::kNoVerbs:
+      return std::string(they_refuse ? "it demands RDMA, and this node has none"
+                                     : "it has no RDMA, which this node demands") +
+             "; set transport = auto where TCP will do, or see why there is no device";
     case HelloFault::kAlreadyConnected:
       return "this process of it is connected already";
   }

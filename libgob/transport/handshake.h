@@ -31,14 +31,16 @@ enum class HelloFault : std::uint8_t {
   kIncarnation,       // 0, or another than it had said, or it means another incarnation of ours
   kLinkLost,          // a link to this incarnation broke: it must be restarted
   kAlreadyConnected,  // this incarnation has a link for this channel
+  kNoVerbs,           // it has no RDMA, which this node's configuration demands
 };
-inline constexpr HelloFault kLastHelloFault = HelloFault::kAlreadyConnected;
+inline constexpr HelloFault kLastHelloFault = HelloFault::kNoVerbs;
 
 struct Hello {
   HelloKind kind = HelloKind::kHello;
   std::uint8_t channel = 0;
   std::uint8_t shards = 0;
   HelloFault reason = HelloFault::kNone;  // kReject: what its sender refuses
+  bool verbs = false;  // its sender has an RDMA device that it may use
   std::uint32_t page_size = kPageSize;
   NodeId node;
   NodeId target;
@@ -64,6 +66,7 @@ struct HelloRules {
   std::uint8_t shards = 1;
   std::uint64_t cluster = 0;
   std::uint64_t incarnation = 0;
+  bool needs_verbs = false;
 };
 
 // Faults of a hello whatever its place in the sequence; kNone if it may be believed.

@@ -19,6 +19,7 @@ struct NewLink {
   NodeId peer;
   std::uint64_t incarnation = 0;
   UniqueFd socket;
+  bool verbs = false;  // both sides said that they can: they agree on it over the socket first
 };
 
 // The link of this incarnation broke, on this channel or another one.

@@ -90,6 +90,11 @@ class MemoryChannel final : public Channel {
   std::size_t queued_bytes(NodeId peer) const override {
     return network_->queued_bytes(self_, peer, number_);
   }
+  PathInfo path(NodeId) const override {
+    PathInfo info;
+    info.transport = "memory";
+    return info;
+  }
 
  private:
   const std::shared_ptr<Network> network_;

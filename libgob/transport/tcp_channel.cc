@@ -1,6 +1,8 @@
+// Output, and the turn of poll().
 #include "libgob/transport/tcp_channel.h"
 
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -10,54 +12,69 @@
 #include <utility>
 
 #include "libgob/transport/socket.h"
+#include "libgob/transport/tcp_channel_limits.h"
+#include "libgob/transport/verbs_link.h"
 #include "libgob/wire/frame.h"
 
 namespace gob {
 namespace {
 
-constexpr std::size_t kMessagesPerPoll = 256;
-constexpr int kEventsPerPoll = 64;
-// Up to so many links poll() reads each socket at once, which is cheaper than to ask epoll first.
-constexpr std::size_t kDirectLinks = 4;
-// While corked, so much small output is worth a system call.
-constexpr std::size_t kHoldBackBytes = std::size_t{64} * 1024;
-// A lost link is read so many times more at most, for what the peer said before it was lost.
-constexpr unsigned kDrainReads = 64;
-
 std::string node_text(NodeId node) { return "node " + std::to_string(node.value()); }
+
+Status watch_input(int epoll, int fd, const char* what) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = nullptr;  // no link
+  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  return system_error(std::string("peer channel: cannot watch ") + what);
+}
 
 }  // namespace
 
+TcpChannel::Link::Link(std::size_t max_payload) : in(max_payload) {}
+TcpChannel::Link::~Link() = default;
+
 Result<std::unique_ptr<Channel>> TcpChannel::open(TcpChannelConfig config,
                                                   std::shared_ptr<LinkGate> gate,
-                                                  std::shared_ptr<LinkObserver> observer) {
+                                                  std::shared_ptr<LinkObserver> observer,
+                                                  std::shared_ptr<VerbsDevice> device) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return system_error("peer channel: cannot make an epoll set");
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.ptr = nullptr;  // the gate
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, gate->fd(), &event) != 0) {
-    return system_error("peer channel: cannot watch for new links");
+  UniqueFd busy(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!busy) return system_error("peer channel: cannot make an eventfd");
+  for (const auto& [fd, what] : {std::pair(gate->fd(), "for new links"),
+                                 std::pair(busy.get(), "its own eventfd")}) {
+    if (Status watched = watch_input(epoll.get(), fd, what); !watched) return watched.error();
   }
-  return std::unique_ptr<Channel>(
-      new TcpChannel(config, std::move(gate), std::move(observer), std::move(epoll)));
+  return std::unique_ptr<Channel>(new TcpChannel(std::move(config), std::move(gate),
+                                                 std::move(observer), std::move(device),
+                                                 std::move(epoll), std::move(busy)));
 }
 
 TcpChannel::TcpChannel(TcpChannelConfig config, std::shared_ptr<LinkGate> gate,
-                       std::shared_ptr<LinkObserver> observer, UniqueFd epoll)
-    : config_(config),
+                       std::shared_ptr<LinkObserver> observer, std::shared_ptr<VerbsDevice> device,
+                       UniqueFd epoll, UniqueFd busy)
+    : config_(std::move(config)),
       gate_(std::move(gate)),
       observer_(std::move(observer)),
       epoll_(std::move(epoll)),
-      links_(config.nodes),
-      counters_(config.nodes) {}
+      links_(config_.nodes),
+      counters_(config_.nodes),
+      device_(std::move(device)),
+      busy_event_(std::move(busy)) {}
 
 TcpChannel::~TcpChannel() {
   gate_->close();
+  closing_ = true;
+  // What the device has not delivered yet is left to the kernel, as all output of a closed link is.
+  for (Link* link : std::vector<Link*>(active_)) fall_back(*link, "its channel was closed there");
   for (const Link* link : active_) {
     observer_->on_link_broken(
         {link->peer, link->incarnation, DownReason::kLocal, "its channel was closed here"});
   }
+  // They use the queue.
+  links_.clear();
+  graveyard_.clear();
 }
 
 TcpChannel::Link* TcpChannel::find(NodeId peer) const {
@@ -94,22 +111,14 @@ Status TcpChannel::send(NodeId to, std::span<const std::byte> header,
   parts[0] = {prefix.data(), prefix.size()};
   parts[1] = {const_cast<std::byte*>(header.data()), header.size()};
   std::copy(payload.begin(), payload.end(), parts.begin() + 2);
-  const std::span<iovec> fresh(parts.data(), 2 + payload.size());
-
-  bool taken;
-  if (corked_ > 0 && payload_bytes == 0 && link->out.size() < kHoldBackBytes) {
-    taken = keep(*link, fresh, 0);
-    if (taken && !link->held_back && !link->watching_output) {
-      link->held_back = true;
-      held_back_.push_back(to);
-    }
-  } else {
-    taken = transmit(*link, fresh);
+  const std::size_t bytes = prefix.size() + header.size() + payload_bytes;
+  const bool hold = corked_ > 0 && payload_bytes == 0;
+  if (!send_frame(*link, std::span(parts.data(), 2 + payload.size()), bytes, hold)) {
+    return not_sent(to, link);
   }
-  if (!taken) return not_sent(to, link);
   PeerCounters& counters = counters_[to.value()];
   ++counters.messages_out;
-  counters.bytes_out += prefix.size() + header.size() + payload_bytes;
+  counters.bytes_out += bytes;
   return {};
 }
 
@@ -117,6 +126,38 @@ Error TcpChannel::not_sent(NodeId to, const Link* link) const {
   return make_error(ErrorCode::kUnavailable,
                     "send to " + node_text(to) + ": " +
                         (link == nullptr ? std::string("it is not connected") : link->detail));
+}
+
+// False if the link can take no more; then it is broken or draining.
+bool TcpChannel::send_frame(Link& link, std::span<iovec> fresh, std::size_t bytes, bool hold) {
+  switch (link.out_way) {
+    case Way::kTcp:
+      if (!hold || link.out.size() >= kHoldBackBytes) return transmit(link, fresh);
+      if (!keep(link, fresh, 0)) return false;
+      if (!link.watching_output) hold_back(link);
+      return true;
+    case Way::kVerbs:
+      if (!link.out.empty() || !link.verbs->put(fresh, bytes)) {
+        if (!keep(link, fresh, 0)) return false;
+      } else if (hold && link.verbs->sent().open_bytes() < kHoldBackBytes) {
+        hold_back(link);
+      } else {
+        link.verbs->post();
+        note_traffic();
+      }
+      if (link.verbs->failed()) fall_back(link, link.verbs->failure());
+      return !link.broken && !link.draining;
+    case Way::kAgreeing:
+    case Way::kReplay:
+      return keep(link, fresh, 0);
+  }
+  return false;
+}
+
+void TcpChannel::hold_back(Link& link) {
+  if (link.held_back) return;
+  link.held_back = true;
+  held_back_.push_back(link.peer);
 }
 
 bool TcpChannel::transmit(Link& link, std::span<iovec> fresh) {
@@ -173,12 +214,17 @@ bool TcpChannel::keep(Link& link, std::span<const iovec> parts, std::size_t skip
 
 void TcpChannel::uncork() {
   if (corked_ == 0 || --corked_ > 0) return;
-  // transmit() may break links, which never adds to held_back_.
+  // Neither of these adds to held_back_, but both may break links.
   for (const NodeId peer : held_back_) {
     Link* link = find(peer);
     if (link == nullptr || !link->held_back) continue;
     link->held_back = false;
-    if (!link->draining && !link->watching_output) transmit(*link, {});
+    if (link->draining) continue;
+    if (link->out_way == Way::kVerbs) {
+      advance(*link);
+    } else if (link->out_way == Way::kTcp && !link->watching_output) {
+      transmit(*link, {});
+    }
   }
   held_back_.clear();
 }
@@ -195,190 +241,62 @@ void TcpChannel::watch_output(Link& link, bool on) {
   }
 }
 
-// ---- input
+// ---- the turn
 
 std::size_t TcpChannel::poll(ChannelSink& sink) {
   graveyard_.clear();
   if (gate_->signalled()) adopt();
+  if (device_ != nullptr && device_->lost()) leave_device();
+  const bool found = collect();
   notify(sink);
 
-  visiting_.clear();
-  visiting_.swap(revisit_);
-  for (Link* link : visiting_) link->revisit = false;
-  if (active_.size() <= kDirectLinks) {
-    visiting_ = active_;
-    // No peer is always first.
-    turn_ = turn_ + 1 < visiting_.size() ? turn_ + 1 : 0;
-    std::rotate(visiting_.begin(), visiting_.begin() + static_cast<std::ptrdiff_t>(turn_),
-                visiting_.end());
-  } else {
-    std::array<epoll_event, kEventsPerPoll> events;
-    const int ready = ::epoll_wait(epoll_.get(), events.data(), kEventsPerPoll, 0);
-    for (int i = 0; i < ready; ++i) {
-      auto* link = static_cast<Link*>(events[static_cast<std::size_t>(i)].data.ptr);
-      if (link != nullptr) visiting_.push_back(link);  // a link visited twice finds nothing new
-    }
-  }
+  choose_visits(!found && !busy_);
   std::size_t budget = kMessagesPerPoll;
+  std::vector<Link*> chunked;
+  chunked.swap(chunked_);
+  for (Link* link : chunked) link->has_chunks = false;
+  for (Link* link : chunked) {
+    if (!link->broken) deliver(*link, sink, budget);
+    if (!link->broken && link->in.ready()) revisit(*link);  // it fell back, and budget is used up
+  }
   for (Link* link : visiting_) pump(*link, sink, budget);
   notify(sink);
+  rest(found);
   return kMessagesPerPoll - budget;
 }
 
-void TcpChannel::pump(Link& link, ChannelSink& sink, std::size_t& budget) {
-  if (link.broken) return;
-  if (link.watching_output && !link.draining && !transmit(link, {})) return;
-  deliver(link, sink, budget);
-  if (link.broken) return;
-  if (budget == 0) {
-    // Its socket, if not empty, keeps fd() readable; frames that are here already do not.
-    if (link.in.ready() || link.draining) revisit(link);
-    return;
-  }
-  const auto room = link.in.writable();
-  ssize_t got;
-  do {
-    got = ::recv(link.socket.get(), room.data(), room.size(), MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
-  if (got > 0) {
-    link.in.commit(static_cast<std::size_t>(got));
-    deliver(link, sink, budget);
-    if (link.broken) return;
-    if (link.draining && ++link.drained_reads > kDrainReads) {
-      break_link(link, link.reason, link.detail, true);
-    } else if (link.draining || link.in.ready()) {
-      revisit(link);
+// `look`: nothing came over RDMA, so that it is time to see whether something came over sockets.
+void TcpChannel::choose_visits(bool look) {
+  visiting_.clear();
+  visiting_.swap(revisit_);
+  for (Link* link : visiting_) link->revisit = false;
+  bool sockets = active_.size() > kDirectLinks && active_.size() > on_verbs_;
+  if (active_.size() <= kDirectLinks) {
+    std::erase_if(visiting_, [](const Link* link) { return link->out_way != Way::kVerbs; });
+    const auto first = visiting_.size();
+    for (Link* link : active_) {
+      if (link->out_way != Way::kVerbs) visiting_.push_back(link);
     }
-    return;
+    // No peer is always first.
+    const auto direct = visiting_.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto count = static_cast<std::size_t>(visiting_.end() - direct);
+    turn_ = turn_ + 1 < count ? turn_ + 1 : 0;
+    if (count > 0) std::rotate(direct, direct + static_cast<std::ptrdiff_t>(turn_), visiting_.end());
   }
-  if (link.draining) {
-    break_link(link, link.reason, link.detail, true);
-  } else if (got == 0) {
-    break_link(link, DownReason::kClosed, "the peer closed the connection", true);
-  } else if (errno != EAGAIN) {
-    const int error = errno;
-    break_link(link, down_reason(error), std::string("receiving failed: ") + std::strerror(error),
-               true);
-  }
-}
-
-void TcpChannel::deliver(Link& link, ChannelSink& sink, std::size_t& budget) {
-  ReceiveBuffer::Frame frame;
-  while (budget > 0) {
-    switch (link.in.next(frame)) {
-      case ReceiveBuffer::Next::kPartial:
-        return;
-      case ReceiveBuffer::Next::kBad:
-        break_link(link, DownReason::kProtocol, "it sent a frame beyond the limits of the channel",
-                   true);
-        return;
-      case ReceiveBuffer::Next::kFrame: {
-        --budget;
-        PeerCounters& counters = counters_[link.peer.value()];
-        ++counters.messages_in;
-        counters.bytes_in += wire::kPrefixBytes + frame.header.size() + frame.payload.size();
-        sink.on_message(link.peer, frame.header, frame.payload);
-        if (link.broken) return;
-        break;
-      }
+  if (on_verbs_ > 0) {
+    const auto now = Clock::now();
+    if (look || now - last_look_ > kLookInterval) {
+      last_look_ = now;
+      sockets = true;
     }
   }
-}
-
-// ---- links come and go
-
-void TcpChannel::adopt() {
-  LinkGate::Taken taken = gate_->take();
-  for (LinkBreak& cut : taken.cuts) {
-    Link* link = find(cut.peer);
-    if (link == nullptr || link->incarnation != cut.incarnation) continue;
-    if (cut.reason == DownReason::kLocal || cut.reason == DownReason::kProtocol) {
-      break_link(*link, cut.reason, std::move(cut.detail), false);
-    } else {
-      begin_drain(*link, cut.reason, std::move(cut.detail));
-    }
+  if (!sockets) return;
+  std::array<epoll_event, kEventsPerPoll> events;
+  const int ready = ::epoll_wait(epoll_.get(), events.data(), kEventsPerPoll, 0);
+  for (int i = 0; i < ready; ++i) {
+    auto* link = static_cast<Link*>(events[static_cast<std::size_t>(i)].data.ptr);
+    if (link != nullptr) visiting_.push_back(link);  // a link visited twice finds nothing new
   }
-  for (NewLink& link : taken.links) attach(std::move(link));
-}
-
-void TcpChannel::attach(NewLink fresh) {
-  if (fresh.peer.value() >= links_.size()) return;
-  if (Link* old = find(fresh.peer)) {
-    break_link(*old, DownReason::kReset, "another process took the peer's place", false);
-  }
-  auto link = std::make_unique<Link>(config_.max_payload);
-  link->peer = fresh.peer;
-  link->incarnation = fresh.incarnation;
-  link->socket = std::move(fresh.socket);
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.ptr = link.get();
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, link->socket.get(), &event) != 0) {
-    observer_->on_link_broken({link->peer, link->incarnation, DownReason::kLocal,
-                               std::string("cannot watch its socket: ") + std::strerror(errno)});
-    return;
-  }
-  notices_.push_back(Up{link->peer, link->incarnation});
-  active_.push_back(link.get());
-  links_[fresh.peer.value()] = std::move(link);
-  // Ups and downs adopted inside send() reach the sink by the next poll().
-  gate_->wake();
-}
-
-void TcpChannel::begin_drain(Link& link, DownReason reason, std::string detail) {
-  if (link.draining) return;
-  link.draining = true;
-  link.reason = reason;
-  link.detail = std::move(detail);
-  revisit(link);
-}
-
-void TcpChannel::revisit(Link& link) {
-  if (!link.revisit) revisit_.push_back(&link);
-  link.revisit = true;
-  gate_->wake();
-}
-
-void TcpChannel::break_link(Link& link, DownReason reason, std::string detail, bool report) {
-  if (link.broken) return;
-  link.broken = true;
-  link.reason = reason;
-  link.detail = std::move(detail);
-  link.socket.reset();  // leaves the epoll set with its last reference
-  const LinkBreak notice{link.peer, link.incarnation, link.reason, link.detail};
-  if (report) observer_->on_link_broken(notice);
-  notices_.push_back(notice);
-  std::erase(active_, &link);
-  std::erase(revisit_, &link);
-  graveyard_.push_back(std::move(links_[link.peer.value()]));
-  gate_->wake();
-}
-
-void TcpChannel::drop(NodeId peer, DownReason reason, const std::string& detail) {
-  if (find(peer) == nullptr && gate_->signalled()) adopt();
-  if (Link* link = find(peer)) break_link(*link, reason, detail, true);
-}
-
-void TcpChannel::notify(ChannelSink& sink) {
-  while (!notices_.empty()) {
-    const Notice notice = std::move(notices_.front());
-    notices_.pop_front();
-    if (const auto* up = std::get_if<Up>(&notice)) {
-      sink.on_up(up->peer, up->incarnation);
-    } else {
-      const auto& down = std::get<LinkBreak>(notice);
-      sink.on_down(down.peer, down.reason, down.detail);
-    }
-  }
-}
-
-PeerCounters TcpChannel::counters(NodeId peer) const {
-  return peer.value() < counters_.size() ? counters_[peer.value()] : PeerCounters{};
-}
-
-std::size_t TcpChannel::queued_bytes(NodeId peer) const {
-  const Link* link = find(peer);
-  return link == nullptr ? 0 : link->out.size();
 }
 
 }  // namespace gob

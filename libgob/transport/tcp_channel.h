@@ -1,10 +1,18 @@
-// The data path over TCP. One receive call takes a message that has arrived, one gathering send
-// passes a message on without a copy of ours; system calls beyond these are made only when sockets
-// are full or links change. Owned by one thread, like any Channel.
+// The data path to peers: over TCP, or, where both ends of a link can, over RDMA with the link's TCP
+// connection beside it, which tells of the peer's end and takes over if RDMA fails.
+//
+// Over TCP, one receive call takes a message that has arrived, one gathering send passes a message
+// on without a copy of ours; system calls beyond these are made only when sockets are full or links
+// change. Over RDMA, messages come and go without system calls of ours; fd() stays readable for a
+// while after traffic, as long as waiting so has paid lately (tcp_channel_verbs.cc).
+// Owned by one thread, like any Channel.
 #pragma once
 
+#include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -12,20 +20,28 @@
 #include "libgob/transport/link_gate.h"
 #include "libgob/transport/receive_buffer.h"
 #include "libgob/transport/send_queue.h"
+#include "libgob/transport/verbs_record.h"
 
 namespace gob {
+
+class VerbsDevice;
+class VerbsLink;
+class VerbsQueue;
 
 struct TcpChannelConfig {
   std::size_t nodes = 0;             // configured; peers are below
   std::size_t max_payload = 0;       // of one message
   std::size_t max_queued_bytes = 0;  // for one peer
+  std::string no_verbs;              // why this node has no RDMA device, if it has none
+  std::chrono::microseconds verbs_poll{0};  // longest busy wait after traffic over RDMA
 };
 
 class TcpChannel final : public Channel {
  public:
   static Result<std::unique_ptr<Channel>> open(TcpChannelConfig config,
                                                std::shared_ptr<LinkGate> gate,
-                                               std::shared_ptr<LinkObserver> observer);
+                                               std::shared_ptr<LinkObserver> observer,
+                                               std::shared_ptr<VerbsDevice> device);
   ~TcpChannel() override;
 
   [[nodiscard]] int fd() const override { return epoll_.get(); }
@@ -37,10 +53,21 @@ class TcpChannel final : public Channel {
   void uncork() override;
   [[nodiscard]] PeerCounters counters(NodeId peer) const override;
   [[nodiscard]] std::size_t queued_bytes(NodeId peer) const override;
+  [[nodiscard]] PathInfo path(NodeId peer) const override;
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  // Where one direction of a link's messages goes.
+  enum class Way : std::uint8_t {
+    kTcp,
+    kAgreeing,  // not known yet: output waits, input is about RDMA
+    kVerbs,
+    kReplay,  // input only: the peer goes on over TCP, behind what RDMA has brought so far
+  };
   struct Link {
-    explicit Link(std::size_t max_payload) : in(max_payload) {}
+    explicit Link(std::size_t max_payload);
+    ~Link();
     NodeId peer;
     std::uint64_t incarnation = 0;
     UniqueFd socket;
@@ -55,6 +82,18 @@ class TcpChannel final : public Channel {
     unsigned drained_reads = 0;
     DownReason reason = DownReason::kClosed;
     std::string detail;
+
+    Way out_way = Way::kTcp;
+    Way in_way = Way::kTcp;
+    bool announced = false;  // the sink hears that it is up
+    std::unique_ptr<VerbsLink> verbs;
+    std::string why_tcp;
+    unsigned records = 0;     // heard while agreeing
+    bool ready = false;       // we said so
+    bool has_chunks = false;  // is in chunked_
+    std::uint64_t frames_in = 0;    // delivered since RDMA was agreed on
+    std::uint64_t replay_from = 0;  // number of the first frame after the peer's fall-back
+    std::uint64_t skip = 0;         // so many frames on TCP came over RDMA already
   };
   struct Up {
     NodeId peer;
@@ -63,13 +102,29 @@ class TcpChannel final : public Channel {
   using Notice = std::variant<Up, LinkBreak>;
 
   TcpChannel(TcpChannelConfig config, std::shared_ptr<LinkGate> gate,
-             std::shared_ptr<LinkObserver> observer, UniqueFd epoll);
+             std::shared_ptr<LinkObserver> observer, std::shared_ptr<VerbsDevice> device,
+             UniqueFd epoll, UniqueFd busy);
 
+  // tcp_channel.cc: output, and the turn of poll()
+  bool send_frame(Link& link, std::span<iovec> fresh, std::size_t bytes, bool hold);
+  void hold_back(Link& link);
+  void choose_visits(bool look);
+
+
+  // tcp_channel_input.cc
+  void pump(Link& link, ChannelSink& sink, std::size_t& budget);
+  void receive_end(Link& link, ChannelSink& sink, std::size_t& budget);
+  void deliver(Link& link, ChannelSink& sink, std::size_t& budget);
+  void deliver_chunks(Link& link, ChannelSink& sink, std::size_t& budget);
+  void deliver_frame(Link& link, ChannelSink& sink, std::span<const std::byte> header,
+                     std::span<const std::byte> payload);
+  [[nodiscard]] bool join_ways(Link& link);
+
+  // tcp_channel_links.cc
   void adopt();
   void attach(NewLink link);
   void notify(ChannelSink& sink);
-  void pump(Link& link, ChannelSink& sink, std::size_t& budget);
-  void deliver(Link& link, ChannelSink& sink, std::size_t& budget);
+  void announce(Link& link);
   // Writes what waits and then `fresh`; keeps the rest. False if the link can take no more.
   bool transmit(Link& link, std::span<iovec> fresh);
   bool keep(Link& link, std::span<const iovec> parts, std::size_t skip);
@@ -79,6 +134,23 @@ class TcpChannel final : public Channel {
   void break_link(Link& link, DownReason reason, std::string detail, bool report);
   [[nodiscard]] Link* find(NodeId peer) const;
   [[nodiscard]] Error not_sent(NodeId to, const Link* link) const;
+
+  // tcp_channel_agree.cc: RDMA or TCP, and from one to the other
+  void begin_agreeing(Link& link);
+  bool say(Link& link, const VerbsRecord& record);
+  void on_record(Link& link, const VerbsRecord& record);
+  void settle(Link& link, bool verbs, const std::string& why_tcp);
+  void fall_back(Link& link, const std::string& why);
+  void on_fall_back(Link& link, const VerbsRecord& record);
+  void leave_device();
+
+  // tcp_channel_verbs.cc: completions, and when to wait how
+  Status open_queue();
+  bool collect();
+  void advance(Link& link);
+  void note_traffic();
+  void be_busy(bool on);
+  void rest(bool found);
 
   // Constant.
   const TcpChannelConfig config_;
@@ -94,9 +166,23 @@ class TcpChannel final : public Channel {
       graveyard_;                  // broken during this poll(): may still be on the stack
   std::deque<Notice> notices_;     // for the sink, in order
   std::vector<NodeId> held_back_;  // peers with output that waits for uncork()
+  bool closing_ = false;
   unsigned corked_ = 0;
   std::size_t turn_ = 0;  // where poll() starts, so that no peer is always first
   std::vector<PeerCounters> counters_;
+
+  std::shared_ptr<VerbsDevice> device_;  // null: none, or lost
+  std::unique_ptr<VerbsQueue> queue_;    // made for the first link that needs it
+  std::unordered_map<std::uint64_t, Link*> by_verbs_id_;
+  std::uint64_t next_verbs_id_ = 1;
+  std::size_t on_verbs_ = 0;     // links whose output goes there
+  std::vector<Link*> chunked_;   // have chunks to deliver
+  std::map<NodeId, std::uint64_t> fall_backs_;
+  const UniqueFd busy_event_;  // readable while busy_
+  bool busy_ = false;
+  std::chrono::microseconds patience_{0};  // how long to be busy without traffic
+  Clock::time_point last_traffic_;
+  Clock::time_point last_look_;
 };
 
 }  // namespace gob

@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::uint64_t kMailboxId = 0;
 constexpr std::uint64_t kListenerId = 1;
-constexpr std::uint64_t kFirstHalfId = 2;
+constexpr std::uint64_t kDeviceId = 2;
+constexpr std::uint64_t kFirstHalfId = 3;
 constexpr int kEventsPerTurn = 64;
 constexpr std::size_t kMaxWarned = 256;
 constexpr auto kDescriptorPause = std::chrono::milliseconds(200);
@@ -27,7 +28,8 @@ constexpr auto kDescriptorPause = std::chrono::milliseconds(200);
 Result<std::unique_ptr<TcpSetup>> TcpSetup::start(const TcpConfig& config, UniqueFd listener,
                                                   LinkGates gates,
                                                   std::shared_ptr<SetupMailbox> mailbox,
-                                                  std::shared_ptr<StatusBoard> board) {
+                                                  std::shared_ptr<StatusBoard> board,
+                                                  std::shared_ptr<VerbsDevice> device) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return system_error("TCP set-up: cannot make an epoll set");
   epoll_event event{};
@@ -36,9 +38,17 @@ Result<std::unique_ptr<TcpSetup>> TcpSetup::start(const TcpConfig& config, Uniqu
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, mailbox->fd(), &event) != 0) {
     return system_error("TCP set-up: cannot watch its mailbox");
   }
+  event.data.u64 = kDeviceId;
+  if (device != nullptr) {
+    for (const int fd : {device->event_fd(), device->removal_fd()}) {
+      if (fd >= 0 && ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+        return system_error("TCP set-up: cannot watch the RDMA device");
+      }
+    }
+  }
   std::unique_ptr<TcpSetup> setup(new TcpSetup(config, std::move(listener), std::move(gates),
                                                std::move(mailbox), std::move(board),
-                                               std::move(epoll)));
+                                               std::move(epoll), std::move(device)));
   // The logger exists before any thread that uses it.
   spdlog::default_logger_raw();
   // Signals are for the threads that expect them.
@@ -61,18 +71,20 @@ Result<std::unique_ptr<TcpSetup>> TcpSetup::start(const TcpConfig& config, Uniqu
 
 TcpSetup::TcpSetup(const TcpConfig& config, UniqueFd listener, LinkGates gates,
                    std::shared_ptr<SetupMailbox> mailbox, std::shared_ptr<StatusBoard> board,
-                   UniqueFd epoll)
+                   UniqueFd epoll, std::shared_ptr<VerbsDevice> device)
     : config_(config),
       rules_{.self = config.self,
              .nodes = config.nodes.size(),
              .shards = static_cast<std::uint8_t>(config.shards),
              .cluster = cluster_hash(config.cluster),
-             .incarnation = config.incarnation},
+             .incarnation = config.incarnation,
+             .needs_verbs = config.verbs == VerbsUse::kRequired},
       gates_(std::move(gates)),
       mailbox_(std::move(mailbox)),
       board_(std::move(board)),
       epoll_(std::move(epoll)),
       listener_(std::move(listener)),
+      device_(std::move(device)),
       next_half_(kFirstHalfId) {
   for (const PeerAddress& address : config_.nodes) {
     Peer& peer = peers_.emplace_back();
@@ -100,6 +112,8 @@ void TcpSetup::run() {
         if (!obey()) return;
       } else if (id == kListenerId) {
         accept_some();
+      } else if (id == kDeviceId) {
+        look_at_device();
       } else {
         on_half(id);
       }
@@ -128,6 +142,16 @@ bool TcpSetup::obey() {
     }
   }
   return true;
+}
+
+void TcpSetup::look_at_device() {
+  if (device_ == nullptr || !device_->look()) return;
+  for (const int fd : {device_->event_fd(), device_->removal_fd()}) {
+    if (fd >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  }
+  device_.reset();
+  // Each channel lets go of it at its next poll.
+  for (const auto& [number, gate] : gates_) gate->wake();
 }
 
 int TcpSetup::wait_ms() const {

@@ -23,6 +23,7 @@
 #include "libgob/transport/setup_mailbox.h"
 #include "libgob/transport/socket.h"
 #include "libgob/transport/tcp_transport.h"
+#include "libgob/transport/verbs_device.h"
 
 namespace gob {
 
@@ -33,7 +34,8 @@ class TcpSetup {
   static Result<std::unique_ptr<TcpSetup>> start(const TcpConfig& config, UniqueFd listener,
                                                  LinkGates gates,
                                                  std::shared_ptr<SetupMailbox> mailbox,
-                                                 std::shared_ptr<StatusBoard> board);
+                                                 std::shared_ptr<StatusBoard> board,
+                                                 std::shared_ptr<VerbsDevice> device);
   ~TcpSetup();
 
  private:
@@ -57,8 +59,15 @@ class TcpSetup {
     NodeId peer = kNoNode;          // ours, or once the hello was heard
     std::uint8_t channel = 0;       // likewise
     std::uint64_t incarnation = 0;  // the peer's, once heard
+    bool offers_verbs = false;      // our hello says so
+    bool verbs = false;             // the peer's does, too
     std::array<std::byte, kHelloBytes> in{};
     std::size_t in_bytes = 0;
+  };
+
+  struct ReadyLink {
+    UniqueFd socket;
+    bool verbs = false;
   };
 
   struct Peer {
@@ -68,7 +77,7 @@ class TcpSetup {
     std::uint64_t current = 0;  // incarnation whose links the channels have; 0: none
     // Links that wait until there is one for every channel.
     std::uint64_t pending = 0;  // their incarnation
-    std::map<std::uint8_t, UniqueFd> ready;
+    std::map<std::uint8_t, ReadyLink> ready;
     Clock::time_point pending_deadline;
     // Attempts of ours: a round tries every address of the host in turn.
     std::vector<SocketAddress> addresses;
@@ -81,7 +90,7 @@ class TcpSetup {
 
   TcpSetup(const TcpConfig& config, UniqueFd listener, LinkGates gates,
            std::shared_ptr<SetupMailbox> mailbox, std::shared_ptr<StatusBoard> board,
-           UniqueFd epoll);
+           UniqueFd epoll, std::shared_ptr<VerbsDevice> device);
 
   // tcp_setup.cc: the loop
   void run();
@@ -89,6 +98,7 @@ class TcpSetup {
   [[nodiscard]] int wait_ms() const;
   void check_deadlines();
   void watch_listener(bool on);
+  void look_at_device();
   void accept_some();
   Half* add_half(Half half, std::uint32_t events);
   void remove_half(HalfId id);
@@ -110,7 +120,7 @@ class TcpSetup {
   void connect_failed(Peer& peer, const ConnectOutcome& outcome);
   void next_round(Peer& peer);
   void abandon(Peer& peer);
-  void joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnation, UniqueFd socket);
+  void joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnation, ReadyLink link);
   void hand_over(Peer& peer);
   void on_break(const LinkBreak& link_break);
   void set_status(Peer& peer, PeerState state, const std::string& detail);
@@ -125,7 +135,8 @@ class TcpSetup {
   const UniqueFd epoll_;
   const UniqueFd listener_;
 
-  std::vector<Peer> peers_;  // by node, self unused
+  std::shared_ptr<VerbsDevice> device_;  // null: none, or lost
+  std::vector<Peer> peers_;              // by node, self unused
   std::unordered_map<HalfId, Half> halves_;
   HalfId next_half_;
   std::size_t half_open_ = 0;  // accepted ones among halves_

@@ -82,6 +82,7 @@ void TcpSetup::on_hello(HalfId id, Half& half, const Hello& hello) {
     return refuse(id, half, fault, hello);
   }
   half.incarnation = hello.incarnation;
+  if (hello.kind == HelloKind::kHello) half.verbs = hello.verbs;
   if (half.stage == Half::Stage::kAwaitHello) {
     half.peer = hello.node;
     half.channel = hello.channel;
@@ -95,11 +96,13 @@ void TcpSetup::on_hello(HalfId id, Half& half, const Hello& hello) {
     return give_up(id, "cannot confirm its hello");
   }
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, half.socket.get(), nullptr);
-  UniqueFd socket = std::move(half.socket);
+  // Control messages are few and may be large: their link stays with TCP.
+  ReadyLink link{std::move(half.socket),
+                 half.offers_verbs && half.verbs && half.channel != kControlChannel};
   const NodeId peer = half.peer;
   const std::uint8_t channel = half.channel;
   remove_half(id);
-  joined(peers_[peer.value()], channel, hello.incarnation, std::move(socket));
+  joined(peers_[peer.value()], channel, hello.incarnation, std::move(link));
 }
 
 HelloFault TcpSetup::judge(const Half& half, const Hello& hello) const {
@@ -122,10 +125,14 @@ HelloFault TcpSetup::judge(const Half& half, const Hello& hello) const {
 }
 
 bool TcpSetup::say(Half& half, HelloKind kind, HelloFault reason) {
+  if (kind == HelloKind::kHello) {
+    half.offers_verbs = device_ != nullptr;
+  }
   const Hello hello{.kind = kind,
                     .channel = half.channel,
                     .shards = rules_.shards,
                     .reason = reason,
+                    .verbs = half.offers_verbs,
                     .node = config_.self,
                     .target = half.peer,
                     .cluster = rules_.cluster,

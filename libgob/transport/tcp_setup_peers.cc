@@ -80,7 +80,7 @@ void TcpSetup::abandon(Peer& peer) {
 }
 
 void TcpSetup::joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnation,
-                      UniqueFd socket) {
+                      ReadyLink link) {
   if (peer.pending != incarnation || channel == kControlChannel) {
     // Every attempt begins with the control channel. The side that was called waits longer than the
     // caller tries, so that the two agree whether an attempt succeeded.
@@ -88,7 +88,7 @@ void TcpSetup::joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnatio
     peer.pending = incarnation;
     peer.pending_deadline = Clock::now() + (calls(peer) ? 1 : 2) * config_.handshake_timeout;
   }
-  peer.ready.insert_or_assign(channel, std::move(socket));
+  peer.ready.insert_or_assign(channel, std::move(link));
   if (peer.ready.size() == gates_.size()) return hand_over(peer);
   if (calls(peer) && channel == kControlChannel) {
     for (const auto& [number, gate] : gates_) {
@@ -104,8 +104,9 @@ void TcpSetup::hand_over(Peer& peer) {
   peer.current = peer.pending;
   // In the order of gates_, control last: whoever hears of the peer on the control channel finds it
   // on every shard.
-  for (auto& [number, socket] : peer.ready) {
-    gates_.at(number)->attach({peer.address.node, peer.current, std::move(socket)});
+  for (auto& [number, link] : peer.ready) {
+    gates_.at(number)->attach(
+        {peer.address.node, peer.current, std::move(link.socket), link.verbs});
   }
   abandon(peer);  // probes and repeated calls have no use any more
   peer.addresses.clear();

@@ -1,6 +1,7 @@
 #include "libgob/transport/tcp_transport.h"
 
 #include <sys/eventfd.h>
+#include <spdlog/spdlog.h>
 #include <sys/random.h>
 
 #include <map>
@@ -12,6 +13,7 @@
 #include "libgob/transport/socket.h"
 #include "libgob/transport/tcp_channel.h"
 #include "libgob/transport/tcp_setup.h"
+#include "libgob/transport/verbs_device.h"
 #include "libgob/wire/frame.h"
 
 namespace gob {
@@ -60,15 +62,43 @@ Result<UniqueFd> new_event() {
   return event;
 }
 
+// Null if there is none to use; then `why_not` says so.
+Result<std::shared_ptr<VerbsDevice>> open_device(const TcpConfig& config, std::string& why_not) {
+  if (config.verbs == VerbsUse::kNever) {
+    why_not = "this node is configured for TCP only";
+    return std::shared_ptr<VerbsDevice>();
+  }
+  const PeerAddress& own = config.nodes[config.self.value()];
+  auto addresses = resolve(own.host, own.port);
+  auto device = VerbsDevice::open(config.rdma_device,
+                                  addresses ? *addresses : std::vector<SocketAddress>());
+  if (device.ok()) {
+    spdlog::info("RDMA over {}", (*device)->describe());
+    return device;
+  }
+  if (config.verbs == VerbsUse::kRequired) {
+    return make_error(device.error().code,
+                      "no RDMA, which transport = verbs demands: " + device.error().context +
+                          "; choose auto to go on over TCP",
+                      device.error().errno_value);
+  }
+  why_not = device.error().message();
+  spdlog::info("no RDMA, peers are reached over TCP: {}", why_not);
+  return std::shared_ptr<VerbsDevice>();
+}
+
 class TcpTransport final : public Transport {
  public:
   TcpTransport(const TcpConfig& config, std::shared_ptr<SetupMailbox> mailbox,
-               std::shared_ptr<StatusBoard> board, LinkGates gates, std::unique_ptr<TcpSetup> setup)
+               std::shared_ptr<StatusBoard> board, LinkGates gates, std::unique_ptr<TcpSetup> setup,
+               std::weak_ptr<VerbsDevice> device, std::string no_verbs)
       : config_(config),
         mailbox_(std::move(mailbox)),
         board_(std::move(board)),
         gates_(std::move(gates)),
-        setup_(std::move(setup)) {}
+        setup_(std::move(setup)),
+        device_(std::move(device)),
+        no_verbs_(std::move(no_verbs)) {}
 
   Result<std::unique_ptr<Channel>> channel(std::uint8_t number) override {
     const auto gate = gates_.find(number);
@@ -87,8 +117,13 @@ class TcpTransport final : public Transport {
                                           .max_payload = number == kControlChannel
                                                              ? wire::kMaxControlPayloadBytes
                                                              : wire::kMaxPagePayloadBytes,
-                                          .max_queued_bytes = config_.max_queued_bytes};
-    return TcpChannel::open(channel_config, gate->second, mailbox_);
+                                          .max_queued_bytes = config_.max_queued_bytes,
+                                          .no_verbs = number == kControlChannel
+                                                          ? "control messages always go over TCP"
+                                                          : no_verbs_,
+                                          .verbs_poll = config_.verbs_poll};
+    return TcpChannel::open(channel_config, gate->second, mailbox_,
+                            number == kControlChannel ? nullptr : device_.lock());
   }
 
   PeerStatus status(NodeId peer) const override { return board_->get(peer); }
@@ -97,7 +132,13 @@ class TcpTransport final : public Transport {
   }
   void allow(NodeId peer) override { mailbox_->post(Allow{peer}); }
   std::uint64_t incarnation() const override { return config_.incarnation; }
-  const char* name() const override { return "tcp"; }
+  const char* name() const override { return no_verbs_.empty() ? "verbs, tcp" : "tcp"; }
+  RdmaInfo rdma() const override {
+    const auto device = device_.lock();
+    if (device == nullptr) return {"", no_verbs_.empty() ? "the device was removed" : no_verbs_, {}};
+    return {device->describe(), device->lost() ? "the device is being removed" : "",
+            device->hardware_counters()};
+  }
 
  private:
   const TcpConfig config_;
@@ -105,6 +146,8 @@ class TcpTransport final : public Transport {
   const std::shared_ptr<StatusBoard> board_;
   const LinkGates gates_;
   const std::unique_ptr<TcpSetup> setup_;
+  const std::weak_ptr<VerbsDevice> device_;  // whoever uses it holds it
+  const std::string no_verbs_;               // why there is no device
   std::mutex mutex_;
   std::set<std::uint8_t> taken_;  // under mutex_
 };
@@ -119,6 +162,9 @@ Result<std::unique_ptr<Transport>> open_tcp(TcpConfig config) {
     config.incarnation = *incarnation;
   }
   const PeerAddress& own = config.nodes[config.self.value()];
+  std::string no_verbs;
+  auto device = open_device(config, no_verbs);
+  if (!device) return device.error();
   auto listener = listen_on(config.bind_host.empty() ? own.host : config.bind_host, own.port);
   if (!listener) return listener.error();
 
@@ -133,10 +179,11 @@ Result<std::unique_ptr<Transport>> open_tcp(TcpConfig config) {
   if (!event) return event.error();
   auto mailbox = std::make_shared<SetupMailbox>(std::move(*event));
   auto board = std::make_shared<StatusBoard>(config.nodes.size());
-  auto setup = TcpSetup::start(config, std::move(*listener), gates, mailbox, board);
+  auto setup = TcpSetup::start(config, std::move(*listener), gates, mailbox, board, *device);
   if (!setup) return setup.error();
   return std::unique_ptr<Transport>(std::make_unique<TcpTransport>(
-      config, std::move(mailbox), std::move(board), std::move(gates), std::move(*setup)));
+      config, std::move(mailbox), std::move(board), std::move(gates), std::move(*setup),
+      std::weak_ptr(*device), std::move(no_verbs)));
 }
 
 }  // namespace gob

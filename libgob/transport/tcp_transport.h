@@ -1,5 +1,6 @@
-// The TCP transport: one listening port for a node, one connection for each channel and peer. Works
-// on every network; needs nothing but its port. Hosts may be names, but looking one up blocks the
+// The transport between machines: one listening port for a node, one TCP connection for each channel
+// and peer. Works on every network; needs nothing but its port. Where both ends have an RDMA device
+// and may use it, the messages of shard channels go over it, and over TCP again if it fails. Hosts may be names, but looking one up blocks the
 // set-up thread: use addresses where the name service may be slow.
 #pragma once
 
@@ -14,6 +15,13 @@
 
 namespace gob {
 
+// Whether links move from TCP to RDMA.
+enum class VerbsUse : std::uint8_t {
+  kNever,
+  kIfPossible,  // where both ends have a device that works
+  kRequired,    // no device here is an error, and a peer without one is refused
+};
+
 struct TcpConfig {
   std::string cluster;  // its name: nodes of another one are refused
   NodeId self;
@@ -27,6 +35,9 @@ struct TcpConfig {
   std::chrono::milliseconds handshake_timeout{2000};
   std::size_t max_queued_bytes = std::size_t{64} << 20;  // for one peer on one channel
   std::size_t max_half_open = 64;  // connections that have not said yet who they are
+  VerbsUse verbs = VerbsUse::kNever;
+  std::string rdma_device;  // "device" or "device:port"; empty: the one at self's address, or any
+  std::chrono::microseconds verbs_poll{200};  // longest busy wait after traffic over RDMA
 };
 
 // Listens and starts to connect. Fails if the configuration cannot work or the address is not to be

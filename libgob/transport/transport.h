@@ -68,6 +68,9 @@ class Transport {
   [[nodiscard]] virtual std::uint64_t incarnation() const = 0;
 
   [[nodiscard]] virtual const char* name() const = 0;  // "tcp", "memory"
+
+  // Which RDMA device the channels use, if any.
+  [[nodiscard]] virtual RdmaInfo rdma() const { return {}; }
 };
 
 }  // namespace gob

@@ -231,7 +231,7 @@ TEST_P(Links, StayWhenTheTransportEnds) {
   ASSERT_TRUE(run_until([&] { return at(1).sink(0).received == 1; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, Links, ::testing::Values("tcp", "memory"), kByName);
+INSTANTIATE_TEST_SUITE_P(Over, Links, ::testing::ValuesIn(transports()), kByName);
 
 TEST(MemoryHubLinks, TimeOutWhenTheNetworkIsCutAndStayRefusedWhenHealed) {
   MemoryCluster cluster({.nodes = 3});

@@ -260,7 +260,7 @@ TEST_P(Messages, PassBetweenAllOfManyNodes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, Messages, ::testing::Values("tcp", "memory"), kByName);
+INSTANTIATE_TEST_SUITE_P(Over, Messages, ::testing::ValuesIn(transports()), kByName);
 
 }  // namespace
 }  // namespace gob::test

@@ -83,7 +83,7 @@ TEST_P(Threads, OwnChannelsIndependently) {
   for (const auto& player : players) EXPECT_TRUE(player->finished());
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, Threads, ::testing::Values("tcp", "memory"), kByName);
+INSTANTIATE_TEST_SUITE_P(Over, Threads, ::testing::ValuesIn(transports()), kByName);
 
 }  // namespace
 }  // namespace gob::test

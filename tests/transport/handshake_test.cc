@@ -44,6 +44,7 @@ TEST(Handshake, SurvivesEncodingAndDecoding) {
   hello.reason = HelloFault::kLinkLost;
   hello.channel = kControlChannel;
   hello.target_incarnation = 0x1122334455667788;
+  hello.verbs = true;
   Hello decoded;
   ASSERT_EQ(decode(encoded(hello), decoded), HelloFault::kNone);
   EXPECT_EQ(decoded, hello);
@@ -52,12 +53,14 @@ TEST(Handshake, SurvivesEncodingAndDecoding) {
 TEST(Handshake, FieldsLieWhereTheTableSays) {
   Hello hello = good();
   hello.target_incarnation = 0x0807060504030201;
+  hello.verbs = true;
   const Bytes b = encoded(hello);
   EXPECT_EQ(std::memcmp(b.data(), "GOBPEER\n", 8), 0);
   EXPECT_EQ(static_cast<int>(b[8]), 1);
   EXPECT_EQ(static_cast<int>(b[10]), 1);
   EXPECT_EQ(static_cast<int>(b[11]), 1);
   EXPECT_EQ(static_cast<int>(b[12]), 2);
+  EXPECT_EQ(static_cast<int>(b[14]), 1);
   EXPECT_EQ(static_cast<int>(b[17]), 0x10);
   EXPECT_EQ(static_cast<int>(b[20]), 2);
   EXPECT_EQ(static_cast<int>(b[22]), 1);
@@ -79,7 +82,8 @@ TEST(Handshake, RefusesBytesThatAreNoHello) {
   EXPECT_EQ(fault_with(10, 3), HelloFault::kMalformed);  // rejects without a reason
   EXPECT_EQ(fault_with(13, 1), HelloFault::kMalformed);  // a reason without rejecting
   EXPECT_EQ(fault_with(13, 200), HelloFault::kMalformed);
-  EXPECT_EQ(fault_with(14, 1), HelloFault::kMalformed);
+  EXPECT_EQ(fault_with(14, 2), HelloFault::kMalformed);
+  EXPECT_EQ(fault_with(15, 1), HelloFault::kMalformed);
 }
 
 TEST(Handshake, KnowsAStrangerByItsFirstBytes) {
@@ -121,6 +125,18 @@ TEST(Handshake, RefusesEveryMismatchAndSaysWhatToDo) {
   expect(HelloFault::kIncarnation, "restarted", [](Hello& h) { h.incarnation = 0; });
   expect(HelloFault::kIncarnation, "restarted", [](Hello& h) { h.target_incarnation = 5; });
   expect(HelloFault::kIncarnation, "restarted", [](Hello& h) { h.kind = HelloKind::kConfirm; });
+}
+
+TEST(Handshake, RefusesAPeerWithoutRdmaOnlyIfRdmaIsDemanded) {
+  HelloRules demanding = kRules;
+  demanding.needs_verbs = true;
+  Hello hello = good();
+  EXPECT_EQ(check(hello, demanding), HelloFault::kNoVerbs);
+  EXPECT_NE(describe(HelloFault::kNoVerbs, hello, demanding).find("transport = auto"),
+            std::string::npos);
+  hello.verbs = true;
+  EXPECT_EQ(check(hello, demanding), HelloFault::kNone);
+  EXPECT_EQ(check(hello, kRules), HelloFault::kNone);
 }
 
 TEST(Handshake, ClustersDifferByName) {

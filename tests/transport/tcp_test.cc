@@ -38,6 +38,26 @@ class PortReservation {
   std::uint16_t port_ = 0;
 };
 
+TEST(Tcp, DoesWithoutAnRdmaDeviceUnlessOneIsDemanded) {
+  const TcpCluster cluster({});
+  TcpConfig config = cluster.config(0);
+  config.rdma_device = "no_such_device";
+  config.verbs = VerbsUse::kIfPossible;
+  {
+    const auto opened = open_tcp(config);
+    ASSERT_TRUE(opened.ok());
+    EXPECT_STREQ((*opened)->name(), "tcp");
+    EXPECT_EQ((*opened)->rdma().device, "");
+    EXPECT_NE((*opened)->rdma().reason.find("no_such_device"), std::string::npos);
+  }
+  config.verbs = VerbsUse::kRequired;
+  const auto refused = open_tcp(config);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().context.find("transport = verbs"), std::string::npos);
+  config.rdma_device = "rxe0:first";
+  EXPECT_NE(open_tcp(config).error().context.find("device:port"), std::string::npos);
+}
+
 TEST(Tcp, RefusesConfigurationsThatCannotWork) {
   const TcpCluster cluster({.nodes = 3});
   const auto code_of = [&](auto&& change) {

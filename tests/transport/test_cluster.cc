@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 
 namespace gob::test {
 namespace {
@@ -147,9 +148,35 @@ Result<std::unique_ptr<Transport>> TcpCluster::open(unsigned id, std::uint64_t i
   return open_tcp(own);
 }
 
+TcpConfig VerbsCluster::config(unsigned id) const {
+  TcpConfig config = TcpCluster::config(id);
+  config.verbs = VerbsUse::kRequired;
+  return config;
+}
+
+bool VerbsCluster::connect_all() {
+  if (!TestCluster::connect_all()) return false;
+  for (auto& [id, test_node] : nodes_) {
+    for (auto& [number, channel] : test_node.channels) {
+      for (const auto& [peer, other] : nodes_) {
+        if (peer == id) continue;
+        const PathInfo path = channel->path(node(peer));
+        EXPECT_EQ(path.transport, number == kControlChannel ? "tcp" : "verbs") << path.reason;
+      }
+    }
+  }
+  return true;
+}
+
+std::vector<std::string> transports() {
+  if (const char* named = std::getenv("GOB_TEST_TRANSPORT")) return {named};
+  return {"tcp", "memory"};
+}
+
 std::unique_ptr<TestCluster> make_cluster(const std::string& transport,
                                           const ClusterOptions& options) {
   if (transport == "tcp") return std::make_unique<TcpCluster>(options);
+  if (transport == "verbs") return std::make_unique<VerbsCluster>(options);
   return std::make_unique<MemoryCluster>(options);
 }
 

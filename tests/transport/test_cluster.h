@@ -85,7 +85,7 @@ class TestCluster {
   // Polls for so long, to see that something does not happen.
   void run_for(std::chrono::milliseconds time);
   // Until all running nodes are up for each other on all channels.
-  [[nodiscard]] bool connect_all();
+  [[nodiscard]] virtual bool connect_all();
   void set_deaf(unsigned id, std::uint8_t channel, bool deaf);
 
   explicit TestCluster(const ClusterOptions& options) : options_(options) {}
@@ -114,10 +114,10 @@ class MemoryCluster final : public TestCluster {
   MemoryHub hub_;
 };
 
-class TcpCluster final : public TestCluster {
+class TcpCluster : public TestCluster {
  public:
   explicit TcpCluster(const ClusterOptions& options);
-  [[nodiscard]] TcpConfig config(unsigned id) const;
+  [[nodiscard]] virtual TcpConfig config(unsigned id) const;
   [[nodiscard]] const std::string& host() const { return host_; }
 
  protected:
@@ -126,6 +126,19 @@ class TcpCluster final : public TestCluster {
  private:
   const std::string host_;  // a loopback address of this cluster's own
 };
+
+// The same with every node's shard channels on the RDMA device of this machine.
+class VerbsCluster final : public TcpCluster {
+ public:
+  using TcpCluster::TcpCluster;
+  [[nodiscard]] TcpConfig config(unsigned id) const override;
+  // Also that every shard's messages go over RDMA.
+  [[nodiscard]] bool connect_all() override;
+};
+
+// The transports that the contract suite runs over: "tcp" and "memory", or what the environment
+// variable GOB_TEST_TRANSPORT names. "verbs" needs an RDMA device.
+std::vector<std::string> transports();
 
 std::unique_ptr<TestCluster> make_cluster(const std::string& transport,
                                           const ClusterOptions& options);
