@@ -96,8 +96,9 @@ void Core::absorb_page(const Message& message, PageId page, Out& out) {
     case MessageType::kPage:
     case MessageType::kGrant:
     case MessageType::kInject:
-      // A departing node asked for nothing, and who offers it a page keeps the bytes.
-      if (message.payload == Payload::kNone || view_.departs(config_.self)) return;
+      // A node that departs, or has said that it can, asked for nothing; who offers it a page keeps
+      // the bytes.
+      if (message.payload == Payload::kNone || view_.departs(config_.self) || left_said_) return;
       if (locals_.find(key_of(page)) != nullptr) return;
       set_state(page, PageState::kRead);
       out.act(action::Install{PageSet::of(page), Access::kNone, message.payload == Payload::kZero});
