@@ -61,7 +61,7 @@ void NodeModel::attempt(unsigned thread, std::uint64_t ahead, Value value, Effec
     Frame& frame = frames_[page];
     if (frame.rights < program.access) return;
     if (program.access == Access::kWrite) frame.value = value;
-    fx.done.push_back({page, program.access, frame.value});
+    fx.done.push_back({thread, page, program.access, frame.value});
     fx.touched.push_back(page);
     program.pages.mask &= ~PageSet::of(id).mask;
   });

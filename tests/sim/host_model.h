@@ -51,6 +51,7 @@ struct Effects {
     Packet packet;
   };
   struct Done {
+    unsigned thread = 0;
     unsigned page = 0;
     Access access = Access::kNone;
     Value value = 0;  // read or written
@@ -117,6 +118,7 @@ class NodeModel {
   void check(Effects& fx);
   void check_page(unsigned page, Effects& fx) const;
   void drop(unsigned page, Effects& fx);
+  void check_turn(unsigned page, const char* what, Effects& fx) const;
   void wake(unsigned page, Effects& fx);
 
   void perform(const action::Send& a, const Packet* payload, Effects& fx);

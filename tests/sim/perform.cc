@@ -25,6 +25,11 @@ void NodeModel::each(PageSet pages, const char* what, Effects& fx, F&& f) {
   });
 }
 
+// A program that was just granted the page has its turn before it goes (invariant 5).
+void NodeModel::check_turn(unsigned page, const char* what, Effects& fx) const {
+  if (holds_[page] != 0) fx.fail(page_text(what, page) + " that a program here still has to use");
+}
+
 void NodeModel::perform(const action::Send& a, const Packet*, Effects& fx) {
   const Message& message = a.message;
   Effects::Sent sent{a.to, {message, {}}};
@@ -39,6 +44,7 @@ void NodeModel::perform(const action::Send& a, const Packet*, Effects& fx) {
       if (!frame.present) fx.fail(page_text("send", page) + " whose frame is absent");
       sent.packet.bytes.push_back(frame.value);
       if (message.payload == Payload::kMove) {
+        check_turn(page, "move", fx);
         drop(page, fx);
       } else if (frame.rights == Access::kWrite) {
         fx.fail(page_text("copy", page) + " that programs may still write");
@@ -84,13 +90,17 @@ void NodeModel::perform(const action::Downgrade& a, const Packet*, Effects& fx) 
   each(a.pages, "downgrade", fx, [&](unsigned page) {
     Frame& frame = frames_[page];
     if (!frame.present) fx.fail(page_text("downgrade", page) + " whose frame is absent");
+    if (frame.rights == Access::kWrite) check_turn(page, "downgrade", fx);
     frame.rights = std::min(frame.rights, Access::kRead);
     fx.touched.push_back(page);
   });
 }
 
 void NodeModel::perform(const action::Invalidate& a, const Packet*, Effects& fx) {
-  each(a.pages, "invalidation", fx, [&](unsigned page) { drop(page, fx); });
+  each(a.pages, "invalidation", fx, [&](unsigned page) {
+    check_turn(page, "invalidation", fx);
+    drop(page, fx);
+  });
 }
 
 void NodeModel::perform(const action::SwapOut& a, const Packet*, Effects& fx) {

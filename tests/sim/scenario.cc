@@ -128,7 +128,8 @@ std::string to_text(const WorldEvent& event) {
   const auto number = [&](const char* name, std::uint64_t value) {
     text += std::string(" ") + name + "=" + std::to_string(value);
   };
-  if (event.kind == Kind::kDeliver || event.kind == Kind::kCut) number("from", event.from.value());
+  if (event.kind == Kind::kDeliver || event.kind == Kind::kCut || event.kind == Kind::kDisconnect)
+    number("from", event.from.value());
   if (event.kind != Kind::kPropose) number("node", event.node.value());
   switch (event.kind) {
     case Kind::kRead:
@@ -153,6 +154,8 @@ std::string to_text(const WorldEvent& event) {
     case Kind::kRestart:
     case Kind::kPropose:
     case Kind::kRemove:
+    case Kind::kDisconnect:
+    case Kind::kFence:
       break;
   }
   if (!event.pages.empty()) text += " pages=" + to_text(event.pages);
@@ -214,9 +217,10 @@ std::string replay(const Scenario& scenario, std::ostream* trace) {
       return unrest;
     }
   }
-  if (trace != nullptr && !world.violation().empty())
-    *trace << "violation: " << world.violation() << "\n";
-  return world.violation();
+  const std::string violation =
+      world.violation().empty() ? world.check_history() : world.violation();
+  if (trace != nullptr && !violation.empty()) *trace << "violation: " << violation << "\n";
+  return violation;
 }
 
 }  // namespace gob::sim

@@ -14,6 +14,17 @@ NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
 }  // namespace
 
+// The connection of two nodes breaks: of what is on its way on either link, some arrives, some does
+// not. The one that loses goes on by itself for a while, is fenced, and may join again, empty.
+void Simulator::plan_disconnect(Time when, NodeId stays, NodeId loser) {
+  plan(when, {.kind = Kind::kDisconnect, .node = loser, .from = stays});
+  plan(when + random_.below(100 * kUs), {.kind = Kind::kCut, .node = loser, .from = stays});
+  plan(when + random_.below(100 * kUs), {.kind = Kind::kCut, .node = stays, .from = loser});
+  // If it is not cut off by then, it will be asked again.
+  for (unsigned again = 1; again <= 3; ++again)
+    plan(when + again * random_.below(5 * kMs), {.kind = Kind::kFence, .node = loser});
+}
+
 // Plans some of each for the next part of the run; those that cannot happen when their time comes
 // are passed over.
 void Simulator::plan_environment() {
@@ -58,6 +69,8 @@ void Simulator::plan_faults() {
       for (unsigned again = 0; again < 40; ++again)
         plan(when + again * 250 * kUs, {.kind = Kind::kLeave, .node = node});
     }
+    if (options_.disconnects && random_.one_in(3))
+      plan_disconnect(when, node_id(random_.pick(geometry.nodes)), node);
     if (random_.one_in(2))
       plan(when + random_.below(10 * kMs), {.kind = Kind::kRestart, .node = node});
   }
@@ -77,6 +90,9 @@ void Simulator::drain() {
       continue;
     }
     watch_membership();
+    if (!queue_.empty()) continue;
+    for (unsigned i = 0; i < options_.world.geometry.nodes; ++i)
+      if (oracle.cut_off(node_id(i))) plan(0, {.kind = Kind::kFence, .node = node_id(i)});
     if (!queue_.empty()) continue;
     if (!pressed) {
       // Programs may wait for room that nobody can make: their clocks end that.
@@ -114,8 +130,9 @@ SimOptions options_of(std::uint64_t seed, std::uint64_t steps) {
   geometry.pages_each = kSizes[random.pick(7)];
   geometry.stride = random.one_in(4) ? kStripePages : 1;
   world.threads = 1 + random.pick(3);
-  options.latency = static_cast<Latency>(random.pick(3));
+  options.latency = static_cast<Latency>(random.pick(4));
   options.crashes = random.one_in(3);
+  options.disconnects = random.one_in(3);
   options.leaves = random.one_in(4);
   options.removals = geometry.containers > 1 && random.one_in(4);
   options.flushes = !random.one_in(4);
@@ -138,15 +155,16 @@ std::string to_text(const SimOptions& options) {
   const auto flag = [](const char* name, bool on) {
     return on ? std::string(" ") + name : std::string();
   };
-  constexpr const char* kLatencies[] = {"fixed", "uniform", "heavy-tail"};
+  constexpr const char* kLatencies[] = {"fixed", "uniform", "heavy-tail", "lopsided"};
   return "seed " + std::to_string(options.seed) + ": " + std::to_string(world.geometry.nodes) +
          " nodes, " + std::to_string(world.geometry.containers) + " x " +
          std::to_string(world.geometry.pages_each) + " pages, " + std::to_string(world.threads) +
          " threads, " + std::to_string(options.steps) + " steps, latency " +
          kLatencies[static_cast<unsigned>(options.latency)] + flag("crashes", options.crashes) +
-         flag("leaves", options.leaves) + flag("removals", options.removals) +
-         flag("budgets", !world.budgets.empty()) + flag("swap", world.core.swap) +
-         flag("io-failures", options.io_failures) + flag("holds", world.core.hold_grants);
+         flag("disconnects", options.disconnects) + flag("leaves", options.leaves) +
+         flag("removals", options.removals) + flag("budgets", !world.budgets.empty()) +
+         flag("swap", world.core.swap) + flag("io-failures", options.io_failures) +
+         flag("holds", world.core.hold_grants);
 }
 
 // Leaves out ever smaller stretches of events, as long as something is violated all the same.

@@ -29,6 +29,9 @@ struct Arguments {
   unsigned pages = 0;
   std::string latency;
   bool crashes = false;
+  bool disconnects = false;
+  bool nightly = false;
+  std::string record;
   bool swap = false;
   std::uint64_t budget = 0;
 };
@@ -48,6 +51,8 @@ SimOptions options_for(const Arguments& arguments, std::uint64_t seed) {
   if (arguments.latency == "fixed") options.latency = gob::sim::Latency::kFixed;
   if (arguments.latency == "uniform") options.latency = gob::sim::Latency::kUniform;
   if (arguments.latency == "heavy-tail") options.latency = gob::sim::Latency::kHeavyTail;
+  if (arguments.latency == "lopsided") options.latency = gob::sim::Latency::kLopsided;
+  if (arguments.disconnects) options.disconnects = true;
   if (arguments.crashes) options.crashes = true;
   if (arguments.swap) world.core.swap = true;
   if (arguments.budget != 0) world.budgets.assign(world.geometry.nodes, arguments.budget);
@@ -73,11 +78,21 @@ void explain(const SimOptions& options, const Arguments& arguments) {
                                      : text.substr(text.find('\n', text.size() - kTail) + 1));
 }
 
+void record_first(const Arguments& arguments) {
+  const SimOptions options = options_for(arguments, arguments.seed);
+  Scenario scenario;
+  scenario.config = options.world;
+  gob::sim::Simulator(options).run(&scenario.events);
+  std::ofstream file(arguments.record);
+  gob::sim::write_scenario(scenario, file);
+}
+
 int run_seeds(const Arguments& arguments) {
   const auto began = std::chrono::steady_clock::now();
   std::atomic<std::uint64_t> next{0};
   std::mutex mutex;  // guards what follows
   SimResult total;
+  std::uint64_t ended = 0;
   std::uint64_t first_bad = ~std::uint64_t{0};
   std::string violation;
   const auto work = [&] {
@@ -92,6 +107,11 @@ int run_seeds(const Arguments& arguments) {
       total.refusals += result.refusals;
       total.rests += result.rests;
       total.digest += result.digest;  // the same in whatever order the seeds end
+      if (++ended % 1000 == 0 && arguments.nightly)
+        std::fprintf(stderr, "%llu of %llu seeds, %llu steps, no violation\n",
+                     static_cast<unsigned long long>(ended),
+                     static_cast<unsigned long long>(arguments.seeds),
+                     static_cast<unsigned long long>(total.steps));
       if (!result.violation.empty()) {
         next = arguments.seeds;
         if (options.seed < first_bad) {
@@ -151,13 +171,27 @@ int main(int argc, char** argv) {
   app.add_option("--nodes", arguments.nodes)->check(CLI::Range(1, 1024));
   app.add_option("--pages", arguments.pages)->check(CLI::Range(1, 1 << 16));
   app.add_option("--latency", arguments.latency)
-      ->check(CLI::IsMember({"fixed", "uniform", "heavy-tail"}));
+      ->check(CLI::IsMember({"fixed", "uniform", "heavy-tail", "lopsided"}));
   app.add_flag("--crashes", arguments.crashes, "nodes crash and restart");
+  app.add_flag("--disconnects", arguments.disconnects,
+               "connections break; nodes that were cut off join again");
   app.add_flag("--swap", arguments.swap, "pages may be swapped out");
   app.add_option("--budget", arguments.budget, "frames of each node");
   app.add_option("--shrink", arguments.effort, "replays to spend on a shorter scenario");
   app.add_option("--out", arguments.out, "where the scenario of a violation is written");
+  app.add_option("--record", arguments.record, "write every event of the first seed to this file");
+  app.add_flag("--nightly", arguments.nightly,
+               "a run for a night: 200000 seeds of 20000 steps, on all processors; other options "
+               "still count");
   app.add_option("--replay", arguments.replay, "a scenario file to replay instead");
   CLI11_PARSE(app, argc, argv);
-  return arguments.replay.empty() ? run_seeds(arguments) : replay_file(arguments.replay);
+  if (arguments.nightly) {
+    if (app.count("--seeds") == 0) arguments.seeds = 200'000;
+    if (app.count("--steps") == 0) arguments.steps = 20'000;
+    if (app.count("--jobs") == 0)
+      arguments.jobs = std::max(1u, std::thread::hardware_concurrency());
+  }
+  if (!arguments.replay.empty()) return replay_file(arguments.replay);
+  if (!arguments.record.empty()) record_first(arguments);
+  return run_seeds(arguments);
 }

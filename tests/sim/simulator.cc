@@ -20,6 +20,7 @@ Simulator::Simulator(const SimOptions& options)
       random_(options.seed),
       world_(options.world),
       last_arrival_(std::size_t{options.world.geometry.nodes} * options.world.geometry.nodes),
+      slowness_(last_arrival_.size()),
       habits_(std::size_t{options.world.geometry.nodes} * options.world.threads),
       may_starve_(!options.world.budgets.empty()) {
   for (Habit& habit : habits_) {
@@ -46,6 +47,7 @@ SimResult Simulator::run(std::vector<WorldEvent>* record) {
     bring_to_rest();
   }
   if (result_.violation.empty()) result_.violation = world_.violation();
+  if (result_.violation.empty()) result_.violation = world_.check_history();
   return result_;
 }
 
@@ -54,7 +56,7 @@ void Simulator::plan(Time delay, const WorldEvent& event) {
 }
 
 // The network: a one-way trip of this model, never overtaking on the same link.
-Simulator::Time Simulator::latency() {
+Simulator::Time Simulator::latency(unsigned link) {
   switch (options_.latency) {
     case Latency::kFixed:
       return 10 * kUs;
@@ -66,6 +68,10 @@ Simulator::Time Simulator::latency() {
       for (unsigned i = 0; i < 10 && random_.one_in(2); ++i) time *= 2;
       return time;
     }
+    case Latency::kLopsided:
+      if (random_.one_in(200))
+        slowness_[link] = static_cast<std::uint8_t>(random_.one_in(3) ? random_.pick(11) : 0);
+      return random_.between(2 * kUs, 10 * kUs) << slowness_[link];
   }
   return 0;
 }
@@ -151,8 +157,9 @@ void Simulator::follow_up(const WorldEvent& event) {
   result_.accesses += fx.done.size();
   result_.refusals += fx.refused.size();
   for (const Effects::Sent& sent : fx.sent) {
-    Time& last = last_arrival_[node * nodes + sent.to.value()];
-    last = std::max(last + 1, now_ + latency());
+    const unsigned link = node * nodes + sent.to.value();
+    Time& last = last_arrival_[link];
+    last = std::max(last + 1, now_ + latency(link));
     plan(last - now_, {.kind = Kind::kDeliver, .node = sent.to, .from = event.node});
   }
   for (const unsigned thread : fx.woken)

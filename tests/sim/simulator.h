@@ -15,7 +15,12 @@
 
 namespace gob::sim {
 
-enum class Latency : std::uint8_t { kFixed, kUniform, kHeavyTail };
+enum class Latency : std::uint8_t {
+  kFixed,
+  kUniform,
+  kHeavyTail,
+  kLopsided,  // some links are up to a thousand times slower than others, for a while
+};
 
 struct SimOptions {
   std::uint64_t seed = 1;
@@ -23,6 +28,7 @@ struct SimOptions {
   std::uint64_t steps = 10'000;
   Latency latency = Latency::kUniform;
   bool crashes = false;
+  bool disconnects = false;
   bool leaves = false;
   bool removals = false;  // of containers
   bool flushes = true;    // asked for from outside
@@ -40,7 +46,6 @@ struct SimResult {
   std::uint64_t steps = 0;
   std::uint64_t accesses = 0;
   std::uint64_t refusals = 0;
-  std::uint64_t crashes = 0;
   std::uint64_t rests = 0;   // times the cluster was brought to rest and checked
   std::uint64_t digest = 0;  // of all that happened
 };
@@ -74,13 +79,14 @@ class Simulator {
   void plan_access(unsigned node, unsigned thread);
   void plan_environment();
   void plan_faults();
+  void plan_disconnect(Time when, NodeId stays, NodeId loser);
   void apply(const WorldEvent& event);
   void follow_up(const WorldEvent& event);
   void watch_membership();
   WorldEvent choose_access(unsigned node, unsigned thread);
   void bring_to_rest();
   void drain();
-  Time latency();
+  Time latency(unsigned link);
 
   SimOptions options_;
   Random random_;
@@ -88,9 +94,10 @@ class Simulator {
   std::priority_queue<Planned, std::vector<Planned>, std::greater<>> queue_;
   Time now_ = 0;
   std::uint64_t order_ = 0;
-  std::vector<Time> last_arrival_;  // of each link
-  std::vector<Habit> habits_;       // [node * threads + thread]
-  bool may_starve_ = false;         // memory is short: a page may have no frame to come to
+  std::vector<Time> last_arrival_;      // of each link
+  std::vector<std::uint8_t> slowness_;  // of each link, a power of two; kLopsided
+  std::vector<Habit> habits_;           // [node * threads + thread]
+  bool may_starve_ = false;             // memory is short: a page may have no frame to come to
   bool resting_ = false;
   bool proposing_ = false;
   SimResult result_;

@@ -7,12 +7,34 @@
 namespace gob::sim {
 
 ViewOracle::ViewOracle(std::uint16_t nodes)
-    : lives_(nodes, Life::kUp), incarnations_(nodes, 1), views_of_(nodes, kNone) {}
+    : lives_(nodes, Life::kUp),
+      incarnations_(nodes, 1),
+      views_of_(nodes, kNone),
+      condemned_(nodes),
+      broken_(std::size_t{nodes} * nodes) {}
 
 void ViewOracle::crash(NodeId node) {
   lives_[node.value()] = Life::kDead;
   views_of_[node.value()] = kNone;
+  mend(node);
 }
+
+// A connection is between two lives.
+void ViewOracle::mend(NodeId node) {
+  condemned_[node.value()] = 0;
+  for (std::size_t other = 0; other < lives_.size(); ++other) {
+    broken_[node.value() * lives_.size() + other] = 0;
+    broken_[other * lives_.size() + node.value()] = 0;
+  }
+}
+
+void ViewOracle::disconnect(NodeId stays, NodeId loser) {
+  broken_[stays.value() * lives_.size() + loser.value()] = 1;
+  broken_[loser.value() * lives_.size() + stays.value()] = 1;
+  condemned_[loser.value()] = 1;
+}
+
+void ViewOracle::fence(NodeId node) { crash(node); }
 
 void ViewOracle::restart(NodeId node) {
   lives_[node.value()] = Life::kUp;
@@ -20,7 +42,9 @@ void ViewOracle::restart(NodeId node) {
   ++incarnations_[node.value()];
 }
 
-void ViewOracle::left(NodeId node) { lives_[node.value()] = Life::kLeft; }
+void ViewOracle::left(NodeId node) {
+  if (!cut_off(node)) lives_[node.value()] = Life::kLeft;
+}
 
 void ViewOracle::served(NodeId node) {
   Record& record = records_[view_of(node)];
@@ -38,7 +62,7 @@ void ViewOracle::enter(NodeId node, unsigned view) { views_of_[node.value()] = v
 
 bool ViewOracle::names(const Record& record, unsigned node) const {
   return record.incarnation[node] != 0 && record.incarnation[node] == incarnations_[node] &&
-         lives_[node] < Life::kGone;
+         runs(NodeId{static_cast<std::uint16_t>(node)});
 }
 
 bool ViewOracle::is_established(const Record& record) const {
@@ -50,6 +74,10 @@ bool ViewOracle::is_established(const Record& record) const {
 // established everywhere, the managers of the views before it count as well.
 unsigned ViewOracle::propose() {
   const auto nodes = static_cast<unsigned>(lives_.size());
+  for (unsigned i = 0; i < nodes; ++i) {
+    if (condemned_[i] != 0) lives_[i] = Life::kCutOff;
+    condemned_[i] = 0;
+  }
   Record next;
   next.incarnation.resize(nodes);
   next.served.resize(nodes);
@@ -70,7 +98,7 @@ unsigned ViewOracle::propose() {
       loss.epoch = next.view.epoch;
       loss.members = before.view.members;
       for (NodeId node : before.view.members)
-        if (!names(before, node.value())) loss.dead.push_back(node);
+        if (!names(before, node.value()) || cut_off(node)) loss.dead.push_back(node);
       if (!loss.dead.empty()) next.view.losses.push_back(std::move(loss));
     }
   }
@@ -89,6 +117,7 @@ bool ViewOracle::is_outdated() const {
   for (unsigned i = 0; i < lives_.size(); ++i) {
     const NodeId node{static_cast<std::uint16_t>(i)};
     const bool named = last.incarnation[i] != 0 && last.incarnation[i] == incarnations_[i];
+    if (condemned_[i] != 0) return true;
     if (lives_[i] == Life::kUp && !named) return true;
     if (lives_[i] == Life::kLeft && !last.view.departs(node)) return true;
     if (lives_[i] == Life::kDead && named) return true;
@@ -100,7 +129,7 @@ bool ViewOracle::is_outdated() const {
 
 bool ViewOracle::connected(NodeId from, NodeId to) const {
   const unsigned view = view_of(from);
-  return view != kNone && names(records_[view], to.value());
+  return view != kNone && names(records_[view], to.value()) && !broken(from, to);
 }
 
 bool ViewOracle::mourns(NodeId node) const {
@@ -108,9 +137,10 @@ bool ViewOracle::mourns(NodeId node) const {
   if (view == kNone) return false;
   for (unsigned i = 0; i < lives_.size(); ++i) {
     const std::uint8_t named = records_[view].incarnation[i];
-    if (named != 0 && (named != incarnations_[i] || lives_[i] == Life::kDead)) return true;
+    if (named == 0) continue;
+    if (named != incarnations_[i] || lives_[i] >= Life::kDead || condemned_[i] != 0) return true;
   }
-  return false;
+  return cut_off(node);
 }
 
 bool ViewOracle::is_cut(NodeId from, NodeId at) const {
@@ -134,6 +164,8 @@ std::uint64_t ViewOracle::hash() const {
   for (const Life life : lives_) hash.add(static_cast<std::uint64_t>(life));
   for (const std::uint8_t number : incarnations_) hash.add(number);
   for (const unsigned view : views_of_) hash.add(view);
+  for (const std::uint8_t condemned : condemned_) hash.add(condemned);
+  for (const std::uint8_t broken : broken_) hash.add(broken);
   for (const Record& record : records_) {
     hash.add(record.view.members.size());
     for (const NodeId node : record.view.members) hash.add(node.value());

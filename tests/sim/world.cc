@@ -23,6 +23,7 @@ World::World(const WorldConfig& config)
       links_(std::size_t{config.geometry.nodes} * config.geometry.nodes),
       oracle_(config.geometry.nodes),
       current_(config.geometry.pages()),
+      written_in_(config.geometry.pages()),
       may_be_lost_(config.geometry.pages()),
       removed_(config.geometry.containers + 1) {
   nodes_.reserve(config.geometry.nodes);
@@ -69,7 +70,7 @@ std::string World::refuses(const WorldEvent& event) const {
   using Kind = WorldEvent::Kind;
   const unsigned nodes = config_.geometry.nodes;
   if (event.node.value() >= nodes || event.from.value() >= nodes) return "no such node";
-  const bool alive = oracle_.alive(event.node);
+  const bool runs = oracle_.runs(event.node);
   const NodeModel& at = nodes_[event.node.value()];
   if (!event.pages.empty() && !config_.geometry.contains(event.pages)) return "no such page";
   switch (event.kind) {
@@ -82,33 +83,42 @@ std::string World::refuses(const WorldEvent& event) const {
       if (oracle_.view_of(event.node) == ViewOracle::kNone) return "the node has not started";
       return at.threads()[event.thread].state == Thread::State::kIdle ? "" : "the thread is busy";
     case Kind::kRetry:
-      if (!alive || event.thread >= config_.threads) return "no such thread";
+      if (!runs || event.thread >= config_.threads) return "no such thread";
       return at.threads()[event.thread].state == Thread::State::kWoken ? "" : "nobody woke it";
     case Kind::kDeliver:
-      if (!alive) return "the node is down";
+      if (!runs) return "the node is down";
       if (link(event.from, event.node).empty()) return "nothing is on its way";
       return oracle_.is_cut(event.from, event.node) ? "the link is cut" : "";
     case Kind::kIo:
-      return alive && event.index < at.io().size() ? "" : "no such I/O";
+      return runs && event.index < at.io().size() ? "" : "no such I/O";
     case Kind::kHoldExpired:
-      if (!alive || event.pages.size() != 1) return "one page of a node that is up is needed";
+      if (!runs || event.pages.size() != 1) return "one page of a node that is up is needed";
       for (unsigned page = 0; page < config_.geometry.pages(); ++page)
         if (PageSet::of(config_.geometry.page(page)) == event.pages && at.held(page)) return "";
       return "no such hold";
     case Kind::kFlush:
     case Kind::kExpire:
     case Kind::kRemove:
-      return alive && !event.pages.empty() ? "" : "the node is down, or no page is named";
+      return runs && !event.pages.empty() ? "" : "the node is down, or no page is named";
     case Kind::kLeave:
       if (oracle_.life(event.node) != ViewOracle::Life::kUp) return "the node is not up";
       return others_stay(event.node) ? "" : "nobody would be left";
     case Kind::kCrash:
-      if (!alive) return "the node is down";
+      if (!oracle_.alive(event.node)) return "the node is down";
       return others_stay(event.node) ? "" : "nobody would be left";
     case Kind::kCut:
-      return alive ? "the node is up" : "";
+      if (oracle_.runs(event.from) && !oracle_.broken(event.from, event.node))
+        return "the link is whole";
+      return link(event.from, event.node).empty() ? "nothing is on its way" : "";
+    case Kind::kDisconnect:
+      if (event.node == event.from || !may_lose_link(event.node) || !may_lose_link(event.from) ||
+          oracle_.condemned(event.from))
+        return "not two members that go on";
+      return others_stay(event.node) ? "" : "nobody would be left";
+    case Kind::kFence:
+      return oracle_.cut_off(event.node) ? "" : "the node is not cut off";
     case Kind::kRestart:
-      return alive ? "the node is up" : "";
+      return runs ? "the node is up" : "";
     case Kind::kPropose:
       return "";
     case Kind::kView:
@@ -121,10 +131,13 @@ std::string World::refuses(const WorldEvent& event) const {
 
 bool World::others_stay(NodeId node) const {
   for (unsigned i = 0; i < config_.geometry.nodes; ++i)
-    if (node_id(i) != node && oracle_.life(node_id(i)) == ViewOracle::Life::kUp &&
-        !nodes_[i].leaving())
+    if (node_id(i) != node && may_lose_link(node_id(i)) && !oracle_.condemned(node_id(i)))
       return true;
   return false;
+}
+
+bool World::may_lose_link(NodeId node) const {
+  return oracle_.life(node) == ViewOracle::Life::kUp && !nodes_[node.value()].leaving();
 }
 
 void World::apply(const WorldEvent& event) {
@@ -149,7 +162,12 @@ void World::perform(const WorldEvent& event) {
       std::deque<Packet>& link = link_of(event.from, event.node);
       const Packet packet = std::move(link.front());
       link.pop_front();
-      return at.step(event::Deliver{event.from, packet.message}, &packet, fx_);
+      at.step(event::Deliver{event.from, packet.message}, &packet, fx_);
+      // Bytes that came are somewhere now, or gone.
+      if (!packet.bytes.empty())
+        for_each_page(packet.message.pages,
+                      [&](PageId id) { fx_.touched.push_back(config_.geometry.index(id)); });
+      return;
     }
     case Kind::kIo:
       failed_io_ = failed_io_ || !event.ok;
@@ -165,9 +183,15 @@ void World::perform(const WorldEvent& event) {
     case Kind::kLeave:
       return at.step(event::Leave{}, nullptr, fx_);
     case Kind::kCrash:
+    case Kind::kFence:
       return crash(event.node);
     case Kind::kCut:
-      return link_of(event.from, event.node).clear();
+      link_of(event.from, event.node).clear();
+      return note_losses();
+    case Kind::kDisconnect:
+      oracle_.disconnect(event.from, event.node);
+      crashed_ = true;  // what only the loser holds is as good as dead
+      return;
     case Kind::kRestart:
       oracle_.restart(event.node);
       at = NodeModel(config_.geometry, core_config(config_, event.node.value()), config_.threads);
@@ -178,7 +202,7 @@ void World::perform(const WorldEvent& event) {
       return boot(event.node);
     case Kind::kPropose:
       oracle_.propose();
-      return;
+      return note_losses();
     case Kind::kView:
       oracle_.enter(event.node, event.index);
       for (unsigned i = 0; i < config_.geometry.nodes; ++i)
@@ -194,6 +218,10 @@ void World::crash(NodeId node) {
   crashed_ = true;
   oracle_.crash(node);
   for (unsigned i = 0; i < config_.geometry.nodes; ++i) link_of(node_id(i), node).clear();
+  note_losses();
+}
+
+void World::note_losses() {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (current_[page] != 0 && !exists(page)) may_be_lost_[page] = 1;
 }
@@ -207,6 +235,7 @@ bool World::exists(unsigned page) const {
   for (unsigned from = 0; from < nodes; ++from) {
     if (!oracle_.alive(node_id(from))) continue;
     for (unsigned to = 0; to < nodes; ++to) {
+      if (!oracle_.alive(node_id(to))) continue;
       for (const Packet& packet : links_[from * nodes + to]) {
         const PageSet pages = packet.message.pages;
         if (packet.bytes.empty() || pages.container != id.container || !pages.contains(id.page))
@@ -225,51 +254,72 @@ void World::settle_effects(NodeId node) {
     if (sent.to.value() >= config_.geometry.nodes) continue;
     if (oracle_.connected(node, sent.to)) link_of(node, sent.to).push_back(sent.packet);
   }
-  for (const Effects::Done& done : fx_.done) {
-    const bool removed = removed_[config_.geometry.page(done.page).container.value()] != 0;
-    if (done.access == Access::kWrite)
-      current_[done.page] = done.value;
-    else if (done.value != current_[done.page] && !removed)
-      fail("node " + std::to_string(node.value()) + " read " + std::to_string(done.value) +
-           " from page " + std::to_string(done.page) + ", whose last write is " +
-           std::to_string(current_[done.page]));
-  }
+  for (const Effects::Done& done : fx_.done) settle_access(node, done);
   for (const unsigned page : fx_.touched) {
     // A node that is not told of a death yet may grant to the dead, or drop a copy for a write
     // whose bytes died on their way: nobody can know better.
     if (current_[page] != 0 && oracle_.mourns(node) && !exists(page)) may_be_lost_[page] = 1;
     check_page(page);
   }
-  for (const Effects::Refused& refused : fx_.refused) {
-    const unsigned page = refused.page;
-    bool allowed = true;
-    switch (refused.refusal) {
-      case Refusal::kLost:
-        allowed = current_[page] == 0 ? crashed_ : may_be_lost_[page] != 0 && !exists(page);
-        break;
-      case Refusal::kRemoved:
-        allowed = removed_[config_.geometry.page(page).container.value()] != 0;
-        break;
-      case Refusal::kIo:
-        allowed = failed_io_;
-        break;
-      case Refusal::kNone:
-      case Refusal::kSkipped:
-      case Refusal::kRange:
-        allowed = false;
-        break;
-      case Refusal::kTimedOut:
-      case Refusal::kNoRoom:
-      case Refusal::kLeaving:
-        break;
-    }
-    if (!allowed)
-      fail("needless refusal of page " + std::to_string(page) + " at node " +
-           std::to_string(node.value()) + ": " + name_of(refused.refusal) +
-           (exists(page) ? ", though its bytes exist" : ""));
-  }
+  for (const Effects::Refused& refused : fx_.refused) settle_refusal(node, refused);
   if (fx_.left) oracle_.left(node);
   if (fx_.serving) oracle_.served(node);
+}
+
+void World::settle_access(NodeId node, const Effects::Done& done) {
+  if (removed_[config_.geometry.page(done.page).container.value()] != 0) return;
+  const bool writes = done.access == Access::kWrite;
+  history_.add({node, done.thread, done.page, writes, done.value});
+  if (writes) {
+    current_[done.page] = done.value;
+    written_in_[done.page] = oracle_.view_of(node);
+  } else if (done.value != current_[done.page] && !may_be_stale(node, done.page)) {
+    fail("node " + std::to_string(node.value()) + " read " + std::to_string(done.value) +
+         " from page " + std::to_string(done.page) + ", whose last write is " +
+         std::to_string(current_[done.page]));
+  }
+}
+
+// A node that was cut off goes on with what it had until it is fenced. Nothing of what it does
+// reaches the others, so its reads come before their writes in an order that all agree on; that
+// there is such an order is what the history check shows.
+bool World::may_be_stale(NodeId node, unsigned page) const {
+  return oracle_.cut_off(node) && written_in_[page] > oracle_.view_of(node);
+}
+
+std::string World::check_history() const {
+  return history_.check([this](unsigned page) {
+    return removed_[config_.geometry.page(page).container.value()] != 0;
+  });
+}
+
+void World::settle_refusal(NodeId node, const Effects::Refused& refused) {
+  const unsigned page = refused.page;
+  bool allowed = true;
+  switch (refused.refusal) {
+    case Refusal::kLost:
+      allowed = current_[page] == 0 ? crashed_ : may_be_lost_[page] != 0 && !exists(page);
+      break;
+    case Refusal::kRemoved:
+      allowed = removed_[config_.geometry.page(page).container.value()] != 0;
+      break;
+    case Refusal::kIo:
+      allowed = failed_io_;
+      break;
+    case Refusal::kNone:
+    case Refusal::kSkipped:
+    case Refusal::kRange:
+      allowed = false;
+      break;
+    case Refusal::kTimedOut:
+    case Refusal::kNoRoom:
+    case Refusal::kLeaving:
+      break;
+  }
+  if (!allowed)
+    fail("needless refusal of page " + std::to_string(page) + " at node " +
+         std::to_string(node.value()) + ": " + name_of(refused.refusal) +
+         (exists(page) ? ", though its bytes exist" : ""));
 }
 
 // Invariants 1, 2 and 6 for one page, over the rights of programs everywhere.
@@ -278,10 +328,11 @@ void World::check_page(unsigned page) {
   unsigned writers = 0;
   unsigned copies = 0;
   for (unsigned i = 0; i < config_.geometry.nodes; ++i) {
-    if (!oracle_.alive(node_id(i))) continue;
+    if (!oracle_.runs(node_id(i))) continue;
     const Frame& frame = nodes_[i].frame(page);
-    if (frame.present) ++copies;
     if (frame.rights == Access::kWrite) ++writers;
+    if (may_be_stale(node_id(i), page)) continue;
+    if (frame.present && (frame.rights == Access::kWrite || !oracle_.cut_off(node_id(i)))) ++copies;
     if (frame.rights != Access::kNone && frame.value != current_[page])
       fail("programs of node " + std::to_string(i) + " can read " + std::to_string(frame.value) +
            " from page " + std::to_string(page) + ", whose last write is " +

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/sim/geometry.h"
+#include "tests/sim/history.h"
 #include "tests/sim/host_model.h"
 #include "tests/sim/view_oracle.h"
 
@@ -34,11 +35,13 @@ struct WorldEvent {
     kExpire,       // node, pages: programs have waited too long
     kLeave,        // node: hand everything over
     kCrash,        // node
-    kCut,          // from, node: what a dead node sent and has not arrived never will
+    kCut,          // from, node: what was on its way on a link that is lost never arrives
     kRestart,      // node: empty again
     kPropose,      // membership decides on the next view
     kView,         // node, index: it learns of that view
     kRemove,       // node, container (pages.container): the container is gone
+    kDisconnect,   // from, node: their connection is lost; the cluster will go on without `node`
+    kFence,        // node: cut off, it learns so and ends
   };
   Kind kind = Kind::kRead;
   NodeId node{0};
@@ -70,6 +73,10 @@ class World {
   [[nodiscard]] const WorldConfig& config() const { return config_; }
   [[nodiscard]] const NodeModel& node(NodeId id) const { return nodes_[id.value()]; }
   [[nodiscard]] const ViewOracle& oracle() const { return oracle_; }
+  // What programs read and wrote, in the order in which it happened.
+  [[nodiscard]] const History& history() const { return history_; }
+  // Whether that is sequentially consistent over all pages at once; empty if so.
+  [[nodiscard]] std::string check_history() const;
   [[nodiscard]] const std::deque<Packet>& link(NodeId from, NodeId to) const {
     return links_[from.value() * config_.geometry.nodes + to.value()];
   }
@@ -96,8 +103,13 @@ class World {
   void crash(NodeId node);
   void boot(NodeId node);
   [[nodiscard]] bool others_stay(NodeId node) const;
+  [[nodiscard]] bool may_lose_link(NodeId node) const;  // up, and it means to stay
   void settle_effects(NodeId node);
+  void settle_access(NodeId node, const Effects::Done& done);
+  void settle_refusal(NodeId node, const Effects::Refused& refused);
+  void note_losses();
   void check_page(unsigned page);
+  [[nodiscard]] bool may_be_stale(NodeId node, unsigned page) const;
   [[nodiscard]] bool exists(unsigned page) const;
 
   WorldConfig config_;
@@ -105,11 +117,13 @@ class World {
   std::vector<std::deque<Packet>> links_;
   ViewOracle oracle_;
   std::vector<Value> current_;
+  std::vector<unsigned> written_in_;       // the number of the view its last writer was in
   std::vector<std::uint8_t> may_be_lost_;  // no survivor held it when a node died
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;
   bool crashed_ = false;
   bool failed_io_ = false;
+  History history_;
   Effects fx_;
   std::string violation_;
 };

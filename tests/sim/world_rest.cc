@@ -8,9 +8,9 @@ namespace {
 
 NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
-constexpr const char* kKindNames[] = {"read",         "write",   "retry",   "deliver", "io",
-                                      "hold-expired", "flush",   "expire",  "leave",   "crash",
-                                      "cut",          "restart", "propose", "view",    "remove"};
+constexpr const char* kKindNames[] = {
+    "read",  "write", "retry",   "deliver", "io",   "hold-expired", "flush",      "expire", "leave",
+    "crash", "cut",   "restart", "propose", "view", "remove",       "disconnect", "fence"};
 
 }  // namespace
 
@@ -87,6 +87,8 @@ std::optional<WorldEvent> next_move(const World& world) {
     const WorldEvent view{
         .kind = Kind::kView, .node = node_id(i), .index = world.oracle().views() - 1};
     if (enabled(view)) return view;
+    if (world.oracle().cut_off(node_id(i)))
+      return WorldEvent{.kind = Kind::kFence, .node = node_id(i)};
     if (!world.oracle().alive(node_id(i))) continue;
     const NodeModel& at = world.node(node_id(i));
     for (unsigned t = 0; t < at.threads().size(); ++t)
@@ -127,7 +129,7 @@ std::string World::describe(const std::vector<unsigned>* pages) const {
   std::string text;
   const unsigned nodes = config_.geometry.nodes;
   for (unsigned i = 0; i < nodes; ++i) {
-    if (!oracle_.alive(node_id(i))) {
+    if (!oracle_.runs(node_id(i))) {
       text += "  node " + std::to_string(i) + " is down\n";
       continue;
     }
