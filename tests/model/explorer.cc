@@ -21,7 +21,7 @@ void for_each_bit(std::uint32_t mask, F&& f) {
 Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
     : config_(config),
       bounds_(bounds),
-      parts_(config),
+      parts_(config, bounds.leaves == 0),
       n_(config.geometry.nodes),
       words_(n_ + n_ * n_ + 4) {}
 
@@ -41,7 +41,7 @@ Report Explorer::run() {
   first.luck = bounds_.flushes << kFlushes | bounds_.expiries << kExpiries |
                bounds_.io_failures << kFailures | bounds_.crashes << kCrashes |
                bounds_.restarts << kRestarts | bounds_.leaves << kLeaves |
-               bounds_.accesses << kAccesses;
+               bounds_.accesses << kAccesses | bounds_.cuts << kCuts;
   bool is_new = false;
   intern(first, is_new);
   origins_.push_back({0, 0});
@@ -59,6 +59,7 @@ Report Explorer::run() {
   report_.states = origins_.size();
   report_.node_states = parts_.node_states();
   report_.link_states = parts_.link_states();
+  report_.seen = parts_.seen();
   if (report_.violation.empty() && report_.complete) check_liveness();
   return report_;
 }
@@ -144,14 +145,35 @@ void Explorer::try_crashes(const State& state, unsigned node) {
       take(state, {.kind = Kind::kRestart, .node = node_id(node)}, false);
     return;
   }
+  if (parts_.oracle(state.oracle).cut_off(node_id(node)))
+    return take(state, {.kind = Kind::kFence, .node = node_id(node)}, true);
   if (left(state, kCrashes) != 0 && others_stay(state, node))
     take(state, {.kind = Kind::kCrash, .node = node_id(node)}, false);
+  if (left(state, kCuts) == 0 || !stays(state, node)) return;
+  for (unsigned from = 0; from < n_; ++from)
+    if (from != node && stays(state, from))
+      take(state, {.kind = Kind::kDisconnect, .node = node_id(node), .from = node_id(from)}, false);
+}
+
+bool Explorer::stays(const State& state, unsigned node) const {
+  return parts_.oracle(state.oracle).life(node_id(node)) == sim::ViewOracle::Life::kUp &&
+         !parts_.facts(state.nodes[node]).leaving;
 }
 
 bool Explorer::others_stay(const State& state, unsigned node) const {
   for (unsigned i = 0; i < n_; ++i)
-    if (i != node && state.nodes[i] != kDown && !parts_.facts(state.nodes[i]).leaving) return true;
+    if (i != node && stays(state, i)) return true;
   return false;
+}
+
+void Explorer::spend(State& state, Luck what) {
+  if (left(state, what) != kAny) state.luck -= 1u << what;
+}
+
+void Explorer::spend_access(State& state, unsigned node, bool write) {
+  const unsigned shift = node * 4 + (write ? 2 : 0);
+  if (((state.accesses >> shift) & 3) != kAnyOfNode) state.accesses -= 1u << shift;
+  spend(state, kAccesses);
 }
 
 void Explorer::take(const State& state, const sim::WorldEvent& event, bool progress) {
@@ -159,35 +181,35 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
   taking_ = &event;
   State next = state;
   const unsigned i = event.node.value();
-  const auto spend = [&](Luck what) { next.luck -= 1u << what; };
   switch (event.kind) {
     case Kind::kPropose:
     case Kind::kCrash:
     case Kind::kRestart:
+    case Kind::kDisconnect:
+    case Kind::kFence:
       move_node(next, event);
-      if (event.kind == Kind::kCrash) spend(kCrashes);
-      if (event.kind == Kind::kRestart) spend(kRestarts);
+      if (event.kind == Kind::kCrash) spend(next, kCrashes);
+      if (event.kind == Kind::kDisconnect) spend(next, kCuts);
+      if (event.kind == Kind::kRestart) spend(next, kRestarts);
       return add(next, event, progress);
     case Kind::kRead:
-      next.accesses -= 1u << (i * 4);
-      spend(kAccesses);
+      spend_access(next, i, false);
       break;
     case Kind::kWrite:
-      next.accesses -= 1u << (i * 4 + 2);
-      spend(kAccesses);
+      spend_access(next, i, true);
       break;
     case Kind::kFlush:
-      spend(kFlushes);
+      spend(next, kFlushes);
       break;
     case Kind::kExpire:
-      spend(kExpiries);
+      spend(next, kExpiries);
       break;
     case Kind::kLeave:
-      spend(kLeaves);
+      spend(next, kLeaves);
       break;
     case Kind::kIo:
       if (!event.ok) {
-        spend(kFailures);
+        spend(next, kFailures);
         next.truth |= kFailed;
       }
       break;
@@ -230,10 +252,11 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     link = parts_.append(link, sent.packet);
   }
   const PageMask written = before.truth & 0xff;
-  const PageMask wrong = (written & step.read_not_last) | (~written & step.read_not_zero);
+  const PageMask wrong =
+      ((written & step.read_not_last) | (~written & step.read_not_zero)) & ~may_be_stale(before, i);
   if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
   if (step.wrote != 0) {
-    next.truth |= step.wrote;
+    note_writes(next, event.node, step.wrote);
     for (unsigned other = 0; other < n_; ++other)
       if (other != i && next.nodes[other] != kDown)
         next.nodes[other] = parts_.outdate_node(next.nodes[other], step.wrote);
@@ -252,7 +275,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   }
   // A node that is not told of a death yet may grant to the dead, or drop a copy for a write whose
   // bytes died on their way: nobody can know better.
-  if (oracle.mourns(event.node)) next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
+  if (oracle.mourns(event.node)) note_losses(next);
   if (step.refused_lost != 0) {
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
@@ -268,7 +291,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     if (step.left) after.left(event.node);
     if (step.serving) after.served(event.node);
     for (unsigned other = 0; other < n_; ++other) {
-      if (next.nodes[other] == kDown || after.alive(node_id(other))) continue;
+      if (next.nodes[other] == kDown || after.runs(node_id(other))) continue;
       next.nodes[other] = kDown;  // departed
       for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + other] = 0;
     }
@@ -280,19 +303,26 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
 void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   const unsigned i = event.node.value();
   sim::ViewOracle oracle = parts_.oracle(next.oracle);
-  if (event.kind == Kind::kPropose) {
-    oracle.propose();
+  if (event.kind == Kind::kPropose || event.kind == Kind::kDisconnect) {
+    if (event.kind == Kind::kPropose)
+      oracle.propose();
+    else
+      oracle.disconnect(event.from, event.node);
     next.oracle = parts_.put_oracle(std::move(oracle));
-    return;
+    if (event.kind == Kind::kDisconnect) next.truth |= kCrashed;
+    return note_losses(next);
   }
   for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
-  if (event.kind == Kind::kCrash) {
+  if (event.kind == Kind::kCrash || event.kind == Kind::kFence) {
     oracle.crash(event.node);
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
+    bool left_behind = false;
+    for (unsigned other = 0; other < n_; ++other)
+      left_behind = left_behind || oracle.cut_off(node_id(other));
+    if (!left_behind) next.truth &= ~(0xffu << kOutran);
     next.oracle = parts_.put_oracle(std::move(oracle));
-    next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
-    return;
+    return note_losses(next);
   }
   oracle.restart(event.node);
   for (unsigned other = 0; other < n_; ++other) next.links[i * n_ + other] = 0;
@@ -300,14 +330,31 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   next.oracle = parts_.put_oracle(std::move(oracle));
 }
 
-// Pages whose last write is with someone alive, or on its way between two who are.
+void Explorer::note_losses(State& next) const {
+  next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
+}
+
+void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
+  next.truth = (next.truth | wrote) & ~(wrote << kOutran);
+  const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
+  for (unsigned i = 0; i < n_; ++i)
+    if (oracle.cut_off(node_id(i)) && oracle.view_of(writer) > oracle.view_of(node_id(i)))
+      next.truth |= wrote << kOutran;
+}
+
+PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
+  return parts_.oracle(state.oracle).cut_off(node_id(node)) ? (state.truth >> kOutran) & 0xff : 0;
+}
+
+// Pages whose last write is with a member, or on its way between two.
 PageMask Explorer::existing(const State& state) const {
+  const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
   PageMask pages = 0;
   for (unsigned i = 0; i < n_; ++i) {
-    if (state.nodes[i] == kDown) continue;
+    if (!oracle.alive(node_id(i))) continue;
     pages |= parts_.facts(state.nodes[i]).keeps_last;
     for (unsigned to = 0; to < n_; ++to)
-      pages |= parts_.link(state.links[i * n_ + to]).carries_last;
+      if (oracle.alive(node_id(to))) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
   }
   return pages;
 }

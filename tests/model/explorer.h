@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,15 +15,19 @@
 
 namespace gob::model {
 
-// How often the environment may act.
+// How often the environment may act; kAny is without a bound (values are renamed as they get old,
+// so the states stay finite all the same).
+inline constexpr unsigned kAny = 15;
+inline constexpr unsigned kAnyOfNode = 3;
 struct Bounds {
-  unsigned reads = 1;      // of each node
-  unsigned writes = 1;     // of each node
-  unsigned accesses = 15;  // in all, as the rest
+  unsigned reads = kAnyOfNode;   // of each node
+  unsigned writes = kAnyOfNode;  // of each node
+  unsigned accesses = kAny;      // in all, as the rest
   unsigned flushes = 0;
   unsigned expiries = 0;
   unsigned io_failures = 0;
   unsigned crashes = 0;
+  unsigned cuts = 0;  // connections that break; one of the two nodes is left behind, then fenced
   unsigned restarts = 0;
   unsigned leaves = 0;
   bool runs = false;   // programs also access all pages as one run (pages of one stripe)
@@ -36,8 +41,9 @@ struct Report {
   unsigned depth = 0;
   std::size_t node_states = 0;
   std::size_t link_states = 0;
-  bool complete = false;  // nothing was left unexplored
-  std::string violation;  // empty: none
+  bool complete = false;       // nothing was left unexplored
+  std::set<std::string> seen;  // what the protocol was made to do (Parts::seen)
+  std::string violation;       // empty: none
   sim::Scenario counterexample;
 };
 
@@ -55,9 +61,11 @@ class Explorer {
     std::uint32_t nodes[kMaxNodes] = {};
     std::uint32_t links[kMaxNodes * kMaxNodes] = {};  // [from * n + to]
     std::uint32_t oracle = 0;
-    std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes
-    std::uint32_t luck = 0;      // left of each Luck, 4 bits
-    std::uint32_t truth = 0;  // 8 bits: pages written; 8: pages that may be lost; crashed; failed
+    std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes; all set: any number
+    std::uint32_t luck = 0;      // left of each Luck, 4 bits; kAny is never used up
+    // 8 bits: pages written; 8: pages that may be lost; crashed; failed; 8: pages written by others
+    // since a node was left behind
+    std::uint32_t truth = 0;
   };
   enum Luck : unsigned {
     kFlushes = 0,
@@ -67,9 +75,11 @@ class Explorer {
     kRestarts = 16,
     kLeaves = 20,
     kAccesses = 24,
+    kCuts = 28,
   };
   static constexpr std::uint32_t kCrashed = 1u << 16;
   static constexpr std::uint32_t kFailed = 1u << 17;
+  static constexpr unsigned kOutran = 18;
 
   struct Origin {
     std::uint32_t parent;
@@ -78,6 +88,7 @@ class Explorer {
 
   void expand(std::uint32_t id);
   void try_node_events(const State& state, unsigned node);
+  [[nodiscard]] bool stays(const State& state, unsigned node) const;
   [[nodiscard]] bool others_stay(const State& state, unsigned node) const;
   void try_accesses(const State& state, unsigned node);
   void try_crashes(const State& state, unsigned node);
@@ -87,7 +98,10 @@ class Explorer {
   void settle_step(const State& before, State& next, const sim::WorldEvent& event,
                    const NodeStep& step);
   void move_node(State& next, const sim::WorldEvent& event);
-  void lose(State& next);
+  void note_losses(State& next) const;
+  void note_writes(State& next, NodeId writer, PageMask wrote) const;
+  // Pages of which the node may read old bytes: it is left behind, and others wrote since.
+  [[nodiscard]] PageMask may_be_stale(const State& state, unsigned node) const;
   void check(const State& state);
   void check_rest(const State& state);
   [[nodiscard]] bool is_quiet(const State& state) const;
@@ -104,6 +118,8 @@ class Explorer {
   static std::uint32_t pack_event(const sim::WorldEvent& event, PageMask pages, PageMask ahead);
   [[nodiscard]] sim::WorldEvent unpack_event(std::uint32_t packed) const;
   static unsigned left(const State& state, Luck what) { return (state.luck >> what) & 0xf; }
+  static void spend(State& state, Luck what);
+  static void spend_access(State& state, unsigned node, bool write);
 
   sim::WorldConfig config_;
   Bounds bounds_;

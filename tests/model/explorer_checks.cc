@@ -22,11 +22,16 @@ void Explorer::check(const State& state) {
   for (unsigned i = 0; i < n_; ++i) {
     if (state.nodes[i] == kDown) continue;
     const NodeFacts& facts = parts_.facts(state.nodes[i]);
+    const PageMask stale = may_be_stale(state, i);
     const PageMask wrong = (written & facts.not_last) | (~written & facts.not_zero);
-    if (wrong != 0) fail("programs of node " + std::to_string(i) + " can read old bytes");
+    if ((wrong & ~stale) != 0)
+      fail("programs of node " + std::to_string(i) + " can read old bytes");
     writable |= facts.writable;
-    several |= copies & facts.present;
-    copies |= facts.present;
+    // A node that is left behind may read beside the others' writer, but not write.
+    const bool left_behind = parts_.oracle(state.oracle).cut_off(node_id(i));
+    const PageMask counts = left_behind ? facts.writable : facts.present;
+    several |= copies & counts;
+    copies |= counts;
   }
   if ((writable & several) != 0) fail("a page is writable, but not the only copy");
   if ((written & ~may_be_lost & ~existing(state)) != 0)
@@ -38,6 +43,7 @@ bool Explorer::is_quiet(const State& state) const {
   if (!oracle.settled()) return false;
   for (unsigned i = 0; i < n_; ++i) {
     if (state.nodes[i] == kDown) continue;
+    if (oracle.cut_off(node_id(i))) return false;  // it will be fenced
     const NodeFacts& facts = parts_.facts(state.nodes[i]);
     if (facts.io != 0 || facts.held != 0 || facts.woken != 0) return false;
     for (unsigned from = 0; from < n_; ++from)
@@ -148,23 +154,23 @@ void Explorer::write_counterexample(std::uint32_t id, const sim::WorldEvent* las
 }
 
 std::uint32_t Explorer::pack_event(const sim::WorldEvent& event, PageMask pages, PageMask ahead) {
-  return static_cast<std::uint32_t>(event.kind) | event.node.value() << 4u |
-         event.from.value() << 7u | event.thread << 10u | std::uint32_t{event.ok} << 13u |
-         event.index << 14u | pages << 22u | ahead << 27u;
+  return static_cast<std::uint32_t>(event.kind) | event.node.value() << 5u |
+         event.from.value() << 7u | event.thread << 9u | std::uint32_t{event.ok} << 11u |
+         event.index << 12u | pages << 20u | ahead << 26u;
 }
 
 sim::WorldEvent Explorer::unpack_event(std::uint32_t packed) const {
   sim::WorldEvent event;
-  event.kind = static_cast<sim::WorldEvent::Kind>(packed & 0xf);
-  event.node = node_id((packed >> 4) & 7);
-  event.from = node_id((packed >> 7) & 7);
-  event.thread = (packed >> 10) & 7;
-  event.ok = ((packed >> 13) & 1) != 0;
-  event.index = (packed >> 14) & 0xff;
+  event.kind = static_cast<sim::WorldEvent::Kind>(packed & 0x1f);
+  event.node = node_id((packed >> 5) & 3);
+  event.from = node_id((packed >> 7) & 3);
+  event.thread = (packed >> 9) & 3;
+  event.ok = ((packed >> 11) & 1) != 0;
+  event.index = (packed >> 12) & 0xff;
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
     const PageSet one = parts_.set_of(page);
-    if ((packed >> (22 + page)) & 1) event.pages = one.with(event.pages.mask | one.mask);
-    if ((packed >> (27 + page)) & 1) event.ahead |= one.mask;
+    if ((packed >> (20 + page)) & 1) event.pages = one.with(event.pages.mask | one.mask);
+    if ((packed >> (26 + page)) & 1) event.ahead |= one.mask;
   }
   return event;
 }

@@ -8,6 +8,8 @@ namespace {
 constexpr sim::Value kLast = 1;
 constexpr sim::Value kOlder = 2;
 constexpr sim::Value kFresh = 3;  // only while a step is taken
+// Hints of so little room all mean that there is none (injection.cc): one stands for all of them.
+constexpr std::uint32_t kNotWorthAsking = 16;
 
 // All that a node's step depends on besides its state.
 std::uint64_t code_of(const sim::WorldEvent& event, PageMask pages, PageMask ahead,
@@ -25,7 +27,10 @@ void for_each_bit(PageMask mask, F&& f) {
 
 }  // namespace
 
-Parts::Parts(const sim::WorldConfig& config) : config_(config) { put_link({}); }
+Parts::Parts(const sim::WorldConfig& config, bool fold_hints)
+    : config_(config), fold_hints_(fold_hints) {
+  put_link({});
+}
 
 PageMask Parts::mask_of(PageSet pages) const {
   PageMask mask = 0;
@@ -108,6 +113,24 @@ void Parts::rename_written(PageMask wrote, sim::NodeModel& node, sim::Effects& f
   });
 }
 
+void Parts::note_seen(const sim::WorldEvent& event, std::uint32_t packet, std::uint32_t oracle,
+                      const sim::NodeModel& before, const sim::Effects& fx) {
+  using Kind = sim::WorldEvent::Kind;
+  if (event.kind == Kind::kDeliver) {
+    const Message& message = packets_[packet].message;
+    std::string name = sim::name_of(message.type);
+    if (message.type == MessageType::kInjectReply) name += message.accepted ? "+" : "-";
+    seen_.insert(std::move(name));
+  }
+  if (event.kind == Kind::kIo)
+    seen_.insert(std::string(before.io()[event.index].out ? "swap-out" : "swap-in") +
+                 (event.ok ? "" : "-failed"));
+  if (event.kind == Kind::kView && !oracles_[oracle].view(event.index).losses.empty())
+    seen_.insert("peer-loss");
+  for (const sim::Effects::Refused& refused : fx.refused)
+    seen_.insert(std::string("refused-") + sim::name_of(refused.refusal));
+}
+
 NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std::uint32_t packet,
                           std::uint32_t oracle) {
   using Kind = sim::WorldEvent::Kind;
@@ -151,9 +174,12 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     case Kind::kRestart:
     case Kind::kPropose:
     case Kind::kRemove:
+    case Kind::kDisconnect:
+    case Kind::kFence:
       fx.fail("no step of a node");
       break;
   }
+  note_seen(event, packet, oracle, nodes_[node], fx);
   NodeStep step;
   for (const sim::Effects::Done& done : fx.done) {
     const PageMask bit = 1u << done.page;
@@ -166,8 +192,11 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     }
   }
   rename_written(step.wrote, after, fx);
-  for (sim::Effects::Sent& sent : fx.sent)
+  for (sim::Effects::Sent& sent : fx.sent) {
+    std::uint32_t& hint = sent.packet.message.free_frames;
+    if (fold_hints_ && hint <= kNotWorthAsking) hint = 0;
     step.sent.push_back({sent.to.value(), packets_.put(std::move(sent.packet)).id});
+  }
   for (const sim::Effects::Refused& refused : fx.refused) {
     const PageMask bit = 1u << refused.page;
     switch (refused.refusal) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,7 +62,9 @@ struct LinkFacts {
 
 class Parts {
  public:
-  explicit Parts(const sim::WorldConfig& config);
+  // `fold_hints`: hints of free frames that no core takes an interest in are all the same. Not for
+  // clusters that nodes leave: whoever leaves asks everyone.
+  Parts(const sim::WorldConfig& config, bool fold_hints);
 
   // Nodes. `event` names the step as in World; deliveries take the packet, views their number.
   std::uint32_t put_node(sim::NodeModel node);
@@ -79,6 +82,10 @@ class Parts {
   [[nodiscard]] const LinkFacts& link(std::uint32_t id) const { return link_facts_[id]; }
   [[nodiscard]] const sim::Packet& packet(std::uint32_t id) const { return packets_[id]; }
   [[nodiscard]] std::size_t link_states() const { return links_.size(); }
+
+  // What some core was made to do, by name: messages that arrived (with their answer where there
+  // are two), I/O, refusals, and view changes that lost a node.
+  [[nodiscard]] const std::set<std::string>& seen() const { return seen_; }
 
   // Membership.
   std::uint32_t put_oracle(sim::ViewOracle oracle) { return oracles_.put(std::move(oracle)).id; }
@@ -111,6 +118,8 @@ class Parts {
     std::uint64_t operator()(const sim::ViewOracle& oracle) const { return oracle.hash(); }
   };
 
+  void note_seen(const sim::WorldEvent& event, std::uint32_t packet, std::uint32_t oracle,
+                 const sim::NodeModel& before, const sim::Effects& fx);
   NodeStep take_step(std::uint32_t node, const sim::WorldEvent& event, std::uint32_t packet,
                      std::uint32_t oracle);
   void rename_written(PageMask wrote, sim::NodeModel& node, sim::Effects& fx) const;
@@ -119,6 +128,7 @@ class Parts {
   void outdate(sim::Packet& packet, unsigned page, sim::Value from, sim::Value to) const;
 
   sim::WorldConfig config_;
+  bool fold_hints_;
   Interner<sim::NodeModel, NodeHash> nodes_;
   std::vector<NodeFacts> node_facts_;
   std::deque<NodeStep> steps_;
@@ -130,6 +140,7 @@ class Parts {
   Memo append_memo_;
   Memo outdate_link_memo_;
   Interner<sim::ViewOracle, OracleHash> oracles_;
+  std::set<std::string> seen_;
 };
 
 }  // namespace gob::model
