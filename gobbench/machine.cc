@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 
@@ -33,13 +34,19 @@ std::uint64_t memory_bytes() {
          static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
+double load_average() {
+  double load = 0;
+  return ::getloadavg(&load, 1) == 1 ? load : 0;
+}
+
 }  // namespace
 
 Json describe_machine() {
   return {{"cpu", cpu_model()},
           {"cores", usable_cpus().size()},
           {"memory_bytes", memory_bytes()},
-          {"kernel", kernel()}};
+          {"kernel", kernel()},
+          {"load_average", load_average()}};
 }
 
 std::string machine_line() {

@@ -7,7 +7,8 @@
 
 namespace gob::bench {
 
-// Processor model, usable cores, memory, kernel.
+// Processor model, usable cores, memory, kernel; and how many processes ran or waited to run over
+// the last minute: many more than the experiment has mean that the machine had other things to do.
 [[nodiscard]] Json describe_machine();
 // The same as one line.
 [[nodiscard]] std::string machine_line();

@@ -136,6 +136,7 @@ TEST_F(PublishTest, WritesDataRunAndFigure) {
   EXPECT_FALSE(run["commit"].get<std::string>().empty());
   EXPECT_GE(run["machine"]["cores"].get<int>(), 1);
   EXPECT_FALSE(run["machine"]["kernel"].get<std::string>().empty());
+  EXPECT_GE(run["machine"]["load_average"].get<double>(), 0);
   EXPECT_EQ(run["parameters"]["samples"], 5);
   EXPECT_EQ(run["targets"][0]["met"], true);
 }
