@@ -79,8 +79,7 @@ void TcpSetup::abandon(Peer& peer) {
   peer.ready.clear();
 }
 
-void TcpSetup::joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnation,
-                      ReadyLink link) {
+void TcpSetup::joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnation, ReadyLink link) {
   if (peer.pending != incarnation || channel == kControlChannel) {
     // Every attempt begins with the control channel. The side that was called waits longer than the
     // caller tries, so that the two agree whether an attempt succeeded.
@@ -102,6 +101,8 @@ void TcpSetup::joined(Peer& peer, std::uint8_t channel, std::uint64_t incarnatio
 void TcpSetup::hand_over(Peer& peer) {
   if (peer.current != 0) peer.refused.add(peer.current);
   peer.current = peer.pending;
+  // First, so that whoever hears of the peer from a channel finds it connected here.
+  set_status(peer, PeerState::kConnected, "incarnation " + std::to_string(peer.current));
   // In the order of gates_, control last: whoever hears of the peer on the control channel finds it
   // on every shard.
   for (auto& [number, link] : peer.ready) {
@@ -111,7 +112,6 @@ void TcpSetup::hand_over(Peer& peer) {
   abandon(peer);  // probes and repeated calls have no use any more
   peer.addresses.clear();
   peer.backoff = {};
-  set_status(peer, PeerState::kConnected, "incarnation " + std::to_string(peer.current));
 }
 
 void TcpSetup::on_break(const LinkBreak& link_break) {
