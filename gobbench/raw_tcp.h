@@ -4,22 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <string>
 #include <vector>
 
+#include "gobbench/tcp_pair.h"
 #include "libgob/base/result.h"
 
 namespace gob::bench {
-
-// Where the two threads run.
-struct TcpPlaces {
-  std::string server_host = "127.0.0.1";
-  int server_netns_fd = -1;  // -1: this program's namespace
-  int client_netns_fd = -1;
-  std::optional<unsigned> server_cpu;
-  std::optional<unsigned> client_cpu;
-};
 
 // `rounds` times `bytes_out` to the server and `bytes_back` from it, over blocking sockets with
 // TCP_NODELAY: nanoseconds of each round.
