@@ -31,6 +31,7 @@ struct Flags {
   std::string mount;
   std::string transport;
   std::string log_level;
+  std::string trace_dir;
   std::optional<std::uint32_t> shards;
   std::optional<std::uint32_t> page_timeout_ms;
   bool print_config = false;
@@ -56,6 +57,8 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--page-timeout-ms", flags.page_timeout_ms,
                  "An access that waits longer ends in SIGBUS");
   app.add_option("--log-level", flags.log_level, "trace, debug, info, warn, error or critical");
+  app.add_option("--trace-dir", flags.trace_dir,
+                 "Record every page's history there (for checkers)");
   app.add_flag("--print-config", flags.print_config, "Print the resulting configuration and exit");
   app.add_flag("--check", flags.check, "Check configuration and kernel, then exit");
   app.footer(
@@ -81,6 +84,7 @@ gob::Result<gob::DaemonConfig> configure(const Flags& flags) {
   if (!flags.mount.empty()) config.mount = flags.mount;
   if (!flags.transport.empty()) config.transport = flags.transport;
   if (!flags.log_level.empty()) config.log_level = flags.log_level;
+  if (!flags.trace_dir.empty()) config.trace_dir = flags.trace_dir;
   if (flags.shards) config.shards = *flags.shards;
   if (flags.page_timeout_ms) config.page_timeout_ms = *flags.page_timeout_ms;
   if (!flags.budget.empty()) {

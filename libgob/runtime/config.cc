@@ -98,6 +98,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
   reader.text("transport", config.transport);
   reader.text("log_level", config.log_level);
+  reader.text("trace_dir", config.trace_dir);
   reader.allow("nodes");
   if (const toml::node* nodes = table.get("nodes")) {
     const toml::array* list = nodes->as_array();
@@ -198,6 +199,7 @@ std::string to_toml(const DaemonConfig& config) {
       {"file_timeout_ms", config.file_timeout_ms},
       {"transport", config.transport},
       {"log_level", config.log_level},
+      {"trace_dir", config.trace_dir},
       {"nodes", nodes},
   };
   std::ostringstream text;

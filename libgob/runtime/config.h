@@ -37,6 +37,7 @@ struct DaemonConfig {
   std::uint32_t file_timeout_ms = 30000;   // an operation on a file ends after this, with EIO
   std::string transport = "auto";          // auto, tcp
   std::string log_level = "info";
+  std::string trace_dir;  // where to record what happens to every page; empty: nothing is
 
   // Position of `node` in `nodes`.
   [[nodiscard]] NodeId self() const;

@@ -108,6 +108,11 @@ Status Node::open() {
         Shard::create(shard, std::move(*channel), std::move(swap), *this);
     if (!made) return made.error();
     (*made)->set_node_names(names);
+    if (!config_.trace_dir.empty()) {
+      auto trace = PageTrace::create(config_.trace_dir, config_.node, self_, i);
+      if (!trace) return trace.error();
+      (*made)->trace_to(std::move(*trace));
+    }
     siblings.push_back(made->get());
     shards_.push_back(std::move(*made));
   }

@@ -157,10 +157,15 @@ void Shard::fire_timers() {
   for (const PageSet& pages : overdue) {
     step(event::Expire{pages});
     must(linker_.refuse(pages));  // whatever the core thinks: nobody waits longer than this
+    note_taken(TraceKind::kRefused, pages);
   }
 }
 
-void Shard::feed(const Event& event) { step(event); }
+void Shard::feed(const Event& event) {
+  if (const auto* change = std::get_if<event::NewView>(&event); change != nullptr && trace_)
+    trace_->view(change->view);
+  step(event);
+}
 
 void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool) {
   linker_.add_container(info.id, std::move(pool));

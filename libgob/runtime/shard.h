@@ -22,6 +22,7 @@
 #include "libgob/protocol/core.h"
 #include "libgob/runtime/counters.h"
 #include "libgob/runtime/mailbox.h"
+#include "libgob/runtime/page_trace.h"
 #include "libgob/transport/channel.h"
 
 namespace gob {
@@ -86,6 +87,8 @@ class Shard final : private ChannelSink {
   // Before start(): where pages of other shards' stripes go.
   void connect_siblings(std::vector<Shard*> siblings) { siblings_ = std::move(siblings); }
   Status start();
+  // Before start(): records what happens to pages.
+  void trace_to(std::unique_ptr<PageTrace> trace) { trace_ = std::move(trace); }
   // Ends the thread and waits for it. Programs that wait stay waiting.
   void stop();
 
@@ -166,6 +169,14 @@ class Shard final : private ChannelSink {
   void perform_one(const action::Refuse& refuse);
   void perform_one(const action::Violation& violation);
   [[nodiscard]] std::string name_of(NodeId node) const;
+  // Programs may do `access` from now on; said before the linker is told.
+  void note_granted(PageSet pages, Access access) {
+    if (trace_ != nullptr) trace_->note(TraceKind::kGranted, pages, access);
+  }
+  // Programs cannot any more; said after the linker has seen to it.
+  void note_taken(TraceKind kind, PageSet pages) {
+    if (trace_ != nullptr) trace_->note(kind, pages);
+  }
   void count_sent(const Message& message);
   void count_downgraded(PageSet pages);
   void count_received(const Message& message);
@@ -208,6 +219,7 @@ class Shard final : private ChannelSink {
   std::vector<Fault> faults_;
   std::vector<IoCompletion> completions_;
   std::vector<std::string> node_names_;
+  std::unique_ptr<PageTrace> trace_;  // null unless asked for
 };
 
 }  // namespace gob

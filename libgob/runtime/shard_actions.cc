@@ -34,9 +34,11 @@ void Shard::perform(const Action& action) {
           perform_one(a);
         } else if constexpr (std::is_same_v<A, action::Downgrade>) {
           must(linker_.downgrade(a.pages));
+          note_taken(TraceKind::kProtected, a.pages);
           count_downgraded(a.pages);
         } else if constexpr (std::is_same_v<A, action::Invalidate>) {
           must(linker_.invalidate(a.pages));
+          note_taken(TraceKind::kGone, a.pages);
         } else if constexpr (std::is_same_v<A, action::FreeSwap>) {
           if (io_linker_ != nullptr) io_linker_->free_page(a.pages);
         } else if constexpr (std::is_same_v<A, action::Hold>) {
@@ -61,6 +63,10 @@ void Shard::perform_one(const action::Send& send) {
     must(message.payload == Payload::kMove ? linker_.take(message.pages, staging_.data())
                                            : linker_.load(message.pages, staging_.data()));
     if (failed_) return;  // bytes that may be wrong do not leave this node
+    if (trace_ != nullptr) {
+      if (message.payload == Payload::kMove) trace_->note(TraceKind::kGone, message.pages);
+      trace_->note_bytes(TraceKind::kRead, message.pages, message.pages, staging_.data());
+    }
   }
   count_sent(message);
   const std::span<const iovec> parts(&payload, payload.iov_len == 0 ? 0 : 1);
@@ -69,12 +75,20 @@ void Shard::perform_one(const action::Send& send) {
 }
 
 void Shard::perform_one(const action::Install& install) {
+  if (trace_ != nullptr) {
+    if (install.zero)
+      trace_->note(TraceKind::kZeroed, install.pages);
+    else
+      trace_->note_bytes(TraceKind::kStored, install.pages, payload_.layout, payload_.base);
+    if (install.access != Access::kNone) note_granted(install.pages, install.access);
+  }
   must(install.zero ? linker_.install_zero(install.pages, install.access)
                     : linker_.install(install.pages, payload_, install.access));
   if (install.access != Access::kNone) note_resolved(install.pages);
 }
 
 void Shard::perform_one(const action::Map& map) {
+  note_granted(map.pages, map.access);
   must(linker_.map(map.pages, map.access));
   note_resolved(map.pages);
 }
@@ -84,6 +98,8 @@ void Shard::perform_one(const action::SwapOut& swap) {
   counters.swap_out += swap.pages.size();
   must(linker_.load(swap.pages, staging_.data()));
   if (failed_) return;
+  if (trace_ != nullptr)
+    trace_->note_bytes(TraceKind::kRead, swap.pages, swap.pages, staging_.data());
   const Status queued = io_linker_->flush_page(swap.pages, staging_.data());
   if (queued) return;
   spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
@@ -103,6 +119,7 @@ void Shard::perform_one(const action::SwapIn& swap) {
 void Shard::perform_one(const action::DropContainer& drop) {
   if (const Status status = linker_.drop_container(drop.id); !status)
     spdlog::warn("container {}: {}", drop.id.value(), status.error().message());
+  if (trace_ != nullptr) trace_->dropped(drop.id);
   if (io_linker_ != nullptr) io_linker_->free_container(drop.id);
   std::erase_if(waited_,
                 [&](const auto& item) { return page_of(item.first).container == drop.id; });
@@ -111,6 +128,7 @@ void Shard::perform_one(const action::DropContainer& drop) {
 void Shard::perform_one(const action::Refuse& refuse) {
   counters_[refuse.pages.container].refused += refuse.pages.size();
   must(linker_.refuse(refuse.pages));
+  note_taken(TraceKind::kRefused, refuse.pages);
   for_each_page(refuse.pages, [&](PageId page) {
     waited_.erase(key_of(page));
     spdlog::warn("container {} page {}: access refused, {} (node {})", page.container.value(),
@@ -140,11 +158,17 @@ void Shard::finish_io() {
                     done.status.error().message());
     if (!counters_.contains(done.pages.container)) continue;  // removed meanwhile
     if (done.kind == IoCompletion::Kind::kFlushed) {
-      if (done.status) must(linker_.invalidate(done.pages));
+      if (done.status) {
+        must(linker_.invalidate(done.pages));
+        note_taken(TraceKind::kGone, done.pages);
+      }
       step(event::SwappedOut{done.pages, done.status.ok()});
     } else {
-      if (done.status)
+      if (done.status) {
+        if (trace_ != nullptr)
+          trace_->note_bytes(TraceKind::kStored, done.pages, done.pages, done.bytes);
         must(linker_.install(done.pages, PageBytes{done.pages, done.bytes}, Access::kNone));
+      }
       step(event::SwappedIn{done.pages, done.status.ok()});
     }
   }

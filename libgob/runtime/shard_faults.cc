@@ -63,6 +63,7 @@ void Shard::take_fault(const Fault& fault, const StreamDetector::Run& ahead) {
                             : readable                     ? Waited::Kind::kUpgrade
                                                            : Waited::Kind::kWrite;
   waited_.try_emplace(key_of(fault.page), Waited{now_ns_, kind});
+  if (trace_ != nullptr) trace_->note(TraceKind::kFault, PageSet::of(fault.page), fault.access);
   step(event::Touch{PageSet::of(fault.page), fault.access, ahead.pages.mask});
 }
 

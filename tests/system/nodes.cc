@@ -50,8 +50,8 @@ std::vector<std::uint16_t> free_ports(unsigned count) {
 
 }  // namespace
 
-Nodes::Nodes(unsigned count, DaemonConfig settings)
-    : settings_(std::move(settings)), pids_(count, -1) {
+Nodes::Nodes(unsigned count, DaemonConfig settings, std::string gobd)
+    : settings_(std::move(settings)), gobd_(std::move(gobd)), pids_(count, -1) {
   char pattern[] = "/tmp/gob-system-XXXXXX";
   if (::mkdtemp(pattern) == nullptr) {
     ADD_FAILURE() << "cannot make a folder for the test";
@@ -124,7 +124,7 @@ void Nodes::start(unsigned node) {
     ::dup2(fd, 1);
     ::dup2(fd, 2);
     ::setenv("NOTIFY_SOCKET", notify.c_str(), 1);
-    ::execl(GOBD, "gobd", "--config", file.c_str(), nullptr);
+    ::execl(gobd_.c_str(), "gobd", "--config", file.c_str(), nullptr);
     ::_exit(127);
   }
   pids_[node] = pid;

@@ -15,8 +15,8 @@ namespace gob {
 
 class Nodes {
  public:
-  // Settings for all nodes; names n1, n2, ... and addresses are filled in.
-  Nodes(unsigned count, DaemonConfig settings);
+  // Settings for all nodes; names n1, n2, ... and addresses are filled in. `gobd`: the program.
+  Nodes(unsigned count, DaemonConfig settings, std::string gobd = GOBD);
   // Ends what still runs, shows the logs if the test has failed, removes the folder.
   ~Nodes();
   Nodes(const Nodes&) = delete;
@@ -54,6 +54,7 @@ class Nodes {
 
  private:
   DaemonConfig settings_;
+  const std::string gobd_;
   std::string folder_;
   std::string mounts_;  // apart from folder_, which is removed with all that is in it
   std::vector<pid_t> pids_;
