@@ -157,7 +157,7 @@ void Shard::fire_timers() {
   for (const PageSet& pages : overdue) {
     step(event::Expire{pages});
     must(linker_.refuse(pages));  // whatever the core thinks: nobody waits longer than this
-    note_taken(TraceKind::kRefused, pages);
+    trace_taken(TraceKind::kRefused, pages);
   }
 }
 

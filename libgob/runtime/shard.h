@@ -170,11 +170,11 @@ class Shard final : private ChannelSink {
   void perform_one(const action::Violation& violation);
   [[nodiscard]] std::string name_of(NodeId node) const;
   // Programs may do `access` from now on; said before the linker is told.
-  void note_granted(PageSet pages, Access access) {
+  void trace_granted(PageSet pages, Access access) {
     if (trace_ != nullptr) trace_->note(TraceKind::kGranted, pages, access);
   }
   // Programs cannot any more; said after the linker has seen to it.
-  void note_taken(TraceKind kind, PageSet pages) {
+  void trace_taken(TraceKind kind, PageSet pages) {
     if (trace_ != nullptr) trace_->note(kind, pages);
   }
   void count_sent(const Message& message);

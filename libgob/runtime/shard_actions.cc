@@ -34,11 +34,11 @@ void Shard::perform(const Action& action) {
           perform_one(a);
         } else if constexpr (std::is_same_v<A, action::Downgrade>) {
           must(linker_.downgrade(a.pages));
-          note_taken(TraceKind::kProtected, a.pages);
+          trace_taken(TraceKind::kProtected, a.pages);
           count_downgraded(a.pages);
         } else if constexpr (std::is_same_v<A, action::Invalidate>) {
           must(linker_.invalidate(a.pages));
-          note_taken(TraceKind::kGone, a.pages);
+          trace_taken(TraceKind::kGone, a.pages);
         } else if constexpr (std::is_same_v<A, action::FreeSwap>) {
           if (io_linker_ != nullptr) io_linker_->free_page(a.pages);
         } else if constexpr (std::is_same_v<A, action::Hold>) {
@@ -80,7 +80,7 @@ void Shard::perform_one(const action::Install& install) {
       trace_->note(TraceKind::kZeroed, install.pages);
     else
       trace_->note_bytes(TraceKind::kStored, install.pages, payload_.layout, payload_.base);
-    if (install.access != Access::kNone) note_granted(install.pages, install.access);
+    if (install.access != Access::kNone) trace_granted(install.pages, install.access);
   }
   must(install.zero ? linker_.install_zero(install.pages, install.access)
                     : linker_.install(install.pages, payload_, install.access));
@@ -88,7 +88,7 @@ void Shard::perform_one(const action::Install& install) {
 }
 
 void Shard::perform_one(const action::Map& map) {
-  note_granted(map.pages, map.access);
+  trace_granted(map.pages, map.access);
   must(linker_.map(map.pages, map.access));
   note_resolved(map.pages);
 }
@@ -128,7 +128,7 @@ void Shard::perform_one(const action::DropContainer& drop) {
 void Shard::perform_one(const action::Refuse& refuse) {
   counters_[refuse.pages.container].refused += refuse.pages.size();
   must(linker_.refuse(refuse.pages));
-  note_taken(TraceKind::kRefused, refuse.pages);
+  trace_taken(TraceKind::kRefused, refuse.pages);
   for_each_page(refuse.pages, [&](PageId page) {
     waited_.erase(key_of(page));
     spdlog::warn("container {} page {}: access refused, {} (node {})", page.container.value(),
@@ -160,7 +160,7 @@ void Shard::finish_io() {
     if (done.kind == IoCompletion::Kind::kFlushed) {
       if (done.status) {
         must(linker_.invalidate(done.pages));
-        note_taken(TraceKind::kGone, done.pages);
+        trace_taken(TraceKind::kGone, done.pages);
       }
       step(event::SwappedOut{done.pages, done.status.ok()});
     } else {

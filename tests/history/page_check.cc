@@ -154,13 +154,13 @@ class Checker {
   // Who gets a view goes on without the nodes that are not in it. A daemon that was started anew is
   // left behind only by views later than the one in which it joined.
   void take_member(const TraceRecord& record) {
-    if (members_.size() == record.count) members_.clear();
-    members_.insert(record.peer);
-    if (members_.size() != record.count || left_[life_]) return;
-    if (!members_.contains(traces_[life_].node)) return;  // it is the one that is left behind
+    std::set<unsigned>& members = views_[{life_, record.digest}];
+    members.insert(record.peer);
+    if (members.size() != record.count || left_[life_]) return;
+    if (!members.contains(traces_[life_].node)) return;  // it is the one that is left behind
     const std::size_t viewer = life_;
     for (life_ = 0; life_ < traces_.size(); ++life_) {
-      if (members_.contains(traces_[life_].node) || record.digest <= first_epoch_[life_]) continue;
+      if (members.contains(traces_[life_].node) || record.digest <= first_epoch_[life_]) continue;
       if (traces_[life_].records.empty() || traces_[life_].records.front().time_ns > now_) continue;
       for (auto& [key, page] : pages_) {
         key_ = key;
@@ -189,7 +189,8 @@ class Checker {
   std::map<PageKey, Page> pages_;
   std::vector<std::uint64_t> first_epoch_;  // of each life: the view in which it joined
   std::vector<bool> left_;                  // of each life: the others went on without it
-  std::set<unsigned> members_;              // of the view that is being read
+  // By life and epoch: the members of a view, as far as they were read.
+  std::map<std::pair<std::size_t, std::uint64_t>, std::set<unsigned>> views_;
   std::uint64_t now_ = 0;
   std::size_t life_ = 0;
   PageKey key_ = 0;
@@ -214,7 +215,7 @@ PageCheck check_pages(const std::vector<NodeTrace>& traces) {
 
 bool had_right(const std::vector<RightFrom>& rights, Access right, std::uint64_t begin_ns,
                std::uint64_t end_ns) {
-  auto at = std::ranges::upper_bound(rights, begin_ns, {}, &RightFrom::time_ns);
+  auto at = std::ranges::lower_bound(rights, begin_ns, {}, &RightFrom::time_ns);
   if (at != rights.begin()) --at;
   for (; at != rights.end() && at->time_ns <= end_ns; ++at) {
     const bool in_force = std::next(at) == rights.end() || std::next(at)->time_ns >= begin_ns;

@@ -139,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
                    [](Story& s) { s.record(2, 1).kind = TraceKind::kZeroed; },
                    "is answered with zeros, but it exists"},
         Corruption{"AGrantIsMissing", [](Story& s) { s.drop(1, 2); }, "was waited for to the end"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& each) { return each.param.name; });
 
 TEST(PageCheck, ARefusalEndsAnAccess) {
   Story story = sound();

@@ -142,6 +142,14 @@ TEST(History, OfThreeNodesIsSound) {
   EXPECT_THAT(check_pages(corrupted).findings.text(),
               testing::HasSubstr("bytes that are not its last"));
 
+  // A program that wrote while its node was only allowed to read.
+  corrupted = history.traces;
+  for (TraceRecord& record : corrupted[0].records)
+    if (record.kind == TraceKind::kGranted)
+      record.access = static_cast<std::uint8_t>(Access::kRead);
+  EXPECT_THAT(check_history(history.plan, history.log, corrupted).rights.text(),
+              testing::HasSubstr("although n1 has no right to"));
+
   // A program that read what was there before the last write to the place.
   StressLog log = history.log;
   std::uint64_t stale = 0;
