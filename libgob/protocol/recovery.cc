@@ -80,6 +80,8 @@ void Core::abandon_transit() {
 }
 
 bool Core::heard_all(const std::set<NodeId>& from) const {
+  // Asked after each arrival: looking at all each time would cost the square of the members.
+  if (from.size() < view_.members.size()) return false;
   const auto heard = [&](NodeId node) { return from.contains(node); };
   return std::ranges::all_of(view_.members, heard) && std::ranges::all_of(view_.departing, heard);
 }
