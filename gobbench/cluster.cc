@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -117,7 +118,7 @@ Result<Cluster> Cluster::start(const ClusterOptions& options) {
 Status Cluster::launch(const ClusterOptions& options) {
   std::vector<std::uint16_t> ports(options.nodes, kNetnsPort);
   if (options.netns) {
-    Result<Network> network = Network::create(options.nodes);
+    Result<Network> network = Network::create(options.nodes, options.bits_per_second);
     if (!network) return network.error();
     network_.emplace(std::move(*network));
   } else {
@@ -137,6 +138,7 @@ Status Cluster::launch(const ClusterOptions& options) {
     node.name = "n" + std::to_string(n + 1);
     node.host = options.netns ? Network::address(n) : "127.0.0.1";
     node.control_socket = directory_->path() + "/" + node.name + "/gobd.sock";
+    if (options.mount) node.mount = directory_->path() + "/" + node.name + ".mnt";
     if (network_) node.netns_fd = network_->netns_fd(n);
     if (options.pin && options.nodes <= cpus.size()) node.cpu = cpus[n];
     config.nodes.push_back({node.name, node.host, ports[n]});
@@ -149,6 +151,11 @@ Status Cluster::launch(const ClusterOptions& options) {
     const std::string folder = directory_->path() + "/" + node.name;
     config.node = node.name;
     config.control_socket = node.control_socket;
+    config.mount = node.mount;
+    if (!node.mount.empty()) {
+      if (::mkdir(node.mount.c_str(), 0755) != 0) return system_error("cannot make " + node.mount);
+      mounts_.emplace_back(node.mount);
+    }
     if (Status s = write_file(folder, "gobd.toml", to_toml(config)); !s) return s;
     Result<UniqueFd> notification = notification_socket(folder + "/ready");
     if (!notification) return notification.error();
@@ -213,7 +220,8 @@ Result<Cluster> Cluster::attach(const std::string& directory) {
   for (const NodeConfig& node : first->nodes) {
     Result<DaemonConfig> config = load_config(directory + "/" + node.name + "/gobd.toml");
     if (!config) return failed(config.error().message());
-    cluster.nodes_.push_back({node.name, node.host, config->control_socket, -1, std::nullopt});
+    cluster.nodes_.push_back(
+        {node.name, node.host, config->control_socket, config->mount, -1, std::nullopt});
   }
   return cluster;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "gobbench/mount_point.h"
 #include "gobbench/netns.h"
 #include "gobbench/process.h"
 #include "libgob/base/result.h"
@@ -21,14 +22,17 @@ struct ClusterOptions {
   std::uint32_t shards = 1;
   std::optional<std::uint32_t> read_ahead_pages;  // empty: gobd's own choice
   bool netns = false;                             // each node in a network namespace of its own
-  bool pin = false;                               // node k and its programs on the k-th core
-  std::string gobd;                               // program to run; empty: find_gobd()
+  std::uint64_t bits_per_second = 0;  // that each node may send, with netns; 0: no limit
+  bool mount = false;                 // each node with a mount for attached files
+  bool pin = false;                   // node k and its programs on the k-th core
+  std::string gobd;                   // program to run; empty: find_gobd()
 };
 
 struct ClusterNode {
   std::string name;
   std::string host;  // address that the other nodes reach
   std::string control_socket;
+  std::string mount;            // where it shows attached files; empty: nowhere
   int netns_fd = -1;            // -1: this program's namespace
   std::optional<unsigned> cpu;  // core that the node is kept on
 };
@@ -57,6 +61,8 @@ class Cluster {
 
   [[nodiscard]] const std::vector<ClusterNode>& nodes() const { return nodes_; }
   [[nodiscard]] unsigned size() const { return static_cast<unsigned>(nodes_.size()); }
+  // Of a private cluster: a place for files, gone with it.
+  [[nodiscard]] const std::string& directory() const { return directory_->path(); }
   [[nodiscard]] bool is_private() const { return directory_.has_value(); }
   // What the log of a private node ends with, for errors; empty for others.
   [[nodiscard]] std::string log_end(unsigned node) const;
@@ -69,6 +75,7 @@ class Cluster {
   std::optional<TemporaryDirectory> directory_;  // outlives the daemons below
   std::optional<Network> network_;
   std::vector<ClusterNode> nodes_;
+  std::vector<MountPoint> mounts_;  // unmounted once the daemons have ended
   std::vector<Process> daemons_;
 };
 

@@ -1,5 +1,6 @@
 // gobbench: measures a cluster and reproduces the paper's figures. Parses, calls, prints.
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "gobbench/fault.h"
 #include "gobbench/figure.h"
+#include "gobbench/files/file_figure.h"
 #include "gobbench/micro.h"
 #include "gobbench/reproduce.h"
 #include "gobbench/simulate/command.h"
@@ -145,32 +147,84 @@ class Commands {
   }
 
   void add_figure() {
-    CLI::App* command =
-        add("figure", "A figure of the paper: 9 (Jacobi), 10 (modified Gram-Schmidt)", [this] {
-          figure_.algorithm = figure_number_ == 9 ? Algorithm::kJacobi : Algorithm::kMgs;
-          return publish(run_figure(session_, figure_), publish_);
-        });
-    command->add_option("number", figure_number_, "9 or 10")
+    CLI::App* command = add("figure",
+                            "A figure of the paper: 9 (Jacobi), 10 (modified Gram-Schmidt), 11 "
+                            "(reading files in order), 12 (reading files at random)",
+                            [this] { return figure(); });
+    command->add_option("number", figure_number_, "9, 10, 11 or 12")
         ->required()
-        ->check(CLI::IsMember({9, 10}));
-    command->add_option("--nodes", figure_.nodes, "Numbers of nodes")
+        ->check(CLI::IsMember({9, 10, 11, 12}));
+    command->add_option("--size", figure_sizes_, "Lines of the matrices; sizes of the files")
         ->delimiter(',')
-        ->check(CLI::Range(1, 64))
-        ->default_str("1,2,3,4");
-    command->add_option("--size", figure_.sizes, "Lines of the matrices")
-        ->delimiter(',')
-        ->check(CLI::Range(3, 16384))
-        ->default_str("64,128,256,512,1024,2048");
+        ->default_str("9, 10: 64,128,256,512,1024,2048; 11, 12: 1M,8M,64M");
     command->add_option("--runs", figure_.runs, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
+    const std::string programs = "Figures 9 and 10";
+    command->add_option("--nodes", figure_.nodes, "Numbers of nodes")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 64))
+        ->default_str("1,2,3,4")
+        ->group(programs);
     command->add_option("--iterations", figure_.iterations, "Iterations of Jacobi")
         ->check(CLI::Range(1, 1000000))
-        ->capture_default_str();
+        ->capture_default_str()
+        ->group(programs);
     command->add_option("--block", figure_.block, "Lines of a block of Jacobi; 0 chooses")
         ->check(CLI::Range(0, 16384))
-        ->capture_default_str();
-    command->add_flag("--padded", figure_.padded, "Each line begins on a page of its own");
+        ->capture_default_str()
+        ->group(programs);
+    command->add_flag("--padded", figure_.padded, "Each line begins on a page of its own")
+        ->group(programs);
+    const std::string files = "Figures 11 and 12";
+    command->add_option("--request", request_sizes_, "Bytes of one read")
+        ->delimiter(',')
+        ->default_str("4K,1M")
+        ->group(files);
+    command->add_option("--depth", files_.depths, "Reads under way at once")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 256))
+        ->default_str("1,16")
+        ->group(files);
+    command->add_option("--rate", rates_, "Mbit/s that a node may send, over veth; 0: no limit")
+        ->delimiter(',')
+        ->check(CLI::Range(0, 1000000))
+        ->default_str("0,1000")
+        ->group(files);
+  }
+
+  int figure() {
+    if (figure_number_ >= 11) return file_figure();
+    if (!figure_sizes_.empty()) figure_.sizes.clear();
+    for (const std::string& text : figure_sizes_) {
+      std::size_t lines = 0;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), lines);
+      if (error != std::errc() || end != text.data() + text.size() || lines < 3 || lines > 16384)
+        return fail(make_error(ErrorCode::kInvalidArgument,
+                               "--size: '" + text + "' is no number of lines from 3 to 16384"));
+      figure_.sizes.push_back(lines);
+    }
+    figure_.algorithm = figure_number_ == 9 ? Algorithm::kJacobi : Algorithm::kMgs;
+    return publish(run_figure(session_, figure_), publish_);
+  }
+
+  int file_figure() {
+    const auto take = [](const std::vector<std::string>& texts, std::vector<std::uint64_t>& sizes) {
+      if (!texts.empty()) sizes.clear();
+      for (const std::string& text : texts) {
+        const Result<std::uint64_t> bytes = parse_size(text);
+        if (!bytes) return Status(bytes.error());
+        sizes.push_back(*bytes);
+      }
+      return Status();
+    };
+    if (const Status s = take(figure_sizes_, files_.file_bytes); !s) return fail(s.error());
+    if (const Status s = take(request_sizes_, files_.request_bytes); !s) return fail(s.error());
+    if (!rates_.empty()) files_.bits_per_second.clear();
+    for (const std::uint64_t rate : rates_) files_.bits_per_second.push_back(rate * 1'000'000);
+    files_.runs = figure_.runs;
+    files_.random = figure_number_ == 12;
+    return publish(run_file_figure(session_, files_), publish_);
   }
 
   void add_reproduce() {
@@ -198,6 +252,10 @@ class Commands {
   std::string stream_size_ = "256M";
   FigureOptions figure_{.sizes = {64, 128, 256, 512, 1024, 2048}, .nodes = {1, 2, 3, 4}};
   int figure_number_ = 9;
+  std::vector<std::string> figure_sizes_;
+  FileFigureOptions files_;
+  std::vector<std::string> request_sizes_;
+  std::vector<std::uint64_t> rates_;
   SimulateCommand simulate_;
   bool quick_ = false;
   std::string worker_socket_;

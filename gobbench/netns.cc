@@ -26,15 +26,16 @@ Result<UniqueFd> new_namespace() {
                     "cannot make a network namespace (--netns needs root)", error);
 }
 
-Status ip_in(int netns_fd, std::vector<std::string> words) {
-  words.insert(words.begin(), "ip");
+// `words`: ip or tc, and what it is to do.
+Status run_in(int netns_fd, std::vector<std::string> words) {
   SpawnOptions options;
   options.argv = std::move(words);
   options.netns_fd = netns_fd;
   const Result<std::string> done = output_of(options);
   if (done) return {};
   if (done.error().code == ErrorCode::kNotFound)
-    return make_error(ErrorCode::kNotFound, "--netns needs the program ip; install iproute2");
+    return make_error(ErrorCode::kNotFound,
+                      "--netns needs the programs ip and tc; install iproute2");
   return done.error();
 }
 
@@ -42,7 +43,7 @@ Status ip_in(int netns_fd, std::vector<std::string> words) {
 
 std::string Network::address(unsigned node) { return "10.79.0." + std::to_string(node + 1); }
 
-Result<Network> Network::create(unsigned nodes) {
+Result<Network> Network::create(unsigned nodes, std::uint64_t bits_per_second) {
   if (nodes > kMaxNodes)
     return make_error(ErrorCode::kInvalidArgument,
                       "--netns takes at most " + std::to_string(kMaxNodes) + " nodes");
@@ -51,8 +52,9 @@ Result<Network> Network::create(unsigned nodes) {
   if (!bridge) return bridge.error();
   network.bridge_ = std::move(*bridge);
   const int hub = network.bridge_.get();
-  if (Status s = ip_in(hub, {"link", "add", "bridge0", "type", "bridge"}); !s) return s.error();
-  if (Status s = ip_in(hub, {"link", "set", "bridge0", "up"}); !s) return s.error();
+  if (Status s = run_in(hub, {"ip", "link", "add", "bridge0", "type", "bridge"}); !s)
+    return s.error();
+  if (Status s = run_in(hub, {"ip", "link", "set", "bridge0", "up"}); !s) return s.error();
   for (unsigned n = 0; n < nodes; ++n) {
     Result<UniqueFd> made = new_namespace();
     if (!made) return made.error();
@@ -61,16 +63,19 @@ Result<Network> Network::create(unsigned nodes) {
     const std::string port = "port" + std::to_string(n);
     const std::string place = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(node);
     const std::vector<std::vector<std::string>> at_hub = {
-        {"link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", place},
-        {"link", "set", port, "master", "bridge0", "up"}};
-    const std::vector<std::vector<std::string>> at_node = {
-        {"address", "add", address(n) + "/24", "dev", "eth0"},
-        {"link", "set", "eth0", "up"},
-        {"link", "set", "lo", "up"}};
+        {"ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", place},
+        {"ip", "link", "set", port, "master", "bridge0", "up"}};
+    std::vector<std::vector<std::string>> at_node = {
+        {"ip", "address", "add", address(n) + "/24", "dev", "eth0"},
+        {"ip", "link", "set", "eth0", "up"},
+        {"ip", "link", "set", "lo", "up"}};
+    if (bits_per_second != 0)  // bursts of two of the largest packets
+      at_node.push_back({"tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate",
+                         std::to_string(bits_per_second), "burst", "128kb", "latency", "50ms"});
     for (const auto& words : at_hub)
-      if (Status s = ip_in(hub, words); !s) return s.error();
+      if (Status s = run_in(hub, words); !s) return s.error();
     for (const auto& words : at_node)
-      if (Status s = ip_in(node, words); !s) return s.error();
+      if (Status s = run_in(node, words); !s) return s.error();
   }
   return network;
 }

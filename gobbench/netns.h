@@ -3,6 +3,7 @@
 // it ends. Needs root and iproute2. Main thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace gob::bench {
 
 class Network {
  public:
-  static Result<Network> create(unsigned nodes);
+  // `bits_per_second`: what each node may send; 0: as much as it can.
+  static Result<Network> create(unsigned nodes, std::uint64_t bits_per_second = 0);
 
   // For setns(2).
   [[nodiscard]] int netns_fd(unsigned node) const { return nodes_[node].get(); }

@@ -4,6 +4,7 @@
 
 #include "gobbench/fault.h"
 #include "gobbench/figure.h"
+#include "gobbench/files/file_figure.h"
 #include "gobbench/machine.h"
 #include "gobbench/micro.h"
 #include "gobbench/simulate/figure_sim.h"
@@ -43,6 +44,19 @@ Result<Outcome> figure(const Session& session, Algorithm algorithm, bool quick) 
     options.runs = 1;
   }
   return run_figure(session, options);
+}
+
+// On nodes of its own, as the next.
+Result<Outcome> files(const Session& session, bool random, bool quick) {
+  Session own = session;
+  own.cluster_dir.clear();
+  FileFigureOptions options;
+  options.random = random;
+  if (quick) {
+    options.file_bytes = {1u << 20, 16u << 20};
+    options.runs = 1;
+  }
+  return run_file_figure(own, options);
 }
 
 // On nodes of its own, whatever the session's are: the model is of these.
@@ -113,6 +127,8 @@ std::vector<Experiment> experiments() {
       {"figure 9",
        [](const Session& s, bool quick) { return figure(s, Algorithm::kJacobi, quick); }},
       {"figure 10", [](const Session& s, bool quick) { return figure(s, Algorithm::kMgs, quick); }},
+      {"figure 11", [](const Session& s, bool quick) { return files(s, false, quick); }},
+      {"figure 12", [](const Session& s, bool quick) { return files(s, true, quick); }},
       {"simulate validate", validate},
       {"simulate figure 9",
        [](const Session&, bool quick) { return simulated(Algorithm::kJacobi, quick); }},

@@ -8,7 +8,7 @@ namespace gob::bench {
 
 Result<Cluster> Session::cluster(ClusterOptions options) const {
   if (is_private()) {
-    options.netns = netns;
+    options.netns = options.netns || netns;
     options.shards = shards;
     if (!read_ahead) options.read_ahead_pages = 0;
     return Cluster::start(options);

@@ -266,6 +266,10 @@ TEST(Command, ListsPresets) {
 
 TEST(Command, WrongUsageExitsWith2AndHelps) {
   const std::vector<std::vector<std::string>> wrong = {{"figure", "8"},
+                                                       {"figure", "9", "--size", "2"},
+                                                       {"figure", "10", "--size", "64M"},
+                                                       {"figure", "11", "--size", "1000"},
+                                                       {"figure", "12", "--depth", "0"},
                                                        {"figure", "9", "--nodes", "0"},
                                                        {"stream", "--size", "lots"},
                                                        {"simulate"},

@@ -1,0 +1,49 @@
+// File servers of others that the cooperative cache is measured against, each for the time of an
+// object: an NFS server, and a file system over the file transfer protocol of ssh. Main thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "gobbench/mount_point.h"
+#include "gobbench/process.h"
+#include "gobbench/tcp_pair.h"
+#include "libgob/base/result.h"
+
+namespace gob::bench {
+
+// nfs-ganesha, version 4 only, with a folder of this machine as /files.
+class NfsServer {
+ public:
+  // Its files go to `scratch`. kUnsupported if it is not installed; it needs root.
+  static Result<NfsServer> start(const std::string& folder, const std::string& scratch,
+                                 const std::string& host, int netns_fd);
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+
+ private:
+  NfsServer(Process process, std::uint16_t port) : process_(std::move(process)), port_(port) {}
+
+  Process process_;
+  std::uint16_t port_;
+};
+
+// sshfs and sftp-server, joined by a plain TCP connection: nothing is encrypted, which is to their
+// advantage.
+class SshMount {
+ public:
+  // Shows `folder`, as the server's side of `places` sees it, at `mount_point` on the client's.
+  // kUnsupported if one of the programs is not installed.
+  static Result<SshMount> start(const std::string& folder, const std::string& mount_point,
+                                const TcpPlaces& places);
+  [[nodiscard]] const std::string& path() const { return mount_.path(); }
+
+ private:
+  SshMount(Process server, Process client, MountPoint mount)
+      : server_(std::move(server)), client_(std::move(client)), mount_(std::move(mount)) {}
+
+  Process server_;
+  Process client_;
+  MountPoint mount_;  // unmounted before the processes end
+};
+
+}  // namespace gob::bench
