@@ -9,6 +9,7 @@
 #include "gobbench/raw_tcp.h"
 #include "gobbench/worker.h"
 #include "libgob/linker/bare_fault.h"
+#include "libgob/linker/stream_detector.h"
 
 namespace gob::bench {
 namespace {
@@ -167,20 +168,17 @@ Result<Preset> calibrate(const Session& session) {
   set("byte_ns", (median_us(*pages) - median_us(*words)) * 1e3 / (kPageSize + 8 - 128) / 2,
       "measured: raw TCP with 4 KiB back against 64 bytes back, half for each end");
   set("step_us", core_step_us(), "measured: a third of the cores' part of a read miss");
-  const std::string kernel = "measured: the kernel call on a mapped memfd, one page";
-  const std::string run = "measured: the same on runs of 64";
-  set("map_us", frames->map_us, kernel);
-  set("map_page_us", frames->map_page_us, run);
-  set("protect_us", frames->protect_us, kernel);
-  set("protect_page_us", frames->protect_page_us, run);
-  set("unmap_us", frames->unmap_us, kernel);
-  set("unmap_page_us", frames->unmap_page_us, run);
-  set("load_us", frames->load_us, kernel);
-  set("load_page_us", frames->load_page_us, run);
+  static_cast<FrameCosts&>(preset.timing) = *frames;
+  for (const char* name : {"map", "protect", "unmap", "load"}) {
+    preset.sources[std::string(name) + "_us"] =
+        "measured: the kernel call on a mapped memfd, one page";
+    preset.sources[std::string(name) + "_page_us"] = "measured: the same on runs of 64";
+  }
   set("link_us", 0, "loopback has none: it is in wake_us");
   set("gigabits_a_second", 0, "loopback has no limit but the processor");
   set("hold_us", 100, "gobd's default");
-  set("read_ahead_pages", session.read_ahead ? 64 : 0, "gobd's default, or --no-read-ahead");
+  set("read_ahead_pages", session.read_ahead ? StreamDetector::kMaxWindow : 0,
+      "gobd's default, or --no-read-ahead");
   return preset;
 }
 

@@ -17,18 +17,7 @@ namespace gob::bench {
 // on cores of their own and in memory of their own. As many cores as workers are needed.
 [[nodiscard]] Result<ElementCosts> measure_elements(const Problem& problem, unsigned workers);
 
-// Costs of the kernel calls on frames of a mapped memfd, in microseconds: the first page of a run,
-// and each after it.
-struct FrameCosts {
-  double map_us = 0;
-  double map_page_us = 0;
-  double protect_us = 0;
-  double protect_page_us = 0;
-  double unmap_us = 0;
-  double unmap_page_us = 0;
-  double load_us = 0;
-  double load_page_us = 0;
-};
+// On a mapped memfd, with runs of one page and of a stripe.
 [[nodiscard]] Result<FrameCosts> measure_frames();
 
 }  // namespace gob::bench

@@ -85,11 +85,6 @@ void SimulateCommand::add_scale(CLI::App& parent) {
   command->add_option("--misses", scale_.misses, "Misses of each node on independent pages")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  command
-      ->add_option("--largest-view-change", scale_.largest_view_change,
-                   "Nodes up to which a view change is simulated")
-      ->check(CLI::Range(0, static_cast<int>(kMaxNodes)))
-      ->capture_default_str();
 }
 
 void SimulateCommand::add_sensitivity(CLI::App& parent) {

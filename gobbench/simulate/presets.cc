@@ -1,6 +1,7 @@
 // The numbers of the presets, each with its source. "Assumed" says that nobody measured it for us;
 // what hangs on such a number, `gobbench simulate sensitivity` tells.
 #include "gobbench/simulate/timing.h"
+#include "libgob/linker/stream_detector.h"
 
 namespace gob::bench {
 namespace {
@@ -53,7 +54,7 @@ Preset gige_2002() {
        {"link_us", 16, "see receive_us: network cards, PCI, switch"},
        {"gigabits_a_second", 1, "RR-4384 §6: Gigabit Ethernet"},
        {"hold_us", 100, kGobd},
-       {"read_ahead_pages", 64, kGobd}});
+       {"read_ahead_pages", 0, "RR-4384 §5.2.1: a fault brings its page, and no other"}});
 }
 
 Preset tcp_25g() {
@@ -88,7 +89,7 @@ Preset tcp_25g() {
                {"link_us", 2, "assumed: two network cards and a switch"},
                {"gigabits_a_second", 25, "25 Gbit/s Ethernet"},
                {"hold_us", 100, kGobd},
-               {"read_ahead_pages", 64, kGobd}});
+               {"read_ahead_pages", StreamDetector::kMaxWindow, kGobd}});
 }
 
 Preset roce_100g() {

@@ -15,7 +15,6 @@ struct ScaleOptions {
   unsigned misses = 192;                         // of each node on independent pages, at most
   unsigned shared_pages = 16;                    // of the set that all nodes read
   unsigned few_readers = 8;                      // of the pages that few nodes read
-  unsigned largest_view_change = 256;            // nodes: its messages grow with their square
 };
 
 // Independent pages: the data are spread over the nodes, each program misses on pages of other

@@ -107,6 +107,7 @@ Result<IndependentPages> independent_pages(const Timing& timing, unsigned nodes,
   if (Status s = cluster.run(std::move(programs)); !s) return s.error();
 
   std::vector<SimTime> all;
+  std::vector<SimTime> two_hops;
   std::vector<SimTime> three_hops;
   std::uint64_t messages = 0;
   std::uint64_t managed_max = 0;
@@ -116,7 +117,8 @@ Result<IndependentPages> independent_pages(const Timing& timing, unsigned nodes,
       all.push_back(miss.ns);
       const std::uint64_t stripe = miss.page.page.value() / kStripePages;
       const NodeId manager = cluster.view().manager(kContainer, stripe);
-      if (manager != node_id(n) && manager != node_id(owner[stripe])) three_hops.push_back(miss.ns);
+      const bool three = manager != node_id(n) && manager != node_id(owner[stripe]);
+      (three ? three_hops : two_hops).push_back(miss.ns);
     }
     const NodeCounters& counters = cluster.node(n).counters();
     messages += counters.messages_out;
@@ -128,6 +130,7 @@ Result<IndependentPages> independent_pages(const Timing& timing, unsigned nodes,
   result.manager_load_max_over_mean = static_cast<double>(managed_max) * nodes /
                                       static_cast<double>(std::max<std::uint64_t>(managed, 1));
   result.all = latency_of(std::move(all));
+  result.two_hops = latency_of(std::move(two_hops));
   result.three_hops = latency_of(std::move(three_hops));
   return result;
 }

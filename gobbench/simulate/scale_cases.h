@@ -14,6 +14,7 @@ struct Latency {
 
 struct IndependentPages {
   Latency all;
+  Latency two_hops;            // the manager is requester or owner
   Latency three_hops;          // requester, manager and owner are three nodes
   double three_hop_share = 0;  // of the misses
   double messages_a_miss = 0;

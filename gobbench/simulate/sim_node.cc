@@ -53,9 +53,17 @@ void SimNode::on_packet(const Packet& packet, Round& round) {
   for (const Message& message : packet.messages) {
     if (to_manager(message.type)) ++counters_.manager_messages;
     if (carries_bytes(message)) counters_.pages_in += message.pages.size();
+    if (message.type == MessageType::kInvalidate) note_taken(message.pages);
     round.work_us(timing_.step_us);
     step(event::Deliver{packet.from, message}, round);
   }
+}
+
+// As Shard::note_taken(): another node took the pages away.
+void SimNode::note_taken(PageSet pages) {
+  const auto streams = streams_.find(pages.container);
+  if (streams == streams_.end()) return;
+  for_each_page(pages, [&](PageId page) { streams->second.on_taken(page.page); });
 }
 
 void SimNode::expire_holds(Round& round) {
@@ -90,7 +98,10 @@ void SimNode::perform(const Action& action, Round& round) {
         using A = std::decay_t<decltype(a)>;
         if constexpr (std::is_same_v<A, action::Send>) {
           ++counters_.messages_out;
-          if (a.message.payload == Payload::kMove) round.work(memory_.unmap(a.message.pages));
+          if (a.message.payload == Payload::kMove) {
+            note_taken(a.message.pages);
+            round.work(memory_.unmap(a.message.pages));
+          }
           if (carries_bytes(a.message)) round.work(memory_.load(a.message.pages));
           round.send(a.to, a.message);
         } else if constexpr (std::is_same_v<A, action::Install>) {

@@ -63,6 +63,7 @@ class SimNode {
     SimTime deadline;
     PageSet pages;
   };
+  void note_taken(PageSet pages);
   void perform(const Action& action, Round& round);
   void grant(PageSet pages, Access access, bool stores, Round& round);
   [[nodiscard]] bool perform(const SyncService::Out& out, Round& round);

@@ -13,7 +13,19 @@ namespace gob::bench {
 
 using SimTime = std::uint64_t;  // nanoseconds since the simulation began
 
-struct Timing {
+// The kernel's calls on frames: the first page of a run, and each page after it.
+struct FrameCosts {
+  double map_us = 0;
+  double map_page_us = 0;
+  double protect_us = 0;
+  double protect_page_us = 0;
+  double unmap_us = 0;
+  double unmap_page_us = 0;
+  double load_us = 0;
+  double load_page_us = 0;
+};
+
+struct Timing : FrameCosts {
   // The processor, and what a program does with it.
   double cores = 0;           // of a node; with 1 the program stands still while gobd works
   double flop_ns = 0;         // an addition or multiplication on doubles in cache
@@ -30,15 +42,6 @@ struct Timing {
   double send_us = 0;     // processor time to send
   double byte_ns = 0;     // processor time of each byte, at each end
   double step_us = 0;     // the protocol core and the codec, a message or fault
-  // Frames: the first page of a run, and each page after it.
-  double map_us = 0;
-  double map_page_us = 0;
-  double protect_us = 0;
-  double protect_page_us = 0;
-  double unmap_us = 0;
-  double unmap_page_us = 0;
-  double load_us = 0;
-  double load_page_us = 0;
   // The network: every node has one port to one switch, which never blocks.
   double link_us = 0;            // port to port, without the time of the bytes
   double gigabits_a_second = 0;  // of a port in each direction; 0: no limit

@@ -240,7 +240,7 @@ TEST(Command, SimulatesScale) {
       {"simulate", "scale", "--nodes", "4,16,64", "--pages", "65536", "--misses", "32", "--json"});
   ASSERT_TRUE(out) << out.error().message();
   const Json json = Json::parse(*out);
-  EXPECT_EQ(json["rows"].size(), 7u * 3);
+  EXPECT_EQ(json["rows"].size(), 8u * 3);
   for (const Json& target : json["targets"]) EXPECT_EQ(target["met"], true) << target.dump();
 }
 
