@@ -4,14 +4,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <vector>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/cache_sweep.h"
 
 namespace gob::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::size_t kWriteBytes = std::size_t{256} * 1024;
+
+double median_us(std::vector<std::uint64_t>& ns) {
+  std::sort(ns.begin(), ns.end());
+  return static_cast<double>(ns[ns.size() / 2]) * 1e-3;
+}
 
 }  // namespace
 
@@ -44,7 +52,37 @@ Result<std::vector<std::uint64_t>> tcp_ping_pong(const TcpPlaces& places, std::s
   return samples;
 }
 
-Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds) {
+Result<TcpExchange> tcp_exchange(const TcpPlaces& places, std::size_t bytes_out,
+                                 std::size_t bytes_back, unsigned rounds, std::span<double> swept) {
+  std::vector<std::uint64_t> sends;
+  std::vector<std::uint64_t> rounds_ns;
+  const auto server = [&](int fd) -> Status {
+    std::vector<std::byte> buffer(std::max(bytes_out, bytes_back));
+    for (unsigned i = 0; i < rounds; ++i) {
+      if (Status s = receive_all(fd, buffer.data(), bytes_out); !s) return s;
+      if (Status s = send_all(fd, buffer.data(), bytes_back); !s) return s;
+    }
+    return {};
+  };
+  const auto client = [&](int fd) -> Status {
+    std::vector<std::byte> buffer(std::max(bytes_out, bytes_back));
+    for (unsigned i = 0; i < rounds; ++i) {
+      sweep_cache(swept);
+      const auto begin = Clock::now();
+      if (Status s = send_all(fd, buffer.data(), bytes_out); !s) return s;
+      const std::chrono::nanoseconds send = Clock::now() - begin;
+      if (Status s = receive_all(fd, buffer.data(), bytes_back); !s) return s;
+      const std::chrono::nanoseconds round = Clock::now() - begin;
+      sends.push_back(static_cast<std::uint64_t>(send.count()));
+      rounds_ns.push_back(static_cast<std::uint64_t>(round.count()));
+    }
+    return {};
+  };
+  if (Status s = run_tcp_pair(places, server, client); !s) return s.error();
+  return TcpExchange{median_us(rounds_ns), median_us(sends)};
+}
+
+Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds, std::span<double> swept) {
   const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address = tcp_address("127.0.0.1", 0);
@@ -61,7 +99,8 @@ Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds) {
   std::vector<std::byte> buffer(bytes);
   std::vector<std::uint64_t> sends;
   std::vector<std::uint64_t> receives;
-  const auto timed = [](std::vector<std::uint64_t>& samples, auto&& call) {
+  const auto timed = [&](std::vector<std::uint64_t>& samples, auto&& call) {
+    sweep_cache(swept);
     const auto begin = Clock::now();
     const Status done = call();
     const std::chrono::nanoseconds took = Clock::now() - begin;
@@ -75,10 +114,6 @@ Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds) {
         !s)
       return s.error();
   }
-  const auto median_us = [](std::vector<std::uint64_t>& ns) {
-    std::sort(ns.begin(), ns.end());
-    return static_cast<double>(ns[ns.size() / 2]) * 1e-3;
-  };
   return TcpCalls{median_us(sends), median_us(receives)};
 }
 

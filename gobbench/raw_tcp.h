@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "gobbench/tcp_pair.h"
@@ -23,8 +24,20 @@ struct TcpCalls {
   double send_us = 0;
   double receive_us = 0;
 };
-// Both ends of a connection over loopback in one thread.
-[[nodiscard]] Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds);
+// Both ends of a connection over loopback in one thread, which before each call sweeps over `swept`
+// (cache_sweep.h).
+[[nodiscard]] Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds,
+                                         std::span<double> swept);
+
+// Medians of a raw TCP exchange between two cores, in microseconds.
+struct TcpExchange {
+  double round_us = 0;
+  double send_us = 0;  // of the client: its call alone
+};
+// The client sweeps over `swept` between rounds.
+[[nodiscard]] Result<TcpExchange> tcp_exchange(const TcpPlaces& places, std::size_t bytes_out,
+                                               std::size_t bytes_back, unsigned rounds,
+                                               std::span<double> swept);
 
 // Server to client in writes of 256 KiB: bytes a second, seen by the receiver.
 [[nodiscard]] Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes);

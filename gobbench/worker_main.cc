@@ -5,6 +5,8 @@
 #include <iostream>
 #include <stdexcept>
 
+#include "libgob/linker/cache_sweep.h"
+
 namespace gob::bench {
 namespace {
 
@@ -37,10 +39,15 @@ Json meet_others(WorkerState& state, const Json& request) {
   const std::string name = request.at("barrier");
   const unsigned count = request.at("count");
   const unsigned rounds = request.at("rounds");
+  std::vector<double> swept(request.value("sweep_bytes", std::size_t{0}) / sizeof(double));
   state.connection.barrier(name, count);  // nobody's start counts
-  const auto begin = std::chrono::steady_clock::now();
-  for (unsigned round = 0; round < rounds; ++round) state.connection.barrier(name, count);
-  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - begin;
+  std::chrono::nanoseconds took{0};
+  for (unsigned round = 0; round < rounds; ++round) {
+    sweep_cache(swept);
+    const auto begin = std::chrono::steady_clock::now();
+    state.connection.barrier(name, count);
+    took += std::chrono::steady_clock::now() - begin;
+  }
   return {{"ns", took.count()}};
 }
 

@@ -1,11 +1,13 @@
 // What the kernel's calls on frames cost here, with a mapping to keep up with.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 
 #include "gobbench/simulate/calibrate.h"
 #include "libgob/container/frame_pool.h"
+#include "libgob/linker/cache_sweep.h"
 #include "libgob/linker/uffd_calls.h"
 #include "libgob/linker/uffd_client.h"
 
@@ -34,19 +36,24 @@ class SharedPages {
   void* start_;
 };
 
-// Microseconds a run; false if the call failed.
+// False if the call failed.
 using Call = std::function<bool(unsigned first, unsigned count)>;
-Result<double> time_runs(const Call& call, unsigned run) {
-  const auto begin = Clock::now();
-  for (unsigned first = 0; first < kPages; first += run)
+// Microseconds a run, the median.
+Result<double> time_runs(const Call& call, unsigned run, std::span<double> swept) {
+  std::vector<double> took_us;
+  for (unsigned first = 0; first < kPages; first += run) {
+    sweep_cache(swept);
+    const auto begin = Clock::now();
     if (!call(first, run)) return system_error("calibration: a kernel call on frames failed");
-  const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
-  return took.count() / (kPages / run);
+    took_us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+  }
+  std::nth_element(took_us.begin(), took_us.begin() + kPages / run / 2, took_us.end());
+  return took_us[kPages / run / 2];
 }
 
 }  // namespace
 
-Result<FrameCosts> measure_frames() {
+Result<FrameCosts> measure_frames(std::span<double> swept) {
   const Result<FramePool> pool = FramePool::create("calibrate", kPages);
   if (!pool) return pool.error();
   const SharedPages memory(pool->fd());
@@ -74,7 +81,7 @@ Result<FrameCosts> measure_frames() {
   for (const unsigned run : {kStripePages, 1u}) {
     std::size_t i = 0;
     for (const Call* call : {&map, &protect, &load, &unmap}) {
-      const Result<double> took = time_runs(*call, run);
+      const Result<double> took = time_runs(*call, run, swept);
       if (!took) return took.error();
       us[run == 1 ? 0 : 1][i++] = *took;
     }

@@ -37,6 +37,8 @@ Preset gige_2002() {
        {"resume_us", 5, "assumed: one context switch"},
        {"call_us", 3, "assumed: a system call; the paper's service is in the kernel"},
        {"wake_us", 10, "assumed: interrupt to handler"},
+       {"wake_busy_us", 10, "the same: the interrupt comes either way"},
+       {"kick_us", 0, "nodes are machines of their own"},
        {"receive_us", 10,
         "with send, link and wake 46 µs one way: twice the 23 µs of 2 GHz PCs, "
         "half of the 46 µs UDP round trip (Li, transport protocols, fig. A.8)"},
@@ -70,6 +72,8 @@ Preset tcp_25g() {
                {"resume_us", 2.8, "see fault_us"},
                {"call_us", 5, "assumed: a Unix socket and a wake-up"},
                {"wake_us", 6, "assumed: interrupt, wake-up, epoll"},
+               {"wake_busy_us", 6, "not used: gobd has a core of its own"},
+               {"kick_us", 0, "nodes are machines of their own"},
                {"receive_us", 2,
                 "assumed: with send, link and wake 13 µs one way, 38,000 round trips a "
                 "second (netperf TCP_RR)"},

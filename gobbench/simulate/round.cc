@@ -31,7 +31,9 @@ void Round::finish() {
 
 void Round::depart(Packet packet) {
   now_ += to_ns(timing_.send_us + static_cast<double>(packet.bytes) * timing_.byte_ns * 1e-3);
+  const NodeId to = packet.to;
   departures_.push_back({now_, std::move(packet)});
+  if (computes_ != nullptr && (*computes_)(to)) now_ += to_ns(timing_.kick_us);
 }
 
 }  // namespace gob::bench

@@ -3,6 +3,7 @@
 // channel sends them (libgob/transport/channel.h). Values; one thread.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "gobbench/simulate/timing.h"
@@ -27,8 +28,11 @@ class Round {
     Packet packet;
   };
 
-  Round(const Timing& timing, NodeId self, SimTime begin)
-      : timing_(timing), self_(self), begin_(begin), now_(begin) {}
+  // Whether the program of a node computes on the only core there is for its gobd.
+  using Computes = std::function<bool(NodeId)>;
+
+  Round(const Timing& timing, NodeId self, SimTime begin, const Computes* computes = nullptr)
+      : timing_(timing), self_(self), begin_(begin), now_(begin), computes_(computes) {}
 
   void work(SimTime ns) { now_ += ns; }
   void work_us(double us) { now_ += to_ns(us); }
@@ -49,6 +53,7 @@ class Round {
   NodeId self_;
   SimTime begin_;
   SimTime now_;
+  const Computes* computes_;  // null: nobody does
   std::vector<Packet> held_back_;
   std::vector<Departure> departures_;
 };

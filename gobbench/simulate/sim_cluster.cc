@@ -151,6 +151,10 @@ void SimCluster::handle(const Event& event) {
   }
 }
 
+bool SimCluster::computes(unsigned node) const {
+  return timing_.cores < 2 && programs_[node].state == Running::State::kComputing;
+}
+
 // Something for a thread to do. `awake`: the time to wake up is part of what brought it.
 void SimCluster::give(Thread thread, unsigned node, Item item, bool awake) {
   Server& server = servers_[node][thread];
@@ -160,6 +164,7 @@ void SimCluster::give(Thread thread, unsigned node, Item item, bool awake) {
   const SimTime now = queue_.now();
   const SimTime begins = server.busy_until > now ? server.busy_until
                          : awake                 ? now
+                         : computes(node)        ? now + to_ns(timing_.wake_busy_us)
                                                  : now + to_ns(timing_.wake_us);
   queue_.plan(begins, {What::kServe, thread, static_cast<std::uint16_t>(node), 0});
 }
@@ -168,7 +173,7 @@ void SimCluster::serve(Thread thread, unsigned node) {
   Server& server = servers_[node][thread];
   server.planned = false;
   const std::vector<Item> items = std::exchange(server.inbox, {});
-  Round round(timing_, node_id(node), queue_.now());
+  Round round(timing_, node_id(node), queue_.now(), &computes_);
   if (thread == kShard) nodes_[node].expire_holds(round);
   bool opened = false;
   for (const Item& item : items) {
@@ -231,8 +236,7 @@ void SimCluster::end_round(Thread thread, unsigned node, Round& round) {
   wake_program(node);
   // One processor: what gobd takes, the program does not get.
   Running& running = programs_[node];
-  if (timing_.cores < 2 && running.state == Running::State::kComputing)
-    running.compute_until += round.now() - round.begin();
+  if (computes(node)) running.compute_until += round.now() - round.begin();
   if (const SimTime deadline = here.hold_deadline(); deadline != 0 && hold_planned_[node] == 0) {
     hold_planned_[node] = deadline;
     queue_.plan(deadline, {What::kHold, kShard, static_cast<std::uint16_t>(node), 0});

@@ -31,6 +31,8 @@ class SimCluster {
  public:
   // 1 to kMaxNodes nodes, in one view, at rest; no time has passed.
   SimCluster(const Timing& timing, unsigned nodes, const std::vector<ContainerInfo>& containers);
+  SimCluster(const SimCluster&) = delete;
+  SimCluster& operator=(const SimCluster&) = delete;
 
   // The program of a node touches pages of one stripe and everything that follows is done at once,
   // without any time: for bringing pages where a measurement wants them.
@@ -105,6 +107,7 @@ class SimCluster {
   bool touch_all(unsigned node, Running& running);
   void end_program(unsigned node);
   void fail(unsigned node, const std::string& why);
+  [[nodiscard]] bool computes(unsigned node) const;
   [[nodiscard]] SimTime transfer_ns(std::size_t bytes) const;
   [[nodiscard]] Status drain();
 
@@ -120,6 +123,7 @@ class SimCluster {
   std::vector<Packet> packets_;
   std::vector<std::uint32_t> free_packets_;
   EventQueue<Event> queue_;
+  const Round::Computes computes_ = [this](NodeId node) { return computes(node.value()); };
   std::size_t running_ = 0;
   std::size_t serving_ = 0;
   SimTime first_start_ = 0;

@@ -17,6 +17,8 @@ const std::vector<Parameter>& timing_parameters() {
       {"resume_us", &Timing::resume_us, "from gobd's answer until the program goes on"},
       {"call_us", &Timing::call_us, "a program's call to gobd (a barrier), one way"},
       {"wake_us", &Timing::wake_us, "a message is here until a sleeping thread looks at it"},
+      {"wake_busy_us", &Timing::wake_busy_us, "the same while the program computes on its core"},
+      {"kick_us", &Timing::kick_us, "processor time that this costs the sender"},
       {"receive_us", &Timing::receive_us, "processor time to receive"},
       {"send_us", &Timing::send_us, "processor time to send"},
       {"byte_ns", &Timing::byte_ns, "processor time of each byte, at each end"},

@@ -37,11 +37,13 @@ struct Timing : FrameCosts {
   double resume_us = 0;  // from gobd's kernel call until the program goes on
   double call_us = 0;    // a call to gobd (a barrier), one way
   // Messages.
-  double wake_us = 0;     // a message is here until the sleeping thread looks at it
-  double receive_us = 0;  // processor time to take in what one send brought
-  double send_us = 0;     // processor time to send
-  double byte_ns = 0;     // processor time of each byte, at each end
-  double step_us = 0;     // the protocol core and the codec, a message or fault
+  double wake_us = 0;       // a message is here until the sleeping thread looks at it
+  double wake_busy_us = 0;  // the same while the program computes on the thread's core
+  double kick_us = 0;       // what that costs the sender, if both nodes are one machine's
+  double receive_us = 0;    // processor time to take in what one send brought
+  double send_us = 0;       // processor time to send
+  double byte_ns = 0;       // processor time of each byte, at each end
+  double step_us = 0;       // the protocol core and the codec, a message or fault
   // The network: every node has one port to one switch, which never blocks.
   double link_us = 0;            // port to port, without the time of the bytes
   double gigabits_a_second = 0;  // of a port in each direction; 0: no limit

@@ -172,8 +172,8 @@ Status compare_programs(const Session& session, const ValidateOptions& options,
   return {};
 }
 
-Outcome outcome_of(const Session& session, const ValidateOptions& options, const Preset& preset,
-                   const std::vector<Comparison>& comparisons) {
+Outcome outcome_of(const Session& session, const ValidateOptions& options, const Preset& alone,
+                   const Preset& preset, const std::vector<Comparison>& comparisons) {
   Table table({{"what", "what"},
                {"unit", "unit"},
                {"measured", "measured", 1},
@@ -193,9 +193,13 @@ Outcome outcome_of(const Session& session, const ValidateOptions& options, const
   outcome.notes = {
       "every parameter was measured part by part in this run (run.json has them); nothing was "
       "fitted to the times that are compared",
+      "lone accesses and barriers are simulated with parts measured one after the other "
+      "(timing_alone "
+      "in run.json), programs with parts measured while programs compute (timing)",
       "the largest error is " + std::to_string(static_cast<int>(worst * 100 + 0.5)) + " %",
       "nodes are gobd processes on one machine, joined by " + session.network()};
   outcome.parameters = describe(preset);
+  outcome.parameters["timing_alone"] = describe(alone).at("timing");
   outcome.parameters["sizes"] = options.sizes;
   outcome.parameters["iterations"] = options.iterations;
   outcome.parameters["runs"] = options.runs;
@@ -213,20 +217,21 @@ Result<Outcome> simulate_validate(const Session& session, const ValidateOptions&
                       "--cluster-dir and --netns");
   if (usable_cpus().size() < kNodes)
     return make_error(ErrorCode::kUnsupported, "the validation needs two cores, one for each node");
-  const Result<Preset> preset = calibrate(session);
+  const Result<Preset> alone = calibrate(session, Beside::kNothing);
+  if (!alone) return alone.error();
+  const Result<Preset> preset = calibrate(session, Beside::kPrograms);
   if (!preset) return preset.error();
   std::vector<Comparison> comparisons;
-  if (Status s = compare_faults(session, options, preset->timing, comparisons); !s)
-    return s.error();
+  if (Status s = compare_faults(session, options, alone->timing, comparisons); !s) return s.error();
   const Result<double> barrier = measure_barrier_us(session);
   if (!barrier) return barrier.error();
-  const Result<double> simulated = simulate_barrier_us(preset->timing);
+  const Result<double> simulated = simulate_barrier_us(alone->timing);
   if (!simulated) return simulated.error();
   comparisons.push_back({"barrier of two programs", "µs", *barrier, *simulated});
   for (const Algorithm algorithm : {Algorithm::kJacobi, Algorithm::kMgs})
     if (Status s = compare_programs(session, options, preset->timing, algorithm, comparisons); !s)
       return s.error();
-  return outcome_of(session, options, *preset, comparisons);
+  return outcome_of(session, options, *alone, *preset, comparisons);
 }
 
 }  // namespace gob::bench

@@ -53,12 +53,14 @@ Status answer_faults(Mapping& mapping, unsigned rounds, FaultWait wait) {
 
 }  // namespace
 
-Result<std::vector<std::uint64_t>> measure_bare_fault(unsigned rounds, FaultWait wait) {
+Result<std::vector<std::uint64_t>> measure_bare_fault(unsigned rounds, FaultWait wait,
+                                                      std::span<double> swept) {
   if (rounds == 0 || rounds > kMaxRounds)
     return make_error(ErrorCode::kInvalidArgument,
                       "bare fault measurement: rounds must be 1 to " + std::to_string(kMaxRounds),
                       EINVAL);
-  Result<BareProgram> program = BareProgram::start("bare fault measurement", rounds, touch_page);
+  Result<BareProgram> program =
+      BareProgram::start("bare fault measurement", rounds, touch_page, swept);
   if (!program) return program.error();
   if (const Status answered = answer_faults(program->mapping(), rounds, wait); !answered)
     return answered.error();

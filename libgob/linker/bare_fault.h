@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "libgob/base/result.h"
@@ -16,7 +17,8 @@ enum class FaultWait : std::uint8_t {
 
 // Another process touches `rounds` (1 to 1,000,000) fresh pages of a shared mapping, one after the
 // other; this one answers each with one UFFDIO_COPY. Returns the nanoseconds each touch took, in
-// order.
-Result<std::vector<std::uint64_t>> measure_bare_fault(unsigned rounds, FaultWait wait);
+// order. Before each page the process sweeps over `swept` (cache_sweep.h), which is not timed.
+Result<std::vector<std::uint64_t>> measure_bare_fault(unsigned rounds, FaultWait wait,
+                                                      std::span<double> swept = {});
 
 }  // namespace gob

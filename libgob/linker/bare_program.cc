@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "libgob/linker/cache_sweep.h"
 #include "libgob/linker/uffd_client.h"
 
 namespace gob {
@@ -105,8 +106,8 @@ BareProgram::~BareProgram() {
   ::waitpid(pid_, nullptr, 0);
 }
 
-Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pages,
-                                       ReadPage read) {
+Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pages, ReadPage read,
+                                       std::span<double> swept) {
   BareProgram program(what, pages);
   Result<FramePool> pool = FramePool::create("bare-program", pages);
   if (!pool) return pool.error();
@@ -125,7 +126,7 @@ Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pa
 
   program.pid_ = ::fork();
   if (program.pid_ < 0) return system_error(what + ": cannot start a process");
-  if (program.pid_ == 0) program.run(there.get(), read);
+  if (program.pid_ == 0) program.run(there.get(), read, swept);
   there.reset();
   program.pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, program.pid_, 0)));
   if (!program.pidfd_) return system_error(what + ": cannot watch a process");
@@ -145,7 +146,7 @@ Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pa
 }
 
 // In the child. Calls nothing that a fork of a threaded process must not, but for the descriptor.
-void BareProgram::run(int socket, ReadPage read) const {
+void BareProgram::run(int socket, ReadPage read, std::span<double> swept) const {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   auto* const start = static_cast<std::byte*>(memory_->start());
   auto* const took_ns = static_cast<std::uint64_t*>(took_ns_->start());
@@ -154,6 +155,7 @@ void BareProgram::run(int socket, ReadPage read) const {
       !send_descriptor(socket, uffd->get()))
     ::_exit(1);
   for (std::uint64_t i = 0; i < pages_; ++i) {
+    sweep_cache(swept);
     const std::uint64_t before = now_ns();
     if (!read(start + i * kPageSize, i)) ::_exit(1);
     took_ns[i] = now_ns() - before;

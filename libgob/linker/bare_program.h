@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,10 @@ class BareProgram {
   using ReadPage = bool (*)(const std::byte* page, std::uint64_t index);
 
   // `what` begins the text of errors. The process starts reading at once, and stands still at the
-  // first of its `pages` pages, none of which is there.
-  static Result<BareProgram> start(const std::string& what, std::uint64_t pages, ReadPage read);
+  // first of its `pages` pages, none of which is there. Before each page it sweeps over `swept`
+  // (cache_sweep.h), in its own copy, which is not timed.
+  static Result<BareProgram> start(const std::string& what, std::uint64_t pages, ReadPage read,
+                                   std::span<double> swept = {});
 
   BareProgram(BareProgram&&) noexcept;
   BareProgram& operator=(BareProgram&&) = delete;
@@ -42,7 +45,7 @@ class BareProgram {
   class SharedMemory;
 
   BareProgram(std::string what, std::uint64_t pages);
-  [[noreturn]] void run(int socket, ReadPage read) const;
+  [[noreturn]] void run(int socket, ReadPage read, std::span<double> swept) const;
 
   std::string what_;
   std::uint64_t pages_;

@@ -185,7 +185,7 @@ TEST(SimulatedFigure, HasARowForEachSizeAndNumberOfNodesAndThePapersReading) {
 }
 
 TEST(Calibration, FindsThatEveryKernelCallTakesTime) {
-  const Result<FrameCosts> frames = measure_frames();
+  const Result<FrameCosts> frames = measure_frames({});
   ASSERT_TRUE(frames) << frames.error().message();
   for (const double us : {frames->map_us, frames->protect_us, frames->unmap_us, frames->load_us}) {
     EXPECT_GT(us, 0);
