@@ -27,6 +27,8 @@ Timing distinct() {
   t.unmap_us = 512;
   t.load_us = 1024;
   t.link_us = 2048;
+  t.wake_busy_us = 4096;
+  t.kick_us = 3;
   t.hold_us = 5;
   return t;
 }
@@ -157,6 +159,29 @@ TEST(SimulatedProcessor, WithOneCoreTheProgramLosesWhatGobdTakes) {
   EXPECT_EQ(computing_owner(2), 50'000'000u);
   const double served = t.receive_us + t.step_us + t.protect_us + t.load_us + t.send_us;
   EXPECT_EQ(computing_owner(1), 50'000'000u + to_ns(served));
+}
+
+TEST(SimulatedProcessor, WithOneCoreAMessageInterruptsTheProgramAtAPriceForItsSender) {
+  Timing t = distinct();
+  t.cores = 1;
+  // How long node 0 waits for a page of node 1, whose program computes all the while.
+  const auto miss = [&] {
+    SimCluster cluster(t, 2, stripes(2));
+    const PageId wanted = page(managed_by(cluster, 1) * kStripePages);
+    const PageId own = page(wanted.page.value() + 1);
+    cluster.settle(NodeId{1}, PageSet::of(wanted), Access::kWrite);
+    cluster.settle(NodeId{1}, PageSet::of(own), Access::kWrite);
+    run(cluster,
+        {{access(wanted, 1, Access::kRead)}, {access(own, 1, Access::kWrite, 50'000'000)}});
+    return cluster.misses(0).front().ns;
+  };
+  const double asked = t.fault_us + t.step_us + t.send_us;
+  const double at_owner =
+      t.wake_busy_us + t.receive_us + t.step_us + t.protect_us + t.load_us + t.send_us;
+  const double answered = t.receive_us + t.step_us + t.map_us + t.resume_us;
+  EXPECT_EQ(miss(), to_ns(asked + t.link_us + at_owner + t.link_us + t.wake_us + answered));
+  t.kick_us = 20'000;  // node 0 is at it still when the answer comes
+  EXPECT_EQ(miss(), to_ns(asked + t.kick_us + answered));
 }
 
 TEST(SimulatedStream, IsReadAheadByTheRealDetector) {
