@@ -19,6 +19,7 @@ struct Arguments {
 
   bool json = false;
   bool quiet = false;  // names only
+  bool transport = false;
 
   std::string name;
   std::vector<std::string> names;

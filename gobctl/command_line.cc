@@ -140,9 +140,13 @@ const Subcommand kSubcommands[] = {
      "  gobctl stat matrix --node n2       one container as n2 sees it: its faults, latencies,\n"
      "                                     traffic, and the pages that bounce between nodes\n"
      "  gobctl stat matrix --watch 1       again every second, with what happened meanwhile\n"
+     "  gobctl stat --transport            how each peer is reached, and the RDMA device\n"
      "  gobctl stat --json | jq .node.epoch",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments, false);
+       app.add_flag("--transport", arguments.transport,
+                    "How each peer is reached: RDMA device, queue pairs, errors, or why TCP")
+           ->excludes(app.get_option("NAME"));
        app.add_option("--watch", arguments.watch_seconds, "Again every so many seconds")
            ->check(CLI::Range(0.1, 86400.0))
            ->option_text("SECONDS");

@@ -49,7 +49,9 @@ Status run_stat(const Arguments& arguments, Io& io) {
       if (watch && io.paint.on()) io.out << "\x1b[H\x1b[2J";
       Interval interval;
       if (before) interval = {&*before, std::chrono::duration<double>(now - before_at).count()};
-      const auto print = arguments.name.empty() ? print_node : print_container;
+      const auto print = arguments.transport      ? print_transport
+                         : arguments.name.empty() ? print_node
+                                                  : print_container;
       print(reply->stat(), (*client)->hello(), interval, io);
       if (watch) io.out << '\n';
     }

@@ -52,6 +52,32 @@ Json to_json(const control::ContainerStat& stat, const control::HelloReply& hell
   return json;
 }
 
+Json to_json(const control::Path& path) {
+  Json json{{"transport", path.transport()},
+            {"reason", path.reason()},
+            {"fall_backs", path.fall_backs()},
+            {"bytes_in", path.bytes_in()},
+            {"bytes_out", path.bytes_out()}};
+  if (path.transport() != "verbs") return json;
+  json["device"] = path.device();
+  json["port"] = path.port();
+  json["gid"] = path.gid();
+  json["mtu_bytes"] = path.mtu_bytes();
+  json["queue_pair"] = path.queue_pair();
+  json["queue_pair_state"] = path.queue_pair_state();
+  json["writes"] = path.writes();
+  json["acknowledgements"] = path.acknowledgements();
+  json["no_room"] = path.no_room();
+  json["completion_errors"] = path.completion_errors();
+  return json;
+}
+
+Json to_json(const control::Rdma& rdma) {
+  Json json{{"device", rdma.device()}, {"reason", rdma.reason()}, {"counters", Json::object()}};
+  for (const auto& counter : rdma.counters()) json["counters"][counter.name()] = counter.value();
+  return json;
+}
+
 Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
   Json json{{"name", stat.name()},
             {"id", stat.node_id()},
@@ -71,17 +97,21 @@ Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
             {"mappings", stat.mappings()},
             {"peers", Json::array()}};
   for (const std::uint32_t id : stat.members()) json["members"].push_back(node_name(hello, id));
-  for (const auto& peer : stat.peers())
+  json["rdma"] = to_json(stat.rdma());
+  for (const auto& peer : stat.peers()) {
     json["peers"].push_back({{"name", peer.name()},
                              {"id", peer.node_id()},
                              {"up", peer.up()},
                              {"state", peer.state()},
                              {"transport", peer.transport()},
                              {"transport_reason", peer.transport_reason()},
+                             {"paths", Json::array()},
                              {"bytes_in", peer.bytes_in()},
                              {"bytes_out", peer.bytes_out()},
                              {"messages_in", peer.messages_in()},
                              {"messages_out", peer.messages_out()}});
+    for (const auto& path : peer.paths()) json["peers"].back()["paths"].push_back(to_json(path));
+  }
   return json;
 }
 

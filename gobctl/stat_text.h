@@ -14,6 +14,9 @@ struct Interval {
 };
 void print_container(const control::StatReply& stat, const control::HelloReply& hello,
                      const Interval& interval, Io& io);
+// How each peer is reached. Counts are totals, whatever the interval.
+void print_transport(const control::StatReply& stat, const control::HelloReply& hello,
+                     const Interval& interval, Io& io);
 void print_node(const control::StatReply& stat, const control::HelloReply& hello,
                 const Interval& interval, Io& io);
 

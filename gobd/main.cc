@@ -30,6 +30,7 @@ struct Flags {
   std::string swap;
   std::string mount;
   std::string transport;
+  std::string rdma_device;
   std::string log_level;
   std::string trace_dir;
   std::optional<std::uint32_t> shards;
@@ -53,7 +54,9 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--swap-dir", flags.swap_dir, "Where pages go that fit in no node's memory");
   app.add_option("--swap", flags.swap, "Most disk space to use there, such as 16G");
   app.add_option("--mount", flags.mount, "Folder where attached files appear");
-  app.add_option("--transport", flags.transport, "auto or tcp");
+  app.add_option("--transport", flags.transport,
+                 "auto: RDMA to peers where both ends can, else TCP; verbs: RDMA or nothing; tcp");
+  app.add_option("--rdma-device", flags.rdma_device, "Which one, as device or device:port");
   app.add_option("--page-timeout-ms", flags.page_timeout_ms,
                  "An access that waits longer ends in SIGBUS");
   app.add_option("--log-level", flags.log_level, "trace, debug, info, warn, error or critical");
@@ -83,6 +86,7 @@ gob::Result<gob::DaemonConfig> configure(const Flags& flags) {
   if (!flags.swap_dir.empty()) config.swap_dir = flags.swap_dir;
   if (!flags.mount.empty()) config.mount = flags.mount;
   if (!flags.transport.empty()) config.transport = flags.transport;
+  if (!flags.rdma_device.empty()) config.rdma_device = flags.rdma_device;
   if (!flags.log_level.empty()) config.log_level = flags.log_level;
   if (!flags.trace_dir.empty()) config.trace_dir = flags.trace_dir;
   if (flags.shards) config.shards = *flags.shards;

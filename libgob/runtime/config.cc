@@ -97,6 +97,8 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.text("mount", config.mount);
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
   reader.text("transport", config.transport);
+  reader.text("rdma_device", config.rdma_device);
+  reader.number("rdma_poll_us", 0, 1'000'000, config.rdma_poll_us);
   reader.text("log_level", config.log_level);
   reader.text("trace_dir", config.trace_dir);
   reader.allow("nodes");
@@ -165,8 +167,8 @@ Status check_config(const DaemonConfig& config) {
     return bad("a budget of " + format_size(config.budget_bytes) + " is too small; at least " +
                format_size(64 * kPageSize));
   if (config.shards < 1 || config.shards > 64) return bad("shards must be from 1 to 64");
-  if (config.transport != "auto" && config.transport != "tcp")
-    return bad("transport '" + config.transport + "' is unknown; choose auto or tcp");
+  if (config.transport != "auto" && config.transport != "verbs" && config.transport != "tcp")
+    return bad("transport '" + config.transport + "' is unknown; choose auto, verbs or tcp");
   if (config.read_ahead_pages > StreamDetector::kMaxWindow)
     return bad("read_ahead_pages must be at most 256");
   static_assert(StreamDetector::kMaxWindow == 256);
@@ -198,6 +200,8 @@ std::string to_toml(const DaemonConfig& config) {
       {"mount", config.mount},
       {"file_timeout_ms", config.file_timeout_ms},
       {"transport", config.transport},
+      {"rdma_device", config.rdma_device},
+      {"rdma_poll_us", config.rdma_poll_us},
       {"log_level", config.log_level},
       {"trace_dir", config.trace_dir},
       {"nodes", nodes},

@@ -66,11 +66,14 @@ Status Node::open() {
   tcp.shards = config_.shards;
   tcp.peer_timeout = std::chrono::milliseconds(config_.peer_timeout_ms);
   tcp.handshake_timeout = std::chrono::milliseconds(config_.peer_timeout_ms);
+  tcp.verbs = config_.transport == "auto"    ? VerbsUse::kIfPossible
+              : config_.transport == "verbs" ? VerbsUse::kRequired
+                                             : VerbsUse::kNever;
+  tcp.rdma_device = config_.rdma_device;
+  tcp.verbs_poll = std::chrono::microseconds(config_.rdma_poll_us);
   Result<std::unique_ptr<Transport>> transport = open_tcp(std::move(tcp));
   if (!transport) return transport.error();
   transport_ = std::move(*transport);
-  spdlog::info("peers: transport {}{}", transport_->name(),
-               config_.transport == "auto" ? " (auto: this build has no other)" : "");
 
   Result<std::unique_ptr<Channel>> control = transport_->channel(kControlChannel);
   if (!control) return control.error();

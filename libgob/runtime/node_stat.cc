@@ -33,6 +33,34 @@ void add(const ContainerSnapshot& from, ContainerSnapshot& to) {
   for (const auto& [node, pages] : from.owned) to.owned[node] += pages;
 }
 
+void fill(const PathInfo& from, const PeerCounters& counters, control::Path& to) {
+  to.set_transport(from.transport);
+  to.set_reason(from.reason);
+  to.set_fall_backs(from.fall_backs);
+  to.set_device(from.device);
+  to.set_port(from.port);
+  to.set_gid(from.gid);
+  to.set_mtu_bytes(from.mtu_bytes);
+  to.set_queue_pair(from.queue_pair);
+  to.set_queue_pair_state(from.queue_pair_state);
+  to.set_writes(from.chunks_out);
+  to.set_acknowledgements(from.acknowledgements_out);
+  to.set_no_room(from.no_room);
+  to.set_completion_errors(from.completion_errors);
+  to.set_bytes_in(counters.bytes_in);
+  to.set_bytes_out(counters.bytes_out);
+}
+
+void fill(const RdmaInfo& from, control::Rdma& to) {
+  to.set_device(from.device);
+  to.set_reason(from.reason);
+  for (const auto& [name, value] : from.counters) {
+    control::Rdma::Counter& counter = *to.add_counters();
+    counter.set_name(name);
+    counter.set_value(value);
+  }
+}
+
 }  // namespace
 
 // One request's way round the shards.
@@ -101,10 +129,18 @@ void Node::answer_stat(StatRequest& request) {
     peer.set_bytes_out(peers[i].bytes_out + control.bytes_out);
     peer.set_messages_in(peers[i].messages_in + control.messages_in);
     peer.set_messages_out(peers[i].messages_out + control.messages_out);
-    peer.set_transport(transport_->name());
-    peer.set_transport_reason("this build has no other");
+    for (const ShardSnapshot& shard : request.shards) {
+      if (shard.paths[i].transport.empty()) continue;
+      fill(shard.paths[i], shard.peers[i], *peer.add_paths());
+      // A peer is as well off as the shard that is worst off.
+      if (peer.transport() == "tcp") continue;
+      peer.set_transport(shard.paths[i].transport);
+      peer.set_transport_reason(shard.paths[i].reason);
+    }
     peer.set_state(to_string(transport_->status(id).state));
   }
+
+  fill(transport_->rdma(), *node.mutable_rdma());
 
   for (const ContainerRecord& record : table_->list()) {
     const ContainerId id = record.info.id;

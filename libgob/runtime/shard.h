@@ -71,6 +71,7 @@ struct ShardSnapshot {
   std::uint64_t directory_bytes = 0;
   std::uint64_t frame_table_bytes = 0;
   std::vector<PeerCounters> peers;  // by node id
+  std::vector<PathInfo> paths;      // by node id
 };
 
 class Shard final : private ChannelSink {

@@ -45,8 +45,10 @@ ShardSnapshot Shard::snapshot() const {
   all.directory_entries = core_.directory().size();
   all.directory_bytes = core_.directory().memory_bytes();
   all.frame_table_bytes = core_.locals().memory_bytes() + linker_.memory_bytes();
-  for (std::uint16_t node = 0; node < config_.core.cluster_size; ++node)
+  for (std::uint16_t node = 0; node < config_.core.cluster_size; ++node) {
     all.peers.push_back(channel_->counters(NodeId{node}));
+    all.paths.push_back(channel_->path(NodeId{node}));
+  }
   return all;
 }
 

@@ -104,6 +104,16 @@ class FakeNode : public ControlHandler {
     peer.set_name("n2");
     peer.set_up(true);
     peer.set_transport("tcp");
+    control::Path& path = *peer.add_paths();
+    path.set_transport("verbs");
+    path.set_device("rxe0");
+    path.set_queue_pair(17);
+    path.set_queue_pair_state("RTS");
+    path.set_writes(4711);
+    node.mutable_rdma()->set_device("rxe0 port 1");
+    control::Rdma::Counter& retries = *node.mutable_rdma()->add_counters();
+    retries.set_name("completer_retry_err");
+    retries.set_value(3);
     for (const auto& [name, container] : containers_) {
       if (!wanted.name().empty() && wanted.name() != name) continue;
       fill(container, wanted, *reply.mutable_stat()->add_containers());
