@@ -131,6 +131,7 @@ Status Cluster::launch(const ClusterOptions& options) {
   config.cluster = "gobbench-" + std::to_string(::getpid());
   config.budget_bytes = options.budget_bytes;
   config.shards = options.shards;
+  config.transport = options.transport;
   config.log_level = "warn";
   if (options.read_ahead_pages) config.read_ahead_pages = *options.read_ahead_pages;
   for (unsigned n = 0; n < options.nodes; ++n) {

@@ -13,6 +13,7 @@
 #include "gobbench/reproduce.h"
 #include "gobbench/simulate/command.h"
 #include "gobbench/stream.h"
+#include "gobbench/transport.h"
 #include "gobbench/worker_main.h"
 #include "libgob/base/size.h"
 
@@ -69,11 +70,15 @@ class Commands {
     app_.add_option("--shards", session_.shards, "Shards of each private node")
         ->check(CLI::Range(1, 64))
         ->capture_default_str();
+    app_.add_option("--transport", session_.transport, "Between private nodes: auto, verbs or tcp")
+        ->check(CLI::IsMember({"auto", "verbs", "tcp"}))
+        ->capture_default_str();
     app_.add_flag("!--no-read-ahead", session_.read_ahead, "Private nodes do not read ahead")
         ->excludes("--cluster-dir");
     add_micro();
     add_fault();
     add_stream();
+    add_transport();
     add_figure();
     simulate_.add_to(app_, session_, [this](const SimulateCommand::Run& run) {
       action_ = [this, run] { return publish(run(), publish_); };
@@ -144,6 +149,23 @@ class Commands {
     command->add_flag("!--no-pin,--pin", stream_.pin,
                       "Whether to keep each private node to a core of its own; without, the "
                       "scheduler places them");
+  }
+
+  void add_transport() {
+    CLI::App* command =
+        add("transport", "A page at the level of the transport: TCP, and RDMA next to perftest",
+            [this] { return publish(run_transport(transport_), publish_); });
+    command->add_option("--rdma-device", transport_.device,
+                        "Measure RDMA on it, too; needs the package perftest");
+    command->add_option("--pages", transport_.pages, "Pages to ask for, of each kind")
+        ->check(CLI::Range(10, 10000000))
+        ->capture_default_str();
+    command->add_option("--rounds", transport_.rounds, "Turns that the kinds take")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_option("--under-way", transport_.under_way, "Requests at a time, where many")
+        ->check(CLI::Range(2, 200))
+        ->capture_default_str();
   }
 
   void add_figure() {
@@ -250,6 +272,7 @@ class Commands {
   FaultOptions fault_;
   StreamOptions stream_;
   std::string stream_size_ = "256M";
+  TransportOptions transport_;
   FigureOptions figure_{.sizes = {64, 128, 256, 512, 1024, 2048}, .nodes = {1, 2, 3, 4}};
   int figure_number_ = 9;
   std::vector<std::string> figure_sizes_;

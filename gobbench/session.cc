@@ -10,6 +10,7 @@ Result<Cluster> Session::cluster(ClusterOptions options) const {
   if (is_private()) {
     options.netns = options.netns || netns;
     options.shards = shards;
+    options.transport = transport;
     if (!read_ahead) options.read_ahead_pages = 0;
     return Cluster::start(options);
   }
@@ -25,7 +26,8 @@ Result<Cluster> Session::cluster(ClusterOptions options) const {
 
 std::string Session::network() const {
   if (!is_private()) return "a cluster that was running already";
-  return netns ? "network namespaces joined by veth pairs and a bridge" : "loopback";
+  return std::string(netns ? "network namespaces joined by veth pairs and a bridge" : "loopback") +
+         (transport == "auto" ? "" : ", over " + transport);
 }
 
 std::string unique_name(const std::string& what) {

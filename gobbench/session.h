@@ -11,6 +11,7 @@ struct Session {
   std::string cluster_dir;  // empty: private clusters
   bool netns = false;       // this and what follows: of private clusters
   std::uint32_t shards = 1;
+  std::string transport = "auto";
   bool read_ahead = true;  // as gobd does by itself
 
   // A private cluster of options.nodes nodes, or the running one, which must have as many.
