@@ -19,6 +19,7 @@ struct Options {
   std::uint64_t seed = 0;
   std::vector<std::string> tests;
   std::string gobd;
+  std::string transport = "auto";
   bench::PublishOptions publish;
 };
 
@@ -43,6 +44,9 @@ void define(CLI::App& app, Options& options) {
   app.add_option("--gobd", options.gobd, "The daemon to test")
       ->required()
       ->check(CLI::ExistingFile);
+  app.add_option("--transport", options.transport, "Between the nodes: auto, verbs or tcp")
+      ->check(CLI::IsMember({"auto", "verbs", "tcp"}))
+      ->capture_default_str();
   app.add_flag("--json", options.publish.json, "Print JSON instead of a table");
   app.add_option("--results", options.publish.results_dir, "Directory to file the table in");
 }
@@ -67,6 +71,7 @@ Result<std::vector<litmus::Finished>> run_all(const Options& options) {
         bench::ClusterOptions wanted;
         wanted.nodes = nodes;
         wanted.gobd = options.gobd;
+        wanted.transport = options.transport;
         Result<bench::Cluster> started = bench::Cluster::start(wanted);
         if (!started) return started.error();
         cluster.emplace(std::move(*started));

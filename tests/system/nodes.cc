@@ -71,6 +71,7 @@ Nodes::Nodes(unsigned count, DaemonConfig settings, std::string gobd)
       EXPECT_EQ(::mkdir(path.c_str(), 0755), 0);
     }
   }
+  if (const char* transport = std::getenv("GOB_TEST_TRANSPORT")) settings_.transport = transport;
   const std::vector<std::uint16_t> ports = free_ports(count);
   for (unsigned i = 0; i < count; ++i)
     settings_.nodes.push_back({"n" + std::to_string(i + 1), "127.0.0.1", ports[i]});

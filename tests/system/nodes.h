@@ -15,7 +15,8 @@ namespace gob {
 
 class Nodes {
  public:
-  // Settings for all nodes; names n1, n2, ... and addresses are filled in. `gobd`: the program.
+  // Settings for all nodes; names n1, n2, ... and addresses are filled in, and the transport if the
+  // environment variable GOB_TEST_TRANSPORT names one. `gobd`: the program.
   Nodes(unsigned count, DaemonConfig settings, std::string gobd = GOBD);
   // Ends what still runs, shows the logs if the test has failed, removes the folder.
   ~Nodes();
