@@ -1,4 +1,6 @@
 // What `gobctl stat` and `gobctl nodes` show.
+#include <algorithm>
+
 #include "libgob/runtime/describe.h"
 #include "libgob/runtime/node.h"
 
@@ -88,6 +90,7 @@ void Node::stat(const control::Stat& request, Responder responder) {
 }
 
 void Node::answer_stat(StatRequest& request) {
+  std::ranges::sort(request.shards, {}, &ShardSnapshot::index);
   control::Reply reply;
   control::NodeStat& node = *reply.mutable_stat()->mutable_node();
   node.set_node_id(self_.value());

@@ -63,6 +63,7 @@ struct ContainerSnapshot {
 };
 
 struct ShardSnapshot {
+  unsigned index = 0;  // of the shard
   std::map<ContainerId, ContainerSnapshot> containers;
   std::uint64_t resident_frames = 0;
   std::uint64_t budget_frames = 0;

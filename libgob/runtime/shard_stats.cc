@@ -5,6 +5,7 @@ namespace gob {
 
 ShardSnapshot Shard::snapshot() const {
   ShardSnapshot all;
+  all.index = config_.index;
   for (const auto& [id, counters] : counters_) all.containers[id].counters = counters;
   core_.locals().for_each([&](PageKey key, const LocalPage& local) {
     const auto found = all.containers.find(page_of(key).container);

@@ -50,8 +50,11 @@ std::vector<std::uint16_t> free_ports(unsigned count) {
 
 }  // namespace
 
-Nodes::Nodes(unsigned count, DaemonConfig settings, std::string gobd)
-    : settings_(std::move(settings)), gobd_(std::move(gobd)), pids_(count, -1) {
+Nodes::Nodes(unsigned count, DaemonConfig settings, std::string gobd, Adjust adjust)
+    : settings_(std::move(settings)),
+      gobd_(std::move(gobd)),
+      adjust_(std::move(adjust)),
+      pids_(count, -1) {
   char pattern[] = "/tmp/gob-system-XXXXXX";
   if (::mkdtemp(pattern) == nullptr) {
     ADD_FAILURE() << "cannot make a folder for the test";
@@ -115,6 +118,7 @@ void Nodes::start(unsigned node) {
     config.swap_dir += "/" + config.node;
     std::filesystem::create_directories(config.swap_dir);
   }
+  if (adjust_) adjust_(node, config);
   const std::string file = folder_ + "/" + config.node + ".toml";
   std::ofstream(file) << to_toml(config);
   const std::string log = folder_ + "/" + config.node + ".log";
@@ -187,6 +191,16 @@ std::string Nodes::log_of(unsigned node) const {
   std::ostringstream text;
   text << std::ifstream(folder_ + "/" + settings_.nodes[node].name + ".log").rdbuf();
   return text.str();
+}
+
+Result<control::StatReply> Nodes::stat(unsigned node) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error();
+  control::Request request;
+  request.mutable_stat();
+  const auto answer = (*client)->call(request);
+  if (!answer) return answer.error();
+  return answer->reply.stat();
 }
 
 pid_t Nodes::spawn(unsigned node, const Program& program) {

@@ -8,16 +8,20 @@
 #include <string>
 #include <vector>
 
+#include "libgob/base/result.h"
 #include "libgob/gob.hpp"
 #include "libgob/runtime/config.h"
+#include "libgob/runtime/control.pb.h"
 
 namespace gob {
 
 class Nodes {
  public:
   // Settings for all nodes; names n1, n2, ... and addresses are filled in, and the transport if the
-  // environment variable GOB_TEST_TRANSPORT names one. `gobd`: the program.
-  Nodes(unsigned count, DaemonConfig settings, std::string gobd = GOBD);
+  // environment variable GOB_TEST_TRANSPORT names one. `gobd`: the program. `adjust` may change the
+  // settings of a single node.
+  using Adjust = std::function<void(unsigned node, DaemonConfig& settings)>;
+  Nodes(unsigned count, DaemonConfig settings, std::string gobd = GOBD, Adjust adjust = {});
   // Ends what still runs, shows the logs if the test has failed, removes the folder.
   ~Nodes();
   Nodes(const Nodes&) = delete;
@@ -38,6 +42,8 @@ class Nodes {
   [[nodiscard]] std::string detach(unsigned node, const std::string& name) const;
   [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
   [[nodiscard]] std::string log_of(unsigned node) const;
+  // What `gobctl stat` asks for.
+  [[nodiscard]] Result<control::StatReply> stat(unsigned node) const;
   [[nodiscard]] const std::string& folder() const { return folder_; }
   [[nodiscard]] unsigned count() const { return static_cast<unsigned>(pids_.size()); }
 
@@ -56,6 +62,7 @@ class Nodes {
  private:
   DaemonConfig settings_;
   const std::string gobd_;
+  const Adjust adjust_;
   std::string folder_;
   std::string mounts_;  // apart from folder_, which is removed with all that is in it
   std::vector<pid_t> pids_;
