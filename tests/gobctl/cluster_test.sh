@@ -61,6 +61,11 @@ expect 8 "$gobctl" leave; says "the pages went nowhere"
 
 # Statistics.
 expect 0 "$gobctl" stat; says "Node n1"; says "Epoch 7, members n1, n2, n3"; says "1 MiB of 64 MiB"
+expect 0 "$gobctl" stat --transport; says "RDMA device rxe0 port 1"; says "17 RTS"; says "4711"
+says "completer_retry_err"; says_not "duplicate_request"
+expect 0 "$gobctl" stat --transport --json
+equal "$(json 'j["node"]["peers"][0]["paths"][0]["writes"], j["node"]["rdma"]["counters"]["duplicate_request"]')" "(4711, 0)"
+expect 2 "$gobctl" stat matrix --transport
 expect 0 "$gobctl" stat matrix
 for text in "11 readable, 22 writable, 33 swapped" "n2 44" "45.1 us" "1.23 ms" "999 ns" "55" "66" "77" \
     "BOUNCING PAGE" "1000 times" "409600" "false sharing"; do

@@ -55,9 +55,11 @@ equal "$(json 'j["containers"][0]["faults"]["read"]["count"] > 0')" True
 equal "$(json '0 < j["containers"][0]["faults"]["read"]["p50_ns"] <= j["containers"][0]["faults"]["read"]["max_ns"]')" True
 equal "$(json 'j["containers"][0]["bouncing"][0]["page"]')" 200
 equal "$(json 'j["containers"][0]["bouncing"][0]["count"] >= 3')" True
-expect 0 "$gobctl" stat --transport --node n2; says "rxe0 port 1"; says "17 RTS"; says "4711"; says "completer_retry_err"
-expect 0 "$gobctl" stat --transport --json --node n2; says '"writes": 4711'
-expect 2 "$gobctl" stat matrix --transport --node n2
+# How nodes reach each other: whether this machine has an RDMA device or not, with a reason for TCP.
+expect 0 "$gobctl" stat --transport --node n2; says "WHY TCP"; says "RDMA device"
+expect 0 "$gobctl" stat --transport --json --node n2
+equal "$(json 'all(p["paths"][0]["transport"] == "verbs" or p["paths"][0]["reason"] for p in j["node"]["peers"])')" True
+equal "$(json 'sum(p["paths"][0]["bytes_in"] for p in j["node"]["peers"]) >= 10 * 4096')" True
 expect 0 "$gobctl" stat matrix --node n2; says "BOUNCING PAGE"; says "819200"
 owners=0
 for node in n1 n2 n3; do

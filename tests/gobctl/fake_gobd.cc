@@ -114,6 +114,7 @@ class FakeNode : public ControlHandler {
     control::Rdma::Counter& retries = *node.mutable_rdma()->add_counters();
     retries.set_name("completer_retry_err");
     retries.set_value(3);
+    node.mutable_rdma()->add_counters()->set_name("duplicate_request");  // 0
     for (const auto& [name, container] : containers_) {
       if (!wanted.name().empty() && wanted.name() != name) continue;
       fill(container, wanted, *reply.mutable_stat()->add_containers());
