@@ -1,5 +1,7 @@
 #include "gobbench/transport.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <map>
 
@@ -68,6 +70,7 @@ constexpr const char* kBandwidthTools[] = {"ib_send_bw", "ib_write_bw", "ib_read
 }  // namespace
 
 Result<Outcome> run_transport(const TransportOptions& options) {
+  spdlog::set_level(spdlog::level::err);  // nodes that come and go are no news here
   const bool verbs = !options.device.empty();
   std::vector<Kind> kinds = all_kinds();
   std::map<std::string, std::vector<double>> tools;
