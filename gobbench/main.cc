@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdio>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "gobbench/stream.h"
 #include "gobbench/transport.h"
 #include "gobbench/worker_main.h"
+#include "libgob/base/completion.h"
 #include "libgob/base/size.h"
 
 namespace gob::bench {
@@ -85,6 +87,7 @@ class Commands {
     });
     add_reproduce();
     add_worker();
+    add_completion();
   }
 
   int run(int argc, char** argv) {
@@ -264,6 +267,15 @@ class Commands {
     command->add_option("--socket", worker_socket_)->required();
   }
 
+  void add_completion() {
+    CLI::App* command = add("completion", "Print a completion script", [this] {
+      print_completion(app_, "gobbench", shell_, std::cout);
+      return std::cout.flush() ? 0 : kExitFailed;
+    });
+    command->group("");  // for installers: not in the help
+    command->add_option("SHELL", shell_)->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  }
+
   CLI::App app_;
   std::function<int()> action_;
   PublishOptions publish_;
@@ -282,6 +294,7 @@ class Commands {
   SimulateCommand simulate_;
   bool quick_ = false;
   std::string worker_socket_;
+  std::string shell_;
 };
 
 }  // namespace

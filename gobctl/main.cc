@@ -4,8 +4,8 @@
 #include <iostream>
 
 #include "gobctl/command_line.h"
-#include "gobctl/completion.h"
 #include "gobctl/exit_code.h"
+#include "libgob/base/completion.h"
 
 namespace {
 
@@ -41,7 +41,7 @@ int run(int argc, char** argv) {
   Io io{std::cout, std::cerr, Paint(colours_wanted(STDOUT_FILENO))};
   Status status;
   if (completion)
-    print_completion(line.app(), line.arguments().shell, std::cout);
+    print_completion(line.app(), "gobctl", line.arguments().shell, std::cout);
   else
     status = line.chosen()->run(line.arguments(), io);
   std::cout.flush();

@@ -11,7 +11,9 @@ expect 0 cmake --install "$build" --prefix "$prefix"
 for file in bin/gobctl sbin/gobd share/man/man1/gobctl.1 share/man/man1/gobbench.1 \
     share/man/man3/libgob.3 share/man/man5/gobd.toml.5 share/man/man8/gobd.8 \
     share/bash-completion/completions/gobctl share/zsh/site-functions/_gobctl \
-    share/fish/vendor_completions.d/gobctl.fish lib/systemd/system/gobd.service; do
+    share/fish/vendor_completions.d/gobctl.fish \
+    share/bash-completion/completions/gobbench share/zsh/site-functions/_gobbench \
+    share/fish/vendor_completions.d/gobbench.fish lib/systemd/system/gobd.service; do
   [[ -s $prefix/$file ]] || fail "$file is not installed"
 done
 expect 0 "$prefix/bin/gobctl" --version

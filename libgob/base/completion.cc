@@ -1,9 +1,11 @@
-#include "gobctl/completion.h"
+#include "libgob/base/completion.h"
 
+#include <algorithm>
+#include <set>
 #include <string_view>
 #include <vector>
 
-namespace gob::ctl {
+namespace gob {
 namespace {
 
 struct Flag {
@@ -27,20 +29,23 @@ struct Entry {
 Word value_of(std::string_view flag) {
   if (flag == "node") return Word::kNode;
   if (flag == "socket" || flag == "gobd" || flag == "file") return Word::kFile;
-  if (flag == "dir" || flag == "tree") return Word::kFolder;
+  if (flag == "dir" || flag == "tree" || flag == "results" || flag == "cluster-dir")
+    return Word::kFolder;
   return Word::kNothing;
 }
 
-void collect(const CLI::App& app, const std::string& path, std::vector<Entry>& out) {
+// `inherited`: options of the parent that the subcommand takes, too.
+void collect(const CLI::App& app, const std::string& path, const std::vector<Flag>& inherited,
+             std::vector<Entry>& out) {
   Entry entry;
   entry.path = path;
   entry.description = app.get_description();
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) {
-      const bool node = option->get_name(true) == "NODE";
       // A new name cannot be known before.
-      if (app.get_name() != "create" && app.get_name() != "attach")
-        entry.positional = node ? Word::kNode : Word::kContainer;
+      if (app.get_name() == "create" || app.get_name() == "attach") continue;
+      if (option->get_name(true) == "NODE") entry.positional = Word::kNode;
+      if (option->get_name(true) == "NAME") entry.positional = Word::kContainer;
       continue;
     }
     if (option->get_lnames().empty()) continue;
@@ -48,21 +53,36 @@ void collect(const CLI::App& app, const std::string& path, std::vector<Entry>& o
                            option->get_snames().empty() ? "" : option->get_snames().front(),
                            option->get_description(), option->get_items_expected_max() != 0});
   }
+  if (app.get_fallthrough())
+    for (const Flag& flag : inherited)
+      if (std::ranges::find(entry.flags, flag.long_name, &Flag::long_name) == entry.flags.end())
+        entry.flags.push_back(flag);
   std::vector<const CLI::App*> subs =
       app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); });
   for (const CLI::App* sub : subs)
     entry.subcommands.emplace_back(sub->get_name(), sub->get_description());
   out.push_back(entry);
   for (const CLI::App* sub : subs)
-    collect(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), out);
+    collect(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), entry.flags, out);
 }
 
 constexpr const char* kContainers = "gobctl ls --quiet 2>/dev/null";
 constexpr const char* kNodes = "gobctl nodes --quiet 2>/dev/null";
 
-void print_bash(const std::vector<Entry>& entries, std::ostream& out) {
-  out << "# bash completion for gobctl\n"
-         "_gobctl() {\n"
+// All flags whose value is such a word, as a pattern of the shell.
+std::string flags_with(Word word, const std::vector<Entry>& entries) {
+  std::set<std::string> names;
+  for (const Entry& entry : entries)
+    for (const Flag& flag : entry.flags)
+      if (flag.takes_value && value_of(flag.long_name) == word) names.insert("--" + flag.long_name);
+  std::string pattern;
+  for (const std::string& name : names) pattern += (pattern.empty() ? "" : "|") + name;
+  return pattern;
+}
+
+void print_bash(const std::string& program, const std::vector<Entry>& entries, std::ostream& out) {
+  out << "# bash completion for " << program << "\n_" << program
+      << "() {\n"
          "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} path='' word\n"
          "  COMPREPLY=()\n"
          "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
@@ -76,12 +96,17 @@ void print_bash(const std::vector<Entry>& entries, std::ostream& out) {
       out << "      '" << before << " " << last << "') path='" << entry.path << "' ;;\n";
     }
   out << "    esac\n  done\n"
-         "  case \"$prev\" in\n"
-      << "    --node) mapfile -t COMPREPLY < <(compgen -W \"$(" << kNodes
-      << ")\" -- \"$cur\"); return ;;\n"
-         "    --socket|--gobd|--file) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return ;;\n"
-         "    --dir|--tree) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); return ;;\n"
-         "  esac\n"
+         "  case \"$prev\" in\n";
+  const auto complete_value = [&](Word word, const std::string& compgen) {
+    const std::string flags = flags_with(word, entries);
+    if (!flags.empty())
+      out << "    " << flags << ") mapfile -t COMPREPLY < <(compgen " << compgen
+          << " -- \"$cur\"); return ;;\n";
+  };
+  complete_value(Word::kNode, std::string("-W \"$(") + kNodes + ")\"");
+  complete_value(Word::kFile, "-f");
+  complete_value(Word::kFolder, "-d");
+  out << "  esac\n"
          "  local words='' names=''\n"
          "  case \"$path\" in\n";
   for (const Entry& entry : entries) {
@@ -102,7 +127,7 @@ void print_bash(const std::vector<Entry>& entries, std::ostream& out) {
          "  fi\n"
          "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
          "}\n"
-         "complete -F _gobctl gobctl\n";
+      << "complete -F _" << program << " " << program << "\n";
 }
 
 // Inside single quotes, for zsh's _arguments also without its brackets and colons.
@@ -119,20 +144,20 @@ std::string for_quotes(std::string_view text) {
   return out;
 }
 
-std::string identifier(std::string path) {
+std::string identifier(const std::string& program, std::string path) {
   for (char& c : path)
     if (c == ' ') c = '_';
-  return path.empty() ? "_gobctl" : "_gobctl_" + path;
+  return "_" + program + (path.empty() ? "" : "_" + path);
 }
 
-const char* zsh_action(Word word) {
+std::string zsh_action(const std::string& program, Word word) {
   switch (word) {
     case Word::kNothing:
       return " ";
     case Word::kContainer:
-      return "_gobctl_containers";
+      return "_" + program + "_containers";
     case Word::kNode:
-      return "_gobctl_nodes";
+      return "_" + program + "_nodes";
     case Word::kFile:
       return "_files";
     case Word::kFolder:
@@ -141,13 +166,12 @@ const char* zsh_action(Word word) {
   return " ";
 }
 
-void print_zsh(const std::vector<Entry>& entries, std::ostream& out) {
-  out << "#compdef gobctl\n"
-         "# zsh completion for gobctl\n"
-      << "_gobctl_containers() { compadd -- ${(f)\"$(" << kContainers << ")\"} }\n"
-      << "_gobctl_nodes() { compadd -- ${(f)\"$(" << kNodes << ")\"} }\n";
+void print_zsh(const std::string& program, const std::vector<Entry>& entries, std::ostream& out) {
+  out << "#compdef " << program << "\n# zsh completion for " << program << "\n_" << program
+      << "_containers() { compadd -- ${(f)\"$(" << kContainers << ")\"} }\n_" << program
+      << "_nodes() { compadd -- ${(f)\"$(" << kNodes << ")\"} }\n";
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-    out << identifier(entry->path) << "() {\n";
+    out << identifier(program, entry->path) << "() {\n";
     if (!entry->subcommands.empty()) {
       out << "  local -a subcommands=(\n";
       for (const auto& [name, description] : entry->subcommands)
@@ -159,27 +183,28 @@ void print_zsh(const std::vector<Entry>& entries, std::ostream& out) {
     for (const Flag& flag : entry->flags) {
       const std::string text =
           "[" + for_quotes(flag.description) + "]" +
-          (flag.takes_value ? ":value:" + std::string(zsh_action(value_of(flag.long_name))) : "");
+          (flag.takes_value ? ":value:" + zsh_action(program, value_of(flag.long_name)) : "");
       out << " \\\n    '--" << flag.long_name << text << "'";
     }
     if (entry->positional != Word::kNothing)
-      out << " \\\n    '*:name:" << zsh_action(entry->positional) << "'";
+      out << " \\\n    '*:name:" << zsh_action(program, entry->positional) << "'";
     if (!entry->subcommands.empty())
       out << " \\\n    '1:subcommand:->subcommand' '*::argument:->arguments'\n"
              "  case $state in\n"
              "    subcommand) _describe subcommand subcommands ;;\n"
              "    arguments) (( $+functions["
-          << identifier(entry->path) << "_$line[1]] )) && " << identifier(entry->path)
-          << "_$line[1] ;;\n  esac";
+          << identifier(program, entry->path) << "_$line[1]] )) && "
+          << identifier(program, entry->path) << "_$line[1] ;;\n  esac";
     out << "\n}\n";
   }
-  out << "if [[ $funcstack[1] == _gobctl ]]; then _gobctl \"$@\"; else compdef _gobctl gobctl; "
-         "fi\n";
+  const std::string function = "_" + program;
+  out << "if [[ $funcstack[1] == " << function << " ]]; then " << function
+      << " \"$@\"; else compdef " << function << " " << program << "; fi\n";
 }
 
-void print_fish(const std::vector<Entry>& entries, std::ostream& out) {
-  out << "# fish completion for gobctl\n"
-         "function __gobctl_at --description 'the subcommand being completed is this one'\n"
+void print_fish(const std::string& program, const std::vector<Entry>& entries, std::ostream& out) {
+  out << "# fish completion for " << program << "\nfunction __" << program
+      << "_at --description 'the subcommand being completed is this one'\n"
          "  set -l words (commandline -opc)\n"
          "  set -l path\n"
          "  for word in $words[2..-1]\n"
@@ -193,7 +218,7 @@ void print_fish(const std::vector<Entry>& entries, std::ostream& out) {
           << "        set path '" << entry.path << "'\n";
     }
   out << "    end\n  end\n  test \"$path\" = \"$argv[1]\"\nend\n"
-         "complete -c gobctl -f\n";
+      << "complete -c " << program << " -f\n";
   const auto action = [](Word word) -> std::string {
     switch (word) {
       case Word::kNothing:
@@ -210,7 +235,8 @@ void print_fish(const std::vector<Entry>& entries, std::ostream& out) {
     return "";
   };
   for (const Entry& entry : entries) {
-    const std::string at = "complete -c gobctl -n \"__gobctl_at '" + entry.path + "'\"";
+    const std::string at =
+        "complete -c " + program + " -n \"__" + program + "_at '" + entry.path + "'\"";
     for (const auto& [name, description] : entry.subcommands)
       out << at << " -a " << name << " -d '" << for_quotes(description) << "'\n";
     for (const Flag& flag : entry.flags) {
@@ -225,15 +251,16 @@ void print_fish(const std::vector<Entry>& entries, std::ostream& out) {
 
 }  // namespace
 
-void print_completion(const CLI::App& app, const std::string& shell, std::ostream& out) {
+void print_completion(const CLI::App& app, const std::string& program, const std::string& shell,
+                      std::ostream& out) {
   std::vector<Entry> entries;
-  collect(app, "", entries);
+  collect(app, "", {}, entries);
   if (shell == "bash")
-    print_bash(entries, out);
+    print_bash(program, entries, out);
   else if (shell == "zsh")
-    print_zsh(entries, out);
+    print_zsh(program, entries, out);
   else
-    print_fish(entries, out);
+    print_fish(program, entries, out);
 }
 
-}  // namespace gob::ctl
+}  // namespace gob
