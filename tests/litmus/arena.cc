@@ -16,8 +16,9 @@
 namespace gob::litmus {
 namespace {
 
-constexpr std::uint64_t kSpinNs = 20'000;  // shorter than going to sleep and waking up
-constexpr timespec kNap{0, 200'000'000};   // between looks at `failed`
+constexpr std::uint64_t kSpinNs = 20'000;              // shorter than going to sleep and waking up
+constexpr timespec kNap{0, 200'000'000};               // between looks at `failed`
+constexpr std::uint64_t kLongestLook = 1'000'000'000;  // without being stopped
 
 void sleep_while(std::atomic<std::uint32_t>& word, std::uint32_t value) {
   static_assert(sizeof word == 4 && std::atomic<std::uint32_t>::is_always_lock_free);
@@ -39,9 +40,13 @@ bool Rendezvous::meet(std::uint32_t count, std::uint64_t lead_ns,
     phase_.store(phase + 1);
     wake_all(phase_);
   } else {
-    const std::uint64_t since = monotonic_ns();
+    std::uint64_t waited = 0;
+    std::uint64_t looked = monotonic_ns();
     while (phase_.load() == phase) {
-      const std::uint64_t waited = monotonic_ns() - since;
+      // If all programs were stopped for a while, none of them is to blame for it.
+      const std::uint64_t now = monotonic_ns();
+      waited += std::min(now - looked, kLongestLook);
+      looked = now;
       if (failed.load() != 0 || waited > kMeetTimeoutNs) return false;
       if (waited > kSpinNs)
         sleep_while(phase_, phase);
