@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# build.sh [lean|debug|base]: builds a small kernel for the guest from Debian's linux-source-6.12
+# and prints the folder that holds it (vmlinux, and but for base gob.ko and the tests).
+#   lean    patched (the default)    debug   patched, with KASAN, lockdep and DEBUG_VM
+#   base    not patched, to compare costs with
+# Kept in ~/.cache/gobelins/kernel by what it was built from; only a cold cache builds. That takes
+# about ten minutes of two quiet cores; KERNEL_BUILD_LIMIT seconds (5400) at most.
+# build.sh --key FLAVOUR only prints where the kernel is, or ends with 77 if it is not built.
+set -euo pipefail
+. "$(dirname "$0")/source.sh"
+only_look=
+if [ "${1:-}" = --key ]; then only_look=yes; shift; fi
+flavour=${1:-lean}
+case $flavour in lean|debug|base) ;; *) sed -n '2,9p' "$0" >&2; exit 2 ;; esac
+version=$(source_version)
+kernel=$cache/$(kernel_key "$flavour")
+if [ -e "$kernel/complete" ]; then echo "$kernel"; exit 0; fi
+[ -z "$only_look" ] || cannot "the $flavour kernel is not built: kernel-patch/build.sh $flavour"
+
+for tool in gcc make bc bison flex ccache patch; do
+  command -v "$tool" >/dev/null || cannot "$tool is not installed; see scripts/packages.txt"
+done
+[ -e /usr/include/gelf.h ] || cannot "libelf-dev is not installed; see scripts/packages.txt"
+mkdir -p "$cache"
+exec 9>"$cache/build.lock"
+flock 9
+log=$cache/build-$flavour.log
+say() { echo "build.sh: $*" >&2; }
+failed() { tail -n 30 "$log" >&2; say "$1; all output is in $log"; exit 1; }
+
+# One source tree for each state, always at the same path: the compiler's cache goes by that.
+state=patched
+series=("$here"/series/*.patch)
+if [ "$flavour" = base ]; then state=base series=(); fi
+source=$cache/source-$state
+stamp=$version-$(cat /dev/null "${series[@]}" | sha256sum | cut -c 1-16)
+if [ "$(cat "$source/.gobelins" 2>/dev/null)" != "$stamp" ]; then
+  say "unpacking linux-source-6.12 $version"
+  rm -rf "$source"
+  mkdir -p "$source"
+  tar -xf "$source_package" -C "$source" --strip-components=1
+  for patch in "${series[@]}"; do
+    patch -d "$source" -p1 --fuzz=0 -s <"$patch" >"$log" || failed "${patch##*/} does not apply"
+  done
+  echo "$stamp" >"$source/.gobelins"
+fi
+
+out=$cache/out-$flavour
+mkdir -p "$out"
+options=("$here/lean.config")
+[ "$flavour" != debug ] || options+=("$here/debug.config")
+# A fixed date and builder, or the compiler's cache would miss what mentions them.
+export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins
+make_kernel() {
+  nice -n 15 timeout "${KERNEL_BUILD_LIMIT:-5400}" \
+    make -s -C "$source" O="$out" CC="ccache gcc" -j"$(($(nproc) + 2))" "$@" >>"$log" 2>&1
+}
+: >"$log"
+make_kernel tinyconfig || failed "make tinyconfig failed"
+(cd "$out" && "$source/scripts/kconfig/merge_config.sh" -m -O "$out" .config "${options[@]}") \
+  >>"$log" || failed "cannot merge the configurations"
+make_kernel olddefconfig || failed "make olddefconfig failed"
+# Options that have gone or depend on others would be dropped without a word.
+grep -h '=[ym]$' "${options[@]}" | while read -r option; do
+  case $flavour:$option in base:CONFIG_LINKER=*|base:CONFIG_GOB=*) continue ;; esac
+  grep -qx "$option" "$out/.config" || { echo "not in the configuration: $option" >>"$log"; exit 1; }
+done || failed "the configuration lacks something"
+
+say "building the $flavour kernel (log: $log)"
+begun=$SECONDS
+targets=(vmlinux)
+[ "$flavour" = base ] || targets+=(modules)
+make_kernel "${targets[@]}" || failed "make ${targets[*]} failed, or took more than ${KERNEL_BUILD_LIMIT:-5400} s"
+say "built in $((SECONDS - begun)) s"
+
+rm -rf "$kernel"
+mkdir -p "$kernel"
+cp "$out/vmlinux" "$out/.config" "$kernel/"
+if [ "$flavour" != base ]; then
+  cp "$out/drivers/misc/gob.ko" "$kernel/"
+  mkdir -p "$kernel/include/linux"
+  cp "$source/include/uapi/linux/gob.h" "$kernel/include/linux/"
+  for program in gob_test gob_stress gob_cost; do
+    gcc -static -O2 -Wall -Werror -pthread -idirafter "$kernel/include" \
+      "$source/tools/testing/selftests/gob/$program.c" -o "$kernel/$program" >>"$log" 2>&1 ||
+      failed "cannot compile $program"
+  done
+fi
+touch "$kernel/complete"
+echo "$kernel"
