@@ -164,6 +164,7 @@ Result<OneNode> open_node(const ChannelPairOptions& options, NodeId self,
   config.nodes = addresses;
   config.verbs = options.verbs;
   config.rdma_device = options.rdma_device;
+  config.verbs_poll = options.busy_wait;
   if (options.polls) config.verbs_poll = kPatience;  // never asks the device to wake it
   auto transport = open_tcp(std::move(config));
   if (!transport) return transport.error();

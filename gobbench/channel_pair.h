@@ -3,6 +3,7 @@
 // thread that waits like gobd does, or polls without a pause.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct ChannelPairOptions {
   VerbsUse verbs = VerbsUse::kNever;
   std::string rdma_device;
   bool polls = false;        // without a pause; else both ends wait on their descriptors
+  std::chrono::microseconds busy_wait{200};  // rdma_poll_us, if they wait
   unsigned under_way = 1;    // requests at a time
   unsigned pages = 10000;    // to ask for
 };

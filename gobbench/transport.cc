@@ -48,6 +48,7 @@ Status sample(Kind& kind, const TransportOptions& options) {
   pair.verbs = kind.verbs;
   pair.rdma_device = options.device;
   pair.polls = kind.polls;
+  pair.busy_wait = std::chrono::microseconds(options.busy_wait_us);
   pair.under_way = kind.many ? options.under_way : 1;
   pair.pages = std::max(options.pages / options.rounds, 1u);
   const auto measured = measure_channel_pair(pair);
@@ -119,6 +120,7 @@ Result<Outcome> run_transport(const TransportOptions& options) {
     for (const char* tool : kBandwidthTools) {
       table.add({std::string(tool) + " (average)", {}, {}, {}, median(tools[tool]), {}});
     }
+    // Both poll all the time. (With --events, ib_send_lat does not end on soft-RoCE.)
     const double device = median(tools["ib_send_lat"]) + median(tools["ib_write_lat"]);
     targets = {
         {"page over verbs, polling, p50 over (ib_send_lat + ib_write_lat) at 4 KiB",
@@ -142,8 +144,14 @@ Result<Outcome> run_transport(const TransportOptions& options) {
       {"both ends are threads of this program, on one device or the loopback network",
        "CPU: of the whole machine, so of use only where nothing else runs",
        "many at a time: " + std::to_string(options.under_way) + " requests are under way",
-       "polling: both ends call poll() without a pause, as the tools of perftest do"},
-      Json{{"device", options.device}, {"pages", options.pages}, {"rounds", options.rounds}},
+       "polling: both ends call poll() without a pause, as the tools of perftest do; else they wait as "
+       "gobd does, after " + std::to_string(options.busy_wait_us) + " µs of polling at most",
+       "the tools send or write 4 KiB one way; a page is a small message one way and 4 KiB back"},
+      Json{{"device", options.device},
+           {"pages", options.pages},
+           {"rounds", options.rounds},
+           {"under_way", options.under_way},
+           {"busy_wait_us", options.busy_wait_us}},
       Plot{title, {std::move(panel)}}};
 }
 

@@ -13,6 +13,7 @@ struct TransportOptions {
   unsigned pages = 5000;
   unsigned rounds = 3;  // in which all kinds take turns
   unsigned under_way = 16;
+  unsigned busy_wait_us = 200;  // as gobd's rdma_poll_us
 };
 
 [[nodiscard]] Result<Outcome> run_transport(const TransportOptions& options);

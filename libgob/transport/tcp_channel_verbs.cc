@@ -94,6 +94,7 @@ void TcpChannel::advance(Link& link) {
     verbs.post();
     note_traffic();
   }
+  verbs.acknowledge();  // in case the send queue was full when it was due
   if (verbs.failed()) fall_back(link, verbs.failure());
 }
 
