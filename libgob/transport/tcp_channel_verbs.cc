@@ -4,6 +4,7 @@
 // So after traffic the channel stays busy: fd() stays readable and its owner polls again and again.
 // How long is learned: up to verbs_poll while the next completion came within that time, half as
 // long after every time that it did not, down to not at all.
+#include <sched.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -128,7 +129,12 @@ void TcpChannel::rest(bool found) {
     if (now - last_traffic_ <= config_.verbs_poll) patience_ = config_.verbs_poll;
     last_traffic_ = now;
   }
-  if (patience_.count() > 0 && now - last_traffic_ < patience_) return be_busy(true);
+  if (patience_.count() > 0 && now - last_traffic_ < patience_) {
+    // Whoever has something to do goes first: programs, and the kernel's threads that are the device
+    // where it is made of software.
+    if (!found) ::sched_yield();
+    return be_busy(true);
+  }
   if (busy_) {
     patience_ /= 2;
     if (patience_ < kLeastPatience) patience_ = patience_.zero();
