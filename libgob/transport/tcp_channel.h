@@ -180,6 +180,7 @@ class TcpChannel final : public Channel {
   std::map<NodeId, std::uint64_t> fall_backs_;
   const UniqueFd busy_event_;  // readable while busy_
   bool busy_ = false;
+  unsigned idle_turns_ = 0;  // while busy
   std::chrono::microseconds patience_{0};  // how long to be busy without traffic
   Clock::time_point last_traffic_;
   Clock::time_point last_look_;

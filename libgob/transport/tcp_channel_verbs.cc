@@ -22,6 +22,7 @@ namespace {
 constexpr std::size_t kCompletionsAtOnce = 64;
 constexpr std::size_t kCompletionsPerPoll = 1024;
 constexpr std::chrono::microseconds kLeastPatience{10};
+constexpr unsigned kTurnsToYield = 16;  // some microseconds
 
 }  // namespace
 
@@ -130,9 +131,9 @@ void TcpChannel::rest(bool found) {
     last_traffic_ = now;
   }
   if (patience_.count() > 0 && now - last_traffic_ < patience_) {
-    // Whoever has something to do goes first: programs, and the kernel's threads that are the device
-    // where it is made of software.
-    if (!found) ::sched_yield();
+    // Now and then whoever has something to do goes first: programs, and the kernel's threads that are
+    // the device where it is made of software.
+    if (!found && ++idle_turns_ % kTurnsToYield == 0) ::sched_yield();
     return be_busy(true);
   }
   if (busy_) {
