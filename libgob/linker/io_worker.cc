@@ -69,11 +69,12 @@ void IoWorker::work() {
       if (stop_) return;
       batch.swap(queue_);
     }
-    for (std::unique_ptr<IoJob>& job : batch) {
-      job->run();
+    const std::span<const std::unique_ptr<IoJob>> jobs(batch);
+    for (std::size_t i = 0; i < batch.size();) {
+      const std::size_t end = i + 1 + batch[i]->run_with(jobs.subspan(i + 1));
       {
         const std::lock_guard lock(mutex_);
-        ended_.push_back(std::move(job));
+        for (; i < end; ++i) ended_.push_back(std::move(batch[i]));
         if (stop_) return;
       }
       const std::uint64_t one = 1;

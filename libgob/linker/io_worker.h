@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -20,6 +21,13 @@ class IoJob {
   virtual ~IoJob() = default;
   // On the worker's thread; keeps its outcome in itself.
   virtual void run() = 0;
+  // The same, and for as many of the jobs right behind it as can be done in one call of the system:
+  // returns how many those are.
+  virtual std::size_t run_with(std::span<const std::unique_ptr<IoJob>> behind) {
+    static_cast<void>(behind);
+    run();
+    return 0;
+  }
 };
 
 class IoWorker {

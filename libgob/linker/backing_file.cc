@@ -1,0 +1,63 @@
+#include "libgob/linker/backing_file.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace gob {
+namespace {
+
+Error failed(const char* what, std::uint64_t offset, std::uint64_t length) {
+  const int error = errno;
+  const ErrorCode code =
+      error == ENOSPC || error == EDQUOT ? ErrorCode::kNoSpace : ErrorCode::kSystem;
+  return make_error(code,
+                    std::string("cannot ") + what + " " + std::to_string(length) +
+                        " bytes at byte " + std::to_string(offset) +
+                        " of the file behind a container",
+                    error);
+}
+
+}  // namespace
+
+Status BackingFile::read(PageIndex first, unsigned count, iovec* parts, int part_count) const {
+  std::uint64_t offset = first.value() * kPageSize;
+  std::uint64_t left = std::uint64_t{count} * kPageSize;
+  while (part_count > 0) {
+    const ssize_t got = ::preadv(file_.get(), parts, part_count, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed("read", offset, left);
+    if (got == 0) break;
+    offset += static_cast<std::uint64_t>(got);
+    left -= static_cast<std::uint64_t>(got);
+    // What was filled is passed over; a part may be cut.
+    for (auto done = static_cast<std::size_t>(got); done > 0;) {
+      const std::size_t now = std::min(done, parts->iov_len);
+      parts->iov_base = static_cast<std::byte*>(parts->iov_base) + now;
+      parts->iov_len -= now;
+      done -= now;
+      if (parts->iov_len != 0) break;
+      ++parts;
+      --part_count;
+    }
+  }
+  for (; part_count > 0; ++parts, --part_count) std::memset(parts->iov_base, 0, parts->iov_len);
+  return {};
+}
+
+Status BackingFile::write(PageIndex first, unsigned count, const std::byte* bytes) const {
+  const std::uint64_t begin = first.value() * kPageSize;
+  const std::uint64_t end = std::min(begin + std::uint64_t{count} * kPageSize, size());
+  for (std::uint64_t offset = begin; offset < end;) {
+    const ssize_t put =
+        ::pwrite(file_.get(), bytes + (offset - begin), end - offset, static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return failed("write", offset, end - offset);
+    offset += static_cast<std::uint64_t>(put);
+  }
+  return {};
+}
+
+}  // namespace gob
