@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Manual pages: free of warnings, and complete: every flag that --help shows, every key of the
-# configuration, every function of the library. Arguments: source directory, gobd, gobctl, gobbench.
+# configuration, every function of the library. Arguments: source directory, gobd, gobctl, gobbench,
+# gobmigrate.
 # shellcheck source=../gobctl/checks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/../gobctl/checks.sh"
-source_dir=$1 gobd=$2 gobctl=$3 gobbench=$4
+source_dir=$1 gobd=$2 gobctl=$3 gobbench=$4 gobmigrate=$5
 pages=$source_dir/docs/man
 
 text_of() { MANWIDTH=120 man -E ascii -l -Tascii "$pages/$1" 2>/dev/null | col -bx; }
@@ -36,6 +37,7 @@ documented() {
 documented gobctl.1 "$gobctl"
 documented gobd.8 "$gobd"
 documented gobbench.1 "$gobbench"
+documented gobmigrate.1 "$gobmigrate"
 
 # The sample configuration is accepted, and every key of the configuration it becomes is explained.
 text=$(text_of gobd.toml.5)

@@ -19,7 +19,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const char* const kFolders[] = {"libgob",   "gobd",  "gobctl", "gobbench",
+const char* const kFolders[] = {"libgob",   "gobd",  "gobctl", "gobmigrate", "gobbench",
                                 "examples", "tests", "scripts"};
 
 // Every source file of the repository by its path from the root.

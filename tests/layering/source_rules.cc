@@ -12,9 +12,9 @@ namespace {
 
 // Lowest first.
 constexpr std::array kLayers = {"base", "protocol",   "wire", "transport", "container", "linker",
-                                "file", "membership", "sync", "runtime",   "client"};
+                                "file", "membership", "sync", "runtime",   "client", "migration"};
 // Above all layers; none knows another.
-constexpr std::array kPrograms = {"gobd", "gobctl", "gobbench", "examples"};
+constexpr std::array kPrograms = {"gobd", "gobctl", "gobmigrate", "gobbench", "examples"};
 
 // What pure code may use of the standard library: values and containers, nothing that waits,
 // prints, or asks the system.
@@ -26,7 +26,7 @@ constexpr std::array kPureHeaders = {
     "unordered_map", "unordered_set", "utility",    "variant",     "vector"};
 
 // Not written from the root: installed side by side, or made by the build.
-constexpr std::array kUnrooted = {"gob.h", "gobbench_commit.h"};
+constexpr std::array kUnrooted = {"gob.h", "gob.hpp", "gobbench_commit.h"};
 
 template <class Range>
 bool contains(const Range& range, std::string_view value) {

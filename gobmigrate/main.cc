@@ -1,0 +1,198 @@
+// gobmigrate: moves a running process to another node. Parses, calls, prints. See gobmigrate(1).
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "libgob/base/size.h"
+#include "libgob/migration/criu.h"
+#include "libgob/migration/session.h"
+#include "libgob/migration/source.h"
+#include "libgob/migration/target.h"
+
+namespace {
+
+using namespace gob;
+using namespace gob::migration;
+
+// As in gobmigrate(1).
+enum ExitStatus : int { kOk = 0, kFailed = 1, kUsage = 2, kRefused = 3, kLostProcess = 4 };
+
+struct Flags {
+  SourceOptions move;
+  std::string session;
+  std::string mode = "gob";
+  bool no_stream = false;
+  bool dry_run = false;
+  bool json = false;
+};
+
+int fail(const Flags& flags, int status, const std::string& message) {
+  if (flags.json) {
+    std::cout << nlohmann::json{{"moved", false}, {"error", message}}.dump(2) << '\n';
+  } else {
+    std::cerr << "gobmigrate: " << message << '\n';
+  }
+  return status;
+}
+
+nlohmann::json to_json(const Plan& plan) {
+  nlohmann::json files = nlohmann::json::array();
+  for (const File& file : plan.files) files.push_back(file.path());
+  return {{"pid", plan.pid},           {"command", plan.command},
+          {"processes", plan.processes}, {"threads", plan.threads},
+          {"memory_bytes", plan.private_bytes}, {"files", files},
+          {"obstacles", plan.obstacles}};
+}
+
+nlohmann::json to_json(const Moved& moved) {
+  const Phases& p = moved.phases;
+  return {{"moved", true},
+          {"pid", moved.there},
+          {"image_bytes", moved.image_bytes},
+          {"lazy_pages", moved.lazy_pages},
+          {"freeze_ms", p.freeze()},
+          {"phases_ms",
+           {{"dump", p.dump},
+            {"transfer", p.transfer},
+            {"restore", p.restore},
+            {"take_over", p.take_over}}},
+          {"hand_over_ms", p.hand_over}};
+}
+
+void print(const Plan& plan) {
+  std::cout << "Process " << plan.pid << " (" << plan.command << "): " << plan.processes.size()
+            << (plan.processes.size() == 1 ? " process, " : " processes, ") << plan.threads
+            << (plan.threads == 1 ? " thread, " : " threads, ") << format_size(plan.private_bytes)
+            << " of memory. The target needs these files, by the same path:\n";
+  for (const File& file : plan.files) std::cout << "  " << file.path() << '\n';
+}
+
+int move(Flags& flags) {
+  if (::geteuid() != 0)
+    return fail(flags, kRefused, "moving processes needs root; run gobmigrate with sudo");
+  flags.move.socket = socket_path(flags.move.socket);
+  flags.move.lazy = flags.mode == "gob";
+  flags.move.stream = !flags.no_stream;
+  const auto plan = inspect(flags.move.pid);
+  if (!plan) return fail(flags, kRefused, plan.error().message());
+  const auto criu = probe_criu(flags.move.criu);
+  if (!criu) return fail(flags, kRefused, criu.error().message());
+  if (flags.dry_run && !flags.json) print(*plan);
+  std::string why;
+  for (const std::string& obstacle : plan->obstacles) why += (why.empty() ? "" : "\n  ") + obstacle;
+  if (flags.dry_run) {
+    if (why.empty())
+      if (const Status answer = ask_target(flags.move, *plan); !answer)
+        why = answer.error().message();
+    if (flags.json) {
+      nlohmann::json all = to_json(*plan);
+      all["criu"] = *criu;
+      all["target_refuses"] = plan->obstacles.empty() ? why : "";
+      std::cout << all.dump(2) << '\n';
+    } else {
+      std::cout << (why.empty() ? "It can move to " + flags.move.node + ", with CRIU " + *criu
+                                : "It cannot move: " + why)
+                << '\n';
+    }
+    return why.empty() ? kOk : kRefused;
+  }
+  if (!why.empty()) return fail(flags, kRefused, "process " + std::to_string(plan->pid) +
+                                                     " cannot move; it was not touched:\n  " + why);
+  const auto moved = migrate(flags.move, *plan, [&](const Moved& there) {
+    if (!flags.json)
+      std::cout << "Process " << plan->pid << " runs on " << flags.move.node << " as "
+                << there.there << "; it stood still for " << there.phases.freeze() << " ms"
+                << std::endl;
+  });
+  if (!moved) {
+    if (moved.error().code == ErrorCode::kLost)
+      return fail(flags, kLostProcess, moved.error().message());
+    return fail(flags, kFailed,
+                "the process goes on here, it was not moved: " + moved.error().message());
+  }
+  if (flags.json) std::cout << to_json(*moved).dump(2) << '\n';
+  return kOk;
+}
+
+int run_serve(Flags& flags) {
+  if (::geteuid() != 0) return fail(flags, kRefused, "gobmigrate serve needs root");
+  if (const auto criu = probe_criu(flags.move.criu); !criu)
+    return fail(flags, kRefused, criu.error().message());
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  const UniqueFd stop(::signalfd(-1, &set, SFD_CLOEXEC));
+  const Status status =
+      serve(socket_path(flags.move.socket), "/proc/self/exe", flags.move.criu, stop.get());
+  return status ? kOk : fail(flags, kFailed, status.error().message());
+}
+
+int run_receive(const Flags& flags) {
+  const Status status =
+      run_target({.socket = flags.move.socket, .session = flags.session, .criu = flags.move.criu});
+  if (status) return kOk;
+  spdlog::error("{}: {}", flags.session, status.error().message());
+  return kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  spdlog::set_default_logger(spdlog::stderr_color_mt("gobmigrate"));
+  Flags flags;
+  flags.move.criu = "criu";
+  CLI::App app("gobmigrate: moves a running process to another node of the cluster.", "gobmigrate");
+  app.set_version_flag("--version", "gobmigrate " GOB_VERSION);
+  app.footer(
+      "  gobmigrate serve                  on every node that takes processes\n"
+      "  gobmigrate 4711 n2 --dry-run      what would move, and what stands in the way\n"
+      "  gobmigrate 4711 n2\n\n"
+      "Exit status: 0 moved, 1 failed and the process goes on here, 2 wrong usage, 3 refused before\n"
+      "anything was frozen, 4 the process was lost. Manual: gobmigrate(1).");
+  const auto common = [&](CLI::App& at) {
+    at.add_option("--socket", flags.move.socket, "Control socket of this node's gobd")
+        ->type_name("PATH");
+    at.add_option("--criu", flags.move.criu, "The CRIU program, 3.17 or later")
+        ->type_name("PROGRAM")
+        ->envname("GOB_CRIU");
+  };
+  common(app);
+  app.add_option("PID", flags.move.pid, "The process; its descendants go with it")
+      ->option_text(" ");
+  app.add_option("NODE", flags.move.node, "Where it shall run")->option_text(" ");
+  app.add_option("--mode", flags.mode,
+                 "gob: memory follows on demand; basic: all memory goes before it runs again")
+      ->check(CLI::IsMember({"gob", "basic"}))
+      ->option_text("MODE (gob)");
+  app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
+  app.add_flag("--dry-run", flags.dry_run, "Only say what would move, and what is in the way");
+  app.add_flag("--json", flags.json, "Answer in JSON, with the phases of the freeze");
+  CLI::App* serving = app.add_subcommand("serve", "Take processes for this node");
+  common(*serving);
+  CLI::App* receiving = app.add_subcommand("receive", "");
+  receiving->group("");  // started by serve
+  receiving->add_option("SESSION", flags.session)->required();
+  common(*receiving);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  if (serving->parsed()) return run_serve(flags);
+  if (receiving->parsed()) return run_receive(flags);
+  if (flags.move.pid <= 0 || flags.move.node.empty()) {
+    std::cerr << "gobmigrate: which process, and to which node? \"gobmigrate --help\" shows how it "
+                 "is used.\n";
+    return kUsage;
+  }
+  return move(flags);
+}

@@ -1,0 +1,124 @@
+#include "libgob/migration/criu.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+namespace gob::migration {
+
+Result<Child> Child::start(const std::vector<std::string>& argv, const std::vector<int>& keep,
+                           int log) {
+  std::vector<char*> arguments;
+  for (const std::string& each : argv) arguments.push_back(const_cast<char*>(each.c_str()));
+  arguments.push_back(nullptr);
+  std::vector<int> sorted(keep);
+  std::ranges::sort(sorted);
+  const pid_t pid = ::fork();
+  if (pid < 0) return system_error("starting " + argv[0]);
+  if (pid == 0) {
+    const int null = ::open("/dev/null", O_RDWR);
+    ::dup2(null, 0);
+    ::dup2(log >= 0 ? log : null, 1);
+    ::dup2(log >= 0 ? log : null, 2);
+    unsigned from = 3;
+    for (const int fd : sorted) {
+      if (static_cast<unsigned>(fd) > from)
+        ::close_range(from, static_cast<unsigned>(fd) - 1, 0);
+      ::fcntl(fd, F_SETFD, 0);
+      from = static_cast<unsigned>(fd) + 1;
+    }
+    ::close_range(from, ~0U, 0);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::execvp(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd) {
+    const Error error = system_error("watching " + argv[0]);
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    return error;
+  }
+  return Child(pid, std::move(pidfd));
+}
+
+Child::~Child() {
+  if (!pidfd_) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+}
+
+Result<int> Child::wait(std::chrono::milliseconds limit) {
+  pollfd ended{pidfd_.get(), POLLIN, 0};
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    const int ready =
+        ::poll(&ended, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+    if (ready > 0) break;
+    if (ready < 0 && errno == EINTR) continue;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pidfd_.reset();
+    return make_error(ErrorCode::kTimedOut,
+                      "CRIU did not end within " + std::to_string(limit.count()) +
+                          " ms and was killed");
+  }
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  pidfd_.reset();
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+Result<std::string> probe_criu(const std::string& program) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("creating a pipe");
+  UniqueFd output(ends[0]);
+  UniqueFd input(ends[1]);
+  auto child = Child::start({program, "--version"}, {}, input.get());
+  if (!child) return child.error();
+  input.reset();
+  const auto status = child->wait(std::chrono::seconds(10));
+  if (!status) return status.error();
+  std::string text(256, '\0');
+  const ssize_t got = ::read(output.get(), text.data(), text.size());
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  int major = 0;
+  int minor = 0;
+  const std::size_t at = text.find("Version: ");
+  if (*status != 0 || at == std::string::npos ||
+      std::sscanf(text.c_str() + at, "Version: %d.%d", &major, &minor) != 2)
+    return make_error(ErrorCode::kUnsupported,
+                      "\"" + program + " --version\" does not answer like CRIU (status " +
+                          std::to_string(*status) +
+                          "); install the package criu, or name the program with --criu");
+  std::string version = text.substr(at + 9, text.find_first_of(" \n", at + 9) - at - 9);
+  if (major < 3 || (major == 3 && minor < 17))
+    return make_error(ErrorCode::kUnsupported,
+                      "CRIU " + version + " is too old; 3.17 or later is needed");
+  return version;
+}
+
+std::string errors_of_log(const std::string& path) {
+  std::ifstream log(path);
+  std::string found;
+  int lines = 0;
+  for (std::string line; std::getline(log, line);) {
+    const std::size_t at = line.find("Error (");
+    if (at == std::string::npos || ++lines > 4) continue;
+    found += (found.empty() ? "" : "; ") + line.substr(at);
+  }
+  return found.empty() ? "its log has no error" : found;
+}
+
+}  // namespace gob::migration

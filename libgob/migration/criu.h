@@ -1,0 +1,41 @@
+// CRIU as a program: found, probed, called with a time limit. Used by one thread; forks.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+
+namespace gob::migration {
+
+// A child process that is killed and reaped when this object ends.
+class Child {
+ public:
+  // argv[0] is looked for in PATH. Of the descriptors only 0 to 2 (null, and `log` if it is not -1)
+  // and `keep` are open in it, under their own numbers.
+  static Result<Child> start(const std::vector<std::string>& argv, const std::vector<int>& keep,
+                             int log = -1);
+  Child(Child&& other) noexcept = default;
+  Child& operator=(Child&&) = delete;
+  ~Child();
+
+  // Its exit status; kTimedOut, and it is killed, when it takes longer.
+  Result<int> wait(std::chrono::milliseconds limit);
+  [[nodiscard]] int fd() const { return pidfd_.get(); }  // readable once it has ended
+
+ private:
+  Child(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
+  pid_t pid_;  // meaningful while pidfd_ is
+  UniqueFd pidfd_;
+};
+
+// Runs `program --version`: a version of at least 3.17, as "3.17.1".
+Result<std::string> probe_criu(const std::string& program);
+// The last lines of a log of CRIU that say what went wrong.
+std::string errors_of_log(const std::string& path);
+
+}  // namespace gob::migration

@@ -1,0 +1,120 @@
+#include "libgob/migration/criu_images.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string_view>
+
+#include "libgob/base/ids.h"
+#include "libgob/migration/criu_images.pb.h"
+
+namespace gob::migration {
+namespace {
+
+constexpr std::uint32_t kImageMagic = 0x54564319;
+constexpr std::uint32_t kPagemapMagic = 0x56084025;
+constexpr std::uint32_t kMmMagic = 0x57492820;
+constexpr std::uint32_t kPstreeMagic = 0x50273030;
+constexpr std::uint32_t kLazy = 2;  // flag of a pagemap entry
+
+Result<std::string> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return system_error("reading CRIU's image " + path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+Error bad(const char* what) {
+  return make_error(ErrorCode::kProtocol,
+                    std::string("CRIU's images are not what this release knows: ") + what);
+}
+
+// The records of an image: magic numbers, then {u32 size, bytes} again and again.
+Result<std::vector<std::string_view>> records(std::string_view image, std::uint32_t magic) {
+  const auto word = [&](std::size_t at) {
+    std::uint32_t value = 0;
+    std::memcpy(&value, image.data() + at, sizeof value);
+    return value;
+  };
+  if (image.size() < 8 || word(0) != kImageMagic || word(4) != magic) return bad("a magic number");
+  std::vector<std::string_view> found;
+  std::size_t at = 8;
+  while (at < image.size()) {
+    if (image.size() - at < 4 || image.size() - at - 4 < word(at)) return bad("a record is cut");
+    found.push_back(image.substr(at + 4, word(at)));
+    at += 4 + found.back().size();
+  }
+  return found;
+}
+
+template <class Message>
+bool parse(std::string_view bytes, Message& message) {
+  return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+}  // namespace
+
+Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm_image) {
+  const auto maps = records(pagemap, kPagemapMagic);
+  if (!maps) return maps.error();
+  const auto mms = records(mm_image, kMmMagic);
+  if (!mms) return mms.error();
+  criu::Mm mm;
+  if (mms->size() != 1 || maps->empty() || !parse(mms->front(), mm)) return bad("memory areas");
+  std::vector<LazyRun> runs;
+  for (std::size_t i = 1; i < maps->size(); ++i) {
+    criu::PagemapEntry entry;
+    if (!parse((*maps)[i], entry)) return bad("a page map entry");
+    if ((entry.flags() & kLazy) == 0) continue;
+    const std::uint64_t pages =
+        entry.has_nr_pages_wide() ? entry.nr_pages_wide() : entry.nr_pages();
+    std::uint64_t at = entry.vaddr();
+    const std::uint64_t end = at + pages * kPageSize;
+    // One copy never crosses a border of areas: the kernel refuses that.
+    for (const criu::Vma& vma : mm.vmas()) {
+      if (at >= vma.end() || at < vma.start() || at >= end) continue;
+      const std::uint64_t stop = std::min<std::uint64_t>(end, vma.end());
+      runs.push_back({at, (stop - at) / kPageSize});
+      at = stop;
+    }
+    if (at != end) return bad("lazy pages outside of every memory area");
+  }
+  if (!std::ranges::is_sorted(runs, {}, &LazyRun::start)) return bad("pages out of order");
+  return runs;
+}
+
+Result<std::vector<pid_t>> read_processes(const std::string& folder) {
+  const auto image = read_file(folder + "/pstree.img");
+  if (!image) return image.error();
+  const auto entries = records(*image, kPstreeMagic);
+  if (!entries) return entries.error();
+  std::vector<pid_t> pids;
+  for (const std::string_view bytes : *entries) {
+    criu::PstreeEntry entry;
+    if (!parse(bytes, entry)) return bad("a process");
+    pids.push_back(static_cast<pid_t>(entry.pid()));
+  }
+  if (pids.empty()) return bad("no process");
+  return pids;
+}
+
+Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder) {
+  const auto pids = read_processes(folder);
+  if (!pids) return pids.error();
+  std::vector<LazyTask> tasks;
+  for (const pid_t pid : *pids) {
+    const std::string number = std::to_string(pid);
+    if (!std::filesystem::exists(folder + "/mm-" + number + ".img")) continue;  // a zombie
+    const auto pagemap = read_file(folder + "/pagemap-" + number + ".img");
+    if (!pagemap) return pagemap.error();
+    const auto mm = read_file(folder + "/mm-" + number + ".img");
+    if (!mm) return mm.error();
+    auto runs = lazy_runs(*pagemap, *mm);
+    if (!runs) return runs.error();
+    tasks.push_back({pid, std::move(*runs)});
+  }
+  return tasks;
+}
+
+}  // namespace gob::migration

@@ -1,0 +1,35 @@
+// CRIU's image files, as far as memory goes. Pure functions over the bytes of the files.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "libgob/base/result.h"
+
+namespace gob::migration {
+
+// Pages of a process that CRIU left out of its images, [start, start + pages * 4096), inside one
+// memory area.
+struct LazyRun {
+  std::uint64_t start = 0;
+  std::uint64_t pages = 0;
+  bool operator==(const LazyRun&) const = default;
+};
+
+struct LazyTask {
+  pid_t pid = 0;
+  std::vector<LazyRun> runs;  // ascending
+};
+
+// The processes in `folder`/pstree.img, parents first.
+Result<std::vector<pid_t>> read_processes(const std::string& folder);
+// Every process with its lazy pages, in the order of read_processes(): the same at both ends.
+Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
+
+// Exposed for tests: from the bytes of pagemap-N.img and mm-N.img. kProtocol if they are none.
+Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm);
+
+}  // namespace gob::migration

@@ -1,0 +1,204 @@
+#include "libgob/migration/inspect.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+namespace gob::migration {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string proc(pid_t pid, const std::string& what) {
+  return "/proc/" + std::to_string(pid) + "/" + what;
+}
+
+std::string link_of(const std::string& path) {
+  std::error_code error;
+  const fs::path target = fs::read_symlink(path, error);
+  return error ? std::string() : target.string();
+}
+
+std::string status_field(pid_t pid, const std::string& name) {
+  std::ifstream status(proc(pid, "status"));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name + ":")) {
+      const std::size_t at = line.find_first_not_of(" \t", name.size() + 1);
+      return at == std::string::npos ? "" : line.substr(at);
+    }
+  return "";
+}
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    names.push_back(it->path().filename());
+  return names;
+}
+
+class Inspector {
+ public:
+  explicit Inspector(Plan& plan) : plan_(plan) {}
+
+  void process(pid_t pid) {
+    const std::string who = "process " + std::to_string(pid) + " ";
+    for (const char* kind : {"pid", "mnt", "net", "ipc", "uts", "user", "cgroup"})
+      if (link_of(proc(pid, std::string("ns/") + kind)) !=
+          link_of(std::string("/proc/self/ns/") + kind))
+        obstacle(who + "is in another " + kind +
+                 " namespace than gobmigrate (a container, or it was migrated here): that cannot "
+                 "be moved yet");
+    if (status_field(pid, "TracerPid") != "0")
+      obstacle(who + "is being traced by process " + status_field(pid, "TracerPid") +
+               "; end the debugger first");
+    const std::string state = status_field(pid, "State");
+    if (state.starts_with("T") || state.starts_with("t"))
+      obstacle(who + "is stopped; continue it first (kill -CONT)");
+    plan_.threads += names_in(proc(pid, "task")).size();
+    plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
+    file(link_of(proc(pid, "exe")), true);
+    for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
+    maps(pid);
+  }
+
+  // Pipes may join processes that move, but not one that stays.
+  void outside() {
+    if (pipes_.empty()) return;
+    std::map<std::string, std::string> theirs;
+    for (const std::string& name : names_in("/proc")) {
+      const pid_t pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
+      if (pid <= 0 || std::ranges::count(plan_.processes, pid) != 0) continue;
+      for (const std::string& fd : names_in(proc(pid, "fd"))) {
+        const std::string target = link_of(proc(pid, "fd/" + fd));
+        if (pipes_.contains(target)) theirs.emplace(target, name);
+      }
+    }
+    for (const auto& [pipe, who] : pipes_)
+      if (theirs.contains(pipe))
+        obstacle(who + " is " + pipe + ", whose other end process " + theirs[pipe] +
+                 " has, which stays; start the program with its streams to files or /dev/null");
+  }
+
+ private:
+  void obstacle(const std::string& text) { plan_.obstacles.push_back(text); }
+
+  void file(const std::string& path, bool same) {
+    if (path.empty() || !seen_.insert(path).second) return;
+    struct stat info {};
+    if (path.ends_with(" (deleted)") || ::stat(path.c_str(), &info) != 0)
+      return obstacle("the file " + path + " was removed while in use: that cannot be moved yet");
+    File& entry = plan_.files.emplace_back();
+    entry.set_path(path);
+    entry.set_size_bytes(static_cast<std::uint64_t>(info.st_size));
+    entry.set_same(same);
+  }
+
+  void descriptor(pid_t pid, const std::string& fd) {
+    const std::string path = proc(pid, "fd/" + fd);
+    const std::string target = link_of(path);
+    const std::string who =
+        "descriptor " + fd + " of process " + std::to_string(pid);
+    if (target.starts_with("pipe:")) return static_cast<void>(pipes_.emplace(target, who));
+    if (target.starts_with("socket:"))
+      return obstacle(who + " is a socket: those cannot be moved yet");
+    if (target.starts_with("anon_inode:")) {
+      for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
+        if (target == std::string("anon_inode:") + fine) return;
+      return obstacle(who + " is " + target + ", which CRIU cannot move");
+    }
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return;  // closed meanwhile
+    if (target.starts_with("/memfd:"))
+      return obstacle(who + " is " + target + ", shared memory: that cannot be moved yet");
+    if (S_ISCHR(info.st_mode)) {
+      for (const char* fine : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                               "/dev/urandom"})
+        if (target == fine) return;
+      return obstacle(who + " is " + target +
+                      ", a device or terminal: start the program with its streams to files or "
+                      "/dev/null (setsid PROGRAM </dev/null >out 2>&1)");
+    }
+    if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode))
+      return file(target, false);
+    obstacle(who + " is " + target + ", which cannot be moved");
+  }
+
+  void maps(pid_t pid) {
+    std::ifstream maps(proc(pid, "maps"));
+    for (std::string line; std::getline(maps, line);) {
+      std::istringstream words(line);
+      std::string range, rights, offset, device, inode, path;
+      words >> range >> rights >> offset >> device >> inode;
+      std::getline(words >> std::ws, path);
+      if (rights.size() >= 4 && rights[3] == 's' &&
+          (path.ends_with("(deleted)") || path.starts_with("anon_inode:")))
+        obstacle("process " + std::to_string(pid) + " has shared memory at " + range + " (" + path +
+                 "): that cannot be moved yet");
+      else if (path.starts_with("/"))
+        file(path, rights.find('x') != std::string::npos);
+    }
+  }
+
+  Plan& plan_;
+  std::set<std::string> seen_;
+  std::map<std::string, std::string> pipes_;  // and whose descriptor it is
+};
+
+}  // namespace
+
+std::vector<pid_t> tree_of(pid_t pid) {
+  std::vector<pid_t> all{pid};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string folder = proc(all[i], "task");
+    for (const std::string& thread : names_in(folder)) {
+      std::ifstream children(folder + "/" + thread + "/children");
+      for (pid_t child = 0; children >> child;) all.push_back(child);
+    }
+  }
+  return all;
+}
+
+Result<Plan> inspect(pid_t pid) {
+  Plan plan;
+  plan.pid = pid;
+  if (pid <= 1 || !fs::exists(proc(pid, "status")))
+    return make_error(ErrorCode::kNotFound, "there is no process " + std::to_string(pid) +
+                                                " that could be moved", ESRCH);
+  std::getline(std::ifstream(proc(pid, "comm")), plan.command);
+  plan.processes = tree_of(pid);
+  if (link_of(proc(pid, "exe")).empty()) {
+    plan.obstacles.push_back("process " + std::to_string(pid) +
+                             " is a thread of the kernel, or not yours to move: run as root");
+    return plan;
+  }
+  if (std::ranges::count(plan.processes, ::getpid()) != 0)
+    plan.obstacles.push_back("gobmigrate itself runs under process " + std::to_string(pid) +
+                             "; start it from elsewhere");
+  Inspector inspector(plan);
+  for (const pid_t each : plan.processes) inspector.process(each);
+  inspector.outside();
+  return plan;
+}
+
+std::vector<std::string> missing_here(const std::vector<File>& files) {
+  std::vector<std::string> missing;
+  for (const File& file : files) {
+    struct stat info {};
+    if (::stat(file.path().c_str(), &info) != 0)
+      missing.push_back(file.path() + " does not exist here");
+    else if (file.same() && static_cast<std::uint64_t>(info.st_size) != file.size_bytes())
+      missing.push_back(file.path() + " is another file here (" + std::to_string(info.st_size) +
+                        " bytes instead of " + std::to_string(file.size_bytes()) + ")");
+  }
+  return missing;
+}
+
+}  // namespace gob::migration

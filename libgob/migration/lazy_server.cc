@@ -1,0 +1,287 @@
+#include "libgob/migration/lazy_server.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+namespace gob::migration {
+namespace {
+
+constexpr std::uint64_t kStreamPages = 64;  // in one piece: short enough not to delay faults
+constexpr int kRetryMs = 1;                 // while a change of the address space is under way
+
+void signal(int eventfd) {
+  const std::uint64_t one = 1;
+  // Full means: signalled already.
+  if (::write(eventfd, &one, sizeof one) < 0) return;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LazyServer>> LazyServer::create(TargetStore& store,
+                                                       std::function<void(int)> on_uffd) {
+  UniqueFd changed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!changed || !wake) return system_error("creating an eventfd");
+  std::unique_ptr<LazyServer> server(
+      new LazyServer(store, std::move(on_uffd), std::move(changed), std::move(wake)));
+  server->faults_ = std::thread([s = server.get()] { s->serve_faults(); });
+  server->streamer_ = std::thread([s = server.get()] { s->stream(); });
+  return server;
+}
+
+LazyServer::~LazyServer() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  signal(wake_.get());
+  faults_.join();
+  streamer_.join();
+}
+
+void LazyServer::say_changed() const { signal(changed_.get()); }
+
+void LazyServer::clear_fd() {
+  std::uint64_t count = 0;
+  if (::read(changed_.get(), &count, sizeof count) < 0) return;
+}
+
+void LazyServer::add(UniqueFd uffd, LazyRanges ranges) {
+  ::fcntl(uffd.get(), F_SETFL, O_NONBLOCK);
+  {
+    const std::lock_guard lock(mutex_);
+    Task& task = tasks_.emplace_back();
+    task.uffd = std::move(uffd);
+    task.ranges = std::move(ranges);
+  }
+  signal(wake_.get());
+}
+
+void LazyServer::start_stream() {
+  {
+    const std::lock_guard lock(mutex_);
+    streaming_ = true;
+  }
+  work_.notify_all();
+}
+
+bool LazyServer::finished() {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::all_of(tasks_, [](const Task& t) { return t.ended || t.ranges.empty(); });
+}
+
+std::optional<Error> LazyServer::failure() {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+LazyServer::Counts LazyServer::counts() {
+  const std::lock_guard lock(mutex_);
+  return counts_;
+}
+
+void LazyServer::fail(const Error& error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = error;
+  }
+  say_changed();
+}
+
+// With mutex_ held; `from` is on this node, so it does not wait.
+LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std::byte* from,
+                                    std::uint64_t pages) {
+  std::uint64_t left = pages * kPageSize;
+  std::uint64_t at = address;
+  auto source = reinterpret_cast<std::uint64_t>(from);
+  while (left != 0) {
+    uffdio_copy request{};
+    request.dst = at;
+    request.src = source;
+    request.len = left;
+    std::uint64_t step = left;
+    if (::ioctl(task.uffd.get(), UFFDIO_COPY, &request) != 0) {
+      const int error = errno;
+      if (request.copy > 0) {
+        step = static_cast<std::uint64_t>(request.copy);
+      } else if (error == EEXIST) {  // the other thread was faster
+        step = kPageSize;
+        uffdio_range range{at, step};
+        ::ioctl(task.uffd.get(), UFFDIO_WAKE, &range);
+      } else if (error == ESRCH) {
+        task.ended = true;
+        return Copied::kEnded;
+      } else {  // EAGAIN, ENOENT: an event that we have not read yet will tell why
+        return Copied::kLater;
+      }
+    }
+    task.ranges.drop(at, at + step);
+    at += step;
+    source += step;
+    left -= step;
+  }
+  return Copied::kDone;
+}
+
+void LazyServer::read_events(Task& task) {
+  const std::lock_guard lock(mutex_);
+  std::array<uffd_msg, 16> events;
+  while (true) {
+    const ssize_t got = ::read(task.uffd.get(), events.data(), sizeof events);
+    if (got <= 0) {
+      if (got < 0 && errno != EAGAIN && errno != EINTR) task.ended = true;
+      return;
+    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(uffd_msg); ++i) {
+      const auto& arg = events[i].arg;
+      switch (events[i].event) {
+        case UFFD_EVENT_PAGEFAULT:
+          task.waiting.push_back(arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1));
+          break;
+        case UFFD_EVENT_REMAP:
+          task.ranges.move(arg.remap.from, arg.remap.to, arg.remap.len);
+          break;
+        case UFFD_EVENT_REMOVE:
+        case UFFD_EVENT_UNMAP:
+          task.ranges.drop(arg.remove.start, arg.remove.end);
+          break;
+        case UFFD_EVENT_FORK: {
+          Task& child = tasks_.emplace_back();
+          child.uffd.reset(static_cast<int>(arg.fork.ufd));
+          ::fcntl(child.uffd.get(), F_SETFL, O_NONBLOCK);
+          child.ranges = task.ranges;
+          on_uffd_(child.uffd.get());
+          break;
+        }
+        default:
+          break;
+      }
+    }
+  }
+}
+
+void LazyServer::answer(Task& task, std::uint64_t address) {
+  const auto begin = std::chrono::steady_clock::now();
+  std::optional<LazyRanges::Run> run;
+  {
+    const std::lock_guard lock(mutex_);
+    run = task.ranges.find(address, 1);
+    if (!run) {
+      uffdio_zeropage zero{};
+      zero.range = {address, kPageSize};
+      if (::ioctl(task.uffd.get(), UFFDIO_ZEROPAGE, &zero) == 0) {
+        ++counts_.zero_faults;
+      } else if (errno == EEXIST) {
+        ::ioctl(task.uffd.get(), UFFDIO_WAKE, &zero.range);
+      } else if (errno == ESRCH) {
+        task.ended = true;
+      } else if (errno == EAGAIN) {
+        task.waiting.push_back(address);
+      }  // else the memory is gone, and whoever waited for it with it
+      return;
+    }
+  }
+  const auto bytes = store_.bring(run->page, 1, true);
+  if (!bytes) return fail(bytes.error());
+  const std::lock_guard lock(mutex_);
+  // The program may have moved or dropped the page while it came.
+  const auto still = task.ranges.find(address, 1);
+  if (!still || still->page != run->page || copy(task, address, *bytes, 1) == Copied::kLater) {
+    task.waiting.push_back(address);
+    return;
+  }
+  ++counts_.faults;
+  counts_.fault_ns += static_cast<std::uint64_t>(
+      std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
+  task.cursor = address + kPageSize;
+}
+
+void LazyServer::serve_faults() {
+  while (true) {
+    std::vector<Task*> tasks;  // a list: they stay where they are
+    std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}};
+    bool again = false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_ || failure_) return;
+      for (Task& task : tasks_) {
+        if (task.ended) continue;
+        tasks.push_back(&task);
+        fds.push_back({task.uffd.get(), POLLIN, 0});
+        again = again || !task.waiting.empty();
+      }
+    }
+    if (::poll(fds.data(), fds.size(), again ? kRetryMs : -1) < 0 && errno != EINTR) {
+      return fail(system_error("waiting for page faults of the process"));
+    }
+    if (fds[0].revents != 0) {
+      std::uint64_t count = 0;
+      static_cast<void>(!::read(wake_.get(), &count, sizeof count));
+    }
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      if ((fds[i + 1].revents & (POLLHUP | POLLERR)) != 0) {
+        const std::lock_guard lock(mutex_);
+        tasks[i]->ended = (fds[i + 1].revents & POLLIN) == 0;
+      }
+      if (fds[i + 1].revents != 0) read_events(*tasks[i]);
+      for (const std::uint64_t address : std::exchange(tasks[i]->waiting, {}))
+        answer(*tasks[i], address);
+    }
+    if (finished()) say_changed();
+  }
+}
+
+// One run of pages of one task. False: nothing was to be done, or not now.
+bool LazyServer::stream_some(Task& task) {
+  std::optional<LazyRanges::Run> run;
+  {
+    const std::lock_guard lock(mutex_);
+    if (task.ended) return false;
+    run = task.ranges.next(task.cursor, kStreamPages);
+    if (!run) return false;
+    run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
+  }
+  const auto bytes = store_.bring(run->page, run->pages, false);
+  if (!bytes) {
+    fail(bytes.error());
+    return false;
+  }
+  const std::lock_guard lock(mutex_);
+  const auto still = task.ranges.find(run->address, run->pages);
+  if (!still || still->page != run->page) return true;  // changed meanwhile: look again
+  if (copy(task, run->address, *bytes, still->pages) == Copied::kLater) return false;
+  counts_.streamed += still->pages;
+  task.cursor = run->address + still->pages * kPageSize;
+  return true;
+}
+
+void LazyServer::stream() {
+  while (true) {
+    std::vector<Task*> tasks;
+    {
+      std::unique_lock lock(mutex_);
+      work_.wait(lock, [this] { return streaming_ || stopping_; });
+      if (stopping_ || failure_) return;
+      for (Task& task : tasks_)
+        if (!task.ended) tasks.push_back(&task);
+    }
+    bool moved = false;
+    for (Task* task : tasks) moved = stream_some(*task) || moved;
+    if (moved) continue;
+    say_changed();
+    // A change of the address space is under way, or nothing is left until a program forks.
+    std::unique_lock lock(mutex_);
+    work_.wait_for(lock, std::chrono::milliseconds(5), [this] { return stopping_; });
+  }
+}
+
+}  // namespace gob::migration

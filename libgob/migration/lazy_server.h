@@ -1,0 +1,93 @@
+// LazyServer: answers the page faults of a migrant from the migration's containers, and brings the
+// pages nobody asked for behind them. Two threads of its own: one for faults and for what the program
+// does to its memory, one for the stream.
+#pragma once
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+#include "libgob/migration/lazy_ranges.h"
+#include "libgob/migration/page_store.h"
+
+namespace gob::migration {
+
+class LazyServer {
+ public:
+  struct Counts {
+    std::uint64_t faults = 0;        // that were answered with bytes
+    std::uint64_t zero_faults = 0;   // in memory that never had any
+    std::uint64_t streamed = 0;      // pages
+    std::uint64_t fault_ns = 0;      // time from reading a fault to its answer, in sum
+  };
+
+  // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
+  // thread.
+  static Result<std::unique_ptr<LazyServer>> create(TargetStore& store,
+                                                    std::function<void(int)> on_uffd);
+  ~LazyServer();
+  LazyServer(const LazyServer&) = delete;
+  LazyServer& operator=(const LazyServer&) = delete;
+
+  void add(UniqueFd uffd, LazyRanges ranges);
+  // Also brings what nobody asked for.
+  void start_stream();
+  // Readable when finished() or failure() may have changed.
+  [[nodiscard]] int fd() const { return changed_.get(); }
+  void clear_fd();
+  // Nothing is missing any more.
+  [[nodiscard]] bool finished();
+  // Pages that cannot be had: the migrant must not go on.
+  [[nodiscard]] std::optional<Error> failure();
+  [[nodiscard]] Counts counts();
+
+ private:
+  struct Task {
+    UniqueFd uffd;
+    LazyRanges ranges;
+    std::uint64_t cursor = 0;  // where the stream goes on
+    bool ended = false;
+    std::vector<std::uint64_t> waiting;  // faults to be answered
+  };
+  enum class Copied { kDone, kLater, kEnded };
+
+  LazyServer(TargetStore& store, std::function<void(int)> on_uffd, UniqueFd changed, UniqueFd wake)
+      : store_(store), on_uffd_(std::move(on_uffd)), changed_(std::move(changed)),
+        wake_(std::move(wake)) {}
+  void serve_faults();
+  void stream();
+  void read_events(Task& task);
+  void answer(Task& task, std::uint64_t address);
+  bool stream_some(Task& task);
+  Copied copy(Task& task, std::uint64_t address, const std::byte* from, std::uint64_t pages);
+  void fail(const Error& error);
+  void say_changed() const;
+
+  TargetStore& store_;
+  const std::function<void(int)> on_uffd_;
+  UniqueFd changed_;
+  UniqueFd wake_;  // for the fault thread
+
+  // Events are read, and pages copied, under it: a copy never goes where the program just unmapped.
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::list<Task> tasks_;
+  std::optional<Error> failure_;
+  Counts counts_;
+  bool streaming_ = false;
+  bool stopping_ = false;
+  std::thread faults_;
+  std::thread streamer_;
+};
+
+}  // namespace gob::migration

@@ -1,0 +1,100 @@
+// The containers in which a process's memory travels. Lazy pages of all its tasks are numbered from 0
+// in the order of read_lazy_tasks(); 64 MiB of them make a container. The source copies pages in
+// after the freeze (SourceStore); the target takes them out as they are wanted (TargetStore), and
+// tells the source which it wants first. Thread-safe where said.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <functional>
+#include <gob.hpp>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "libgob/base/ids.h"
+#include "libgob/base/result.h"
+#include "libgob/migration/criu_images.h"
+
+namespace gob::migration {
+
+inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSize;
+inline constexpr std::uint64_t kFillPages = 64;  // copied, and said to be there, together
+
+inline std::string store_name(const std::string& session, std::size_t index) {
+  return session + ".mem" + std::to_string(index);
+}
+inline std::string state_name(const std::string& session) { return session + ".state"; }
+
+// What both ends know of the filling: in a container of its own.
+struct FillState {
+  std::atomic<std::uint32_t> complete;  // 1: every page is in the containers
+  std::atomic<std::uint32_t> failed;    // 1: the source cannot fill any more
+  std::atomic<std::uint64_t> wanted;    // run that a fault waits for, + 1; 0: none
+  std::atomic<std::uint8_t> filled[];   // of each run of kFillPages: 1 once it is there
+};
+
+class SourceStore {
+ public:
+  // Containers for about `pages` pages, made while the process still runs.
+  static Result<SourceStore> create(const gobelins::Connection& gob, const std::string& session,
+                                    std::uint64_t pages);
+  // More containers, if the process grew meanwhile, and what they will hold.
+  Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids);
+  [[nodiscard]] std::vector<std::string> names() const;
+  [[nodiscard]] std::uint64_t pages() const { return pages_; }
+  // Copies every page out of the stopped processes, what the target waits for first. Between two
+  // runs it asks `go_on`; an error of that ends the filling.
+  Status fill(const std::function<Status()>& go_on);
+
+ private:
+  struct Piece {
+    std::uint64_t first = 0;
+    LazyRun run;
+    pid_t pid = 0;  // as this side sees it
+  };
+  SourceStore(const gobelins::Connection& gob, const std::string& session)
+      : gob_(gob), session_(session), wake_(gob_.mutex(session + ".fill")),
+        filled_(gob_.condition(session + ".filled", wake_)) {}
+  Status grow(std::size_t stores);
+  Status fill_run(std::uint64_t run);
+  [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
+
+  gobelins::Connection gob_;
+  std::string session_;
+  gobelins::Mutex wake_;
+  gobelins::Condition filled_;
+  std::vector<gobelins::Mapping> stores_;
+  gobelins::Mapping state_;
+  std::vector<Piece> pieces_;  // by first
+  std::uint64_t pages_ = 0;
+};
+
+class TargetStore {
+ public:
+  static Result<TargetStore> open(const gobelins::Connection& gob, const std::string& session,
+                                  const std::vector<std::string>& names, std::uint64_t pages);
+  // Makes this node the only one with `pages` pages from `page` (within one container), and gives
+  // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  // Is the source of no more use?
+  [[nodiscard]] bool complete() const { return state().complete.load() != 0; }
+
+ private:
+  TargetStore(const gobelins::Connection& gob, const std::string& session)
+      : gob_(gob), wake_(gob_.mutex(session + ".fill")),
+        filled_(gob_.condition(session + ".filled", wake_)),
+        source_life_(gob_.mutex(session + ".source")) {}
+  Status await_filled(std::uint64_t run, bool urgent);
+  [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
+
+  gobelins::Connection gob_;
+  gobelins::Mutex wake_;
+  gobelins::Condition filled_;
+  gobelins::Mutex source_life_;
+  std::vector<gobelins::Mapping> stores_;
+  gobelins::Mapping state_;
+};
+
+}  // namespace gob::migration

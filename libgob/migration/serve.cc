@@ -1,0 +1,85 @@
+// Takes migrations for a node.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "libgob/migration/session.h"
+#include "libgob/migration/talk.h"
+#include "libgob/migration/target.h"
+
+namespace gob::migration {
+namespace {
+
+constexpr std::size_t kInboxBytes = 256;
+constexpr std::chrono::milliseconds kLookForStop{500};
+
+// A process of its own, so that no migration can hurt another, and each can be forked before it has
+// threads.
+void start_session(const std::string& program, const std::string& socket, const std::string& criu,
+                   const std::string& session) {
+  const pid_t pid = ::fork();
+  if (pid < 0) spdlog::error("{}: cannot start a process for it", session);
+  if (pid != 0) return;
+  ::setsid();
+  ::signal(SIGCHLD, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::close_range(3, ~0U, 0);
+  ::execl(program.c_str(), "gobmigrate", "receive", session.c_str(), "--socket", socket.c_str(),
+          "--criu", criu.c_str(), nullptr);
+  ::_exit(127);
+}
+
+}  // namespace
+
+Status serve(const std::string& socket, const std::string& program, const std::string& criu,
+             int stop_fd) {
+  ::signal(SIGCHLD, SIG_IGN);  // sessions report by the log
+  try {
+    gobelins::Connection gob(socket);
+    const std::string node = gob.node_name(gob.node_id());
+    gobelins::Mutex alive = gob.mutex(alive_name(node));
+    if (auto held = is_held(alive); !held || *held)
+      return held ? make_error(ErrorCode::kAlreadyExists,
+                               "another gobmigrate serve runs on node " + node, EEXIST)
+                  : held.error();
+    alive.lock();
+    try {
+      gob.create(inbox_name(node), kInboxBytes);
+    } catch (const std::system_error& error) {
+      if (error.code().value() != EEXIST) throw;  // that of a server that died
+    }
+    const gobelins::Mapping inbox = gob.open(inbox_name(node)).map();
+    char* const bytes = static_cast<char*>(inbox.data());
+    gobelins::Mutex lock = gob.mutex(inbox_name(node) + ".lock");
+    gobelins::Condition changed = gob.condition(inbox_name(node) + ".changed", lock);
+    static_cast<void>(lock.lock_owner_died());
+    bytes[0] = 0;
+    spdlog::info("taking processes for node {}", node);
+    pollfd stop{stop_fd, POLLIN, 0};
+    while (::poll(&stop, 1, 0) == 0) {
+      if (bytes[0] == 0) {
+        static_cast<void>(changed.wait(kLookForStop));
+        continue;
+      }
+      const std::string session(bytes + 1, static_cast<unsigned char>(bytes[0]));
+      bytes[0] = 0;
+      changed.broadcast();
+      spdlog::info("{}: begins", session);
+      start_session(program, socket, criu, session);
+    }
+    lock.unlock();
+    gob.remove(inbox_name(node));
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "serving migrations");
+  }
+}
+
+}  // namespace gob::migration

@@ -1,0 +1,46 @@
+#include "libgob/migration/session.h"
+
+#include <cstdlib>
+#include <random>
+
+#include "libgob/gob.h"
+#include "libgob/runtime/control_client.h"
+
+namespace gob::migration {
+
+std::string new_session(const std::string& node, int pid) {
+  std::random_device random;
+  const auto number = (std::uint64_t{random()} << 32) | random();
+  return "migrate." + node + "." + std::to_string(pid) + "." + std::to_string(number);
+}
+
+Status remove_session(const std::string& socket, const std::string& session) {
+  const auto client = ControlClient::connect(socket, "gobmigrate", std::chrono::seconds(5));
+  if (!client) return client.error();
+  control::Request list;
+  list.mutable_list_containers();
+  const auto answer = (*client)->call(list);
+  if (!answer) return answer.error();
+  Status result;
+  for (const control::Container& container : answer->reply.list_containers().containers()) {
+    if (!container.name().starts_with(session + ".")) continue;
+    control::Request remove;
+    remove.mutable_remove_container()->set_name(container.name());
+    // The other end may remove them as well: gone is gone.
+    if (auto removed = (*client)->call(remove);
+        !removed && removed.error().code != ErrorCode::kNotFound)
+      result = removed.error();
+  }
+  return result;
+}
+
+std::string socket_path(const std::string& given) {
+  if (!given.empty()) return given;
+  const char* named = std::getenv("GOB_SOCKET");
+  return named != nullptr && *named != '\0' ? named : GOB_DEFAULT_SOCKET;
+}
+
+std::string alive_name(const std::string& node) { return "migrate-server-alive:" + node; }
+std::string inbox_name(const std::string& node) { return "migrate-server:" + node; }
+
+}  // namespace gob::migration

@@ -1,0 +1,105 @@
+#include "libgob/migration/source.h"
+
+#include <sys/prctl.h>
+
+#include "libgob/migration/session.h"
+#include "libgob/migration/source_run.h"
+
+namespace gob::migration {
+namespace {
+
+constexpr std::chrono::seconds kAnswer{20};
+
+// Tells the server of the target's node about the session.
+Status knock(gobelins::Connection& gob, const std::string& node, const std::string& session) {
+  bool known = false;
+  for (int i = 0; i < gob.node_count(); ++i) known = known || gob.node_name(i) == node;
+  if (!known) return make_error(ErrorCode::kNotFound, "the cluster has no node " + node, ENOENT);
+  if (gob.node_name(gob.node_id()) == node)
+    return make_error(ErrorCode::kInvalidArgument, "the process is on node " + node + " already");
+  gobelins::Mutex alive = gob.mutex(alive_name(node));
+  const auto held = is_held(alive);
+  if (!held) return held.error();
+  if (!*held)
+    return make_error(ErrorCode::kUnavailable,
+                      "nobody takes processes on node " + node +
+                          "; start \"gobmigrate serve\" there, as root");
+  const gobelins::Mapping inbox = gob.open(inbox_name(node)).map();
+  char* const bytes = static_cast<char*>(inbox.data());
+  gobelins::Mutex lock = gob.mutex(inbox_name(node) + ".lock");
+  gobelins::Condition changed = gob.condition(inbox_name(node) + ".changed", lock);
+  static_cast<void>(lock.lock_owner_died());
+  const auto deadline = std::chrono::steady_clock::now() + kAnswer;
+  while (bytes[0] != 0 && std::chrono::steady_clock::now() < deadline)
+    static_cast<void>(changed.wait(std::chrono::milliseconds(500)));
+  const bool free = bytes[0] == 0;
+  if (free) {
+    session.copy(bytes + 1, session.size());
+    bytes[0] = static_cast<char>(session.size());
+    changed.broadcast();
+  }
+  lock.unlock();
+  if (free) return {};
+  return make_error(ErrorCode::kTimedOut, "the server on node " + node + " does not answer");
+}
+
+}  // namespace
+
+Result<Message> SourceRun::expect(Message::BodyCase what, std::chrono::milliseconds limit) {
+  auto answer = talk_->receive(limit);
+  if (!answer) return answer;
+  if (answer->has_refused())
+    return make_error(ErrorCode::kUnavailable,
+                      "node " + options_.node + " refuses: " + answer->refused());
+  if (answer->body_case() != what)
+    return make_error(ErrorCode::kProtocol, "the target answers oddly");
+  return answer;
+}
+
+Status SourceRun::open() {
+  try {
+    gob_.emplace(options_.socket);
+    auto talk = Talk::open(*gob_, session_, End::kSource);
+    if (!talk) return talk.error();
+    talk_.emplace(std::move(*talk));
+    if (Status heard = knock(*gob_, options_.node, session_); !heard) return heard;
+  } catch (const std::system_error& error) {
+    return error_of(error, "reaching node " + options_.node + " through gobd at " +
+                               options_.socket);
+  }
+  Message message;
+  Begin& begin = *message.mutable_begin();
+  begin.set_lazy(options_.lazy);
+  begin.set_stream(options_.stream);
+  begin.set_memory_bytes(plan_.private_bytes);
+  for (const File& file : plan_.files) *begin.add_files() = file;
+  if (Status said = talk_->send(message, kAnswer); !said) return said;
+  if (const auto ready = expect(Message::kReady, kAnswer); !ready) return ready.error();
+  return {};
+}
+
+void SourceRun::give_up(const std::string& why) {
+  Message message;
+  message.set_abort(why);
+  if (talk_) static_cast<void>(talk_->send(message, std::chrono::seconds(2)));
+}
+
+Status ask_target(const SourceOptions& options, const Plan& plan) {
+  const std::string session = new_session("ask", options.pid);
+  SourceRun run(options, plan, session, nullptr);
+  const Status answer = run.open();
+  run.give_up("it was only asked");
+  const Status removed = remove_session(options.socket, session);
+  return answer ? removed : answer;
+}
+
+Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
+                      const std::function<void(const Moved&)>& running) {
+  const std::string session = new_session(options.node, options.pid);
+  auto guard = SourceGuard::start(options.socket, session, options.pid);
+  if (!guard) return guard.error();
+  SourceRun run(options, plan, session, &*guard);
+  return run.migrate(running);
+}
+
+}  // namespace gob::migration

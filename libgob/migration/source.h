@@ -1,0 +1,48 @@
+// The source's side of a migration.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+#include "libgob/base/result.h"
+#include "libgob/migration/inspect.h"
+
+namespace gob::migration {
+
+struct SourceOptions {
+  std::string socket;
+  std::string node;  // the target
+  pid_t pid = 0;
+  std::string criu;
+  bool lazy = true;    // else all memory goes before the process runs again
+  bool stream = true;  // bring pages nobody asked for
+  std::string folder = "/dev/shm";
+};
+
+// Milliseconds; the process stands still from the first to the fourth.
+struct Phases {
+  double dump = 0;      // CRIU takes the context (basic: and all memory)
+  double transfer = 0;  // images into a container
+  double restore = 0;   // the target reads them, CRIU makes the process
+  double take_over = 0; // the source is given up, the target lets it run
+  double hand_over = 0; // afterwards: memory leaves the source process
+  [[nodiscard]] double freeze() const { return dump + transfer + restore + take_over; }
+};
+
+struct Moved {
+  pid_t there = 0;  // the process at the target
+  std::uint64_t image_bytes = 0;
+  std::uint64_t lazy_pages = 0;
+  Phases phases;
+};
+
+// Asks the target whether it could take the process; nothing is frozen. The error says why not.
+Status ask_target(const SourceOptions& options, const Plan& plan);
+// Moves it. After an error the process goes on here, unless the error's code is kLost: then it is
+// dead everywhere. `running` is called once it runs at the target, before its memory has left.
+Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
+                      const std::function<void(const Moved&)>& running);
+
+}  // namespace gob::migration

@@ -1,0 +1,45 @@
+// SourceGuard: a process of its own that outlives gobmigrate. Whatever happens to gobmigrate between
+// the freeze and the end, no stopped process is left behind: before the take-over it is continued,
+// after it, killed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+
+namespace gob::migration {
+
+class SourceGuard {
+ public:
+  // Forks: to be called before there are threads or connections.
+  static Result<SourceGuard> start(const std::string& socket, const std::string& session,
+                                   pid_t root);
+  SourceGuard(SourceGuard&&) noexcept = default;
+  SourceGuard& operator=(SourceGuard&&) = delete;
+  // Lets it go: it does what is left to do.
+  ~SourceGuard();
+
+  // CRIU keeps this open as well: the guard acts once both are gone.
+  [[nodiscard]] int fd() const { return pipe_.get(); }
+  void freezing() { say('F'); }
+  // From here on the source never runs again. The guard knows when this returns.
+  Status committed();
+  // Nothing is left to do for the guard.
+  void done() { say('D'); }
+
+ private:
+  SourceGuard(UniqueFd pipe, UniqueFd answers, pid_t pid)
+      : pipe_(std::move(pipe)), answers_(std::move(answers)), pid_(pid) {}
+  void say(char what);
+  UniqueFd pipe_;
+  UniqueFd answers_;
+  pid_t pid_;
+};
+
+// Sends a signal to the process and all its descendants.
+void signal_tree(pid_t root, int signal);
+
+}  // namespace gob::migration

@@ -1,0 +1,58 @@
+// What one migration holds at its source. One thread, and one that hands memory over.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <gob.hpp>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "libgob/migration/page_store.h"
+#include "libgob/migration/source.h"
+#include "libgob/migration/source_guard.h"
+#include "libgob/migration/talk.h"
+
+namespace gob::migration {
+
+class SourceRun {
+ public:
+  SourceRun(const SourceOptions& options, const Plan& plan, std::string session,
+            SourceGuard* guard)
+      : options_(options),
+        plan_(plan),
+        session_(std::move(session)),
+        folder_(options.folder + "/gob-" + session_ + ".out"),
+        guard_(guard) {}
+  ~SourceRun();
+
+  // Reaches the target and has its word that it could take the process.
+  Status open();
+  void give_up(const std::string& why);
+  Result<Moved> migrate(const std::function<void(const Moved&)>& running);
+
+ private:
+  Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status dump();
+  Status send_images();
+  void start_filling();
+  Status take_over();
+  Status finish();
+  Result<Message> expect(Message::BodyCase what, std::chrono::milliseconds limit);
+
+  const SourceOptions& options_;
+  const Plan& plan_;
+  const std::string session_;
+  const std::string folder_;
+  SourceGuard* guard_;  // null when nothing will be frozen
+  std::optional<gobelins::Connection> gob_;
+  std::optional<Talk> talk_;
+  std::optional<SourceStore> store_;
+  Moved moved_;
+  std::thread filler_;
+  Status filled_;
+  std::atomic<bool> stop_filling_{false};
+};
+
+}  // namespace gob::migration

@@ -1,0 +1,113 @@
+// The source's end of the containers: out of the stopped processes.
+#include <sys/uio.h>
+
+#include <algorithm>
+
+#include "libgob/migration/page_store.h"
+#include "libgob/migration/talk.h"
+
+namespace gob::migration {
+namespace {
+constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
+std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
+}  // namespace
+
+Result<SourceStore> SourceStore::create(const gobelins::Connection& gob, const std::string& session,
+                                        std::uint64_t pages) {
+  SourceStore store(gob, session);
+  if (Status grown = store.grow(pages / kStorePages + 1); !grown) return grown.error();
+  return store;
+}
+
+Status SourceStore::grow(std::size_t stores) {
+  try {
+    while (stores_.size() < stores) {
+      const std::string name = store_name(session_, stores_.size());
+      gob_.create(name, kStoreBytes);
+      stores_.push_back(gob_.open(name).map());
+    }
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "making a container for the process's memory");
+  }
+}
+
+Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids) {
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    for (const LazyRun& run : tasks[i].runs) {
+      pieces_.push_back({pages_, run, pids[i]});
+      pages_ += run.pages;
+    }
+  }
+  if (Status grown = grow((pages_ + kStorePages - 1) / kStorePages); !grown) return grown;
+  try {
+    gob_.create(state_name(session_), sizeof(FillState) + runs_of(pages_) + 1);
+    state_ = gob_.open(state_name(session_)).map();
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "making the container that tells which pages can be had");
+  }
+}
+
+std::vector<std::string> SourceStore::names() const {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < stores_.size(); ++i) names.push_back(store_name(session_, i));
+  return names;
+}
+
+// The kernel's write into the mapping makes the pages exist, here: a first touch.
+Status SourceStore::fill_run(std::uint64_t run) {
+  std::uint64_t page = run * kFillPages;
+  const std::uint64_t end = std::min(pages_, page + kFillPages);
+  auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), page,
+                                [](std::uint64_t at, const Piece& p) { return at < p.first; }) -
+               1;
+  for (; page < end; ++piece) {
+    const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
+    std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
+                    page % kStorePages * kPageSize;
+    const iovec local{to, pages * kPageSize};
+    const iovec remote{reinterpret_cast<void*>(piece->run.start + (page - piece->first) * kPageSize),
+                       pages * kPageSize};
+    if (::process_vm_readv(piece->pid, &local, 1, &remote, 1, 0) !=
+        static_cast<ssize_t>(pages * kPageSize))
+      return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
+                          " into its container (is there room? see gobd's --budget and --swap)");
+    page += pages;
+  }
+  return {};
+}
+
+Status SourceStore::fill(const std::function<Status()>& go_on) {
+  FillState& all = state();
+  const std::uint64_t runs = runs_of(pages_);
+  const auto say = [&] {
+    wake_.lock();
+    filled_.broadcast();
+    wake_.unlock();
+  };
+  try {
+    for (std::uint64_t next = 0; next < runs;) {
+      Status status = go_on();
+      const std::uint64_t wanted = all.wanted.exchange(0);
+      const bool asked = wanted != 0 && wanted <= runs;
+      const std::uint64_t run = asked ? wanted - 1 : next;
+      if (status && all.filled[run].load() == 0) status = fill_run(run);
+      if (!status) {
+        all.failed = 1;
+        say();
+        return status;
+      }
+      all.filled[run] = 1;
+      if (asked) say();
+      while (next < runs && all.filled[next].load() != 0) ++next;
+    }
+    all.complete = 1;
+    say();
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "telling the target that memory can be had");
+  }
+}
+
+}  // namespace gob::migration

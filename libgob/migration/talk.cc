@@ -1,0 +1,134 @@
+#include "libgob/migration/talk.h"
+
+#include <cstring>
+#include <mutex>
+
+namespace gob::migration {
+namespace {
+
+constexpr std::size_t kSlotBytes = std::size_t{4} << 20;
+// A death is noticed after at most this long; messages themselves are events.
+constexpr std::chrono::milliseconds kLookForDeath{300};
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+struct Talk::Slot {
+  std::uint32_t full;
+  std::uint32_t bytes;
+  char data[kSlotBytes - 8];
+};
+
+Error error_of(const std::system_error& error, const std::string& what) {
+  const int number = error.code().value();
+  const ErrorCode code = number == ENOTCONN ? ErrorCode::kUnavailable
+                         : number == ENOENT ? ErrorCode::kNotFound
+                                            : ErrorCode::kSystem;
+  return make_error(code, what + ": " + error.what());
+}
+
+Result<bool> is_held(gobelins::Mutex& life) {
+  try {
+    if (!life.try_lock()) return true;
+    life.unlock();
+    return false;
+  } catch (const std::system_error& error) {
+    if (error.code().value() != EOWNERDEAD) return error_of(error, "looking for the other end");
+    life.unlock();
+    return false;
+  }
+}
+
+std::string Talk::life_of(const std::string& session, End end) {
+  return session + (end == End::kSource ? ".source" : ".target");
+}
+
+Talk::Talk(const gobelins::Connection& gob, const std::string& session, End self,
+           gobelins::Mapping memory)
+    : gob_(gob),
+      self_(self),
+      session_(session),
+      mutex_(gob_.mutex(session + ".lock")),
+      changed_(gob_.condition(session + ".changed", mutex_)),
+      peer_life_(gob_.mutex(life_of(session, self == End::kSource ? End::kTarget : End::kSource))),
+      memory_(std::move(memory)) {}
+
+Result<Talk> Talk::open(const gobelins::Connection& gob, const std::string& session, End self) {
+  try {
+    gobelins::Connection mine = gob;
+    if (self == End::kSource) mine.create(container_of(session), 2 * kSlotBytes);
+    mine.mutex(life_of(session, self)).lock();  // until this connection ends
+    return Talk(gob, session, self, mine.open(container_of(session)).map());
+  } catch (const std::system_error& error) {
+    return error_of(error, "opening the migration's container");
+  }
+}
+
+Talk::Slot* Talk::slot(End end) const {
+  return static_cast<Slot*>(memory_.data()) + static_cast<unsigned>(end);
+}
+
+Status Talk::check_peer() {
+  const auto held = is_held(peer_life_);
+  if (!held) return held.error();
+  if (*held) return {};
+  return make_error(ErrorCode::kUnavailable, self_ == End::kSource
+                                                 ? "the target's side of the migration ended"
+                                                 : "the source's side of the migration ended");
+}
+
+// With mutex_ held.
+Status Talk::wait(gobelins::Condition& changed) {
+  if (changed.wait(kLookForDeath) || !heard_) return {};
+  return check_peer();
+}
+
+Status Talk::send(const Message& message, Milliseconds timeout) {
+  const std::string bytes = message.SerializeAsString();
+  if (bytes.size() > sizeof Slot::data)
+    return make_error(ErrorCode::kInvalidArgument, "a message of the migration is too large");
+  try {
+    const std::lock_guard<gobelins::Mutex> lock(mutex_);
+    const auto deadline = Clock::now() + timeout;
+    Slot& mine = *slot(self_);
+    while (mine.full != 0) {
+      if (const Status status = wait(changed_); !status) return status;
+      if (mine.full != 0 && Clock::now() > deadline)
+        return make_error(ErrorCode::kTimedOut, "the other end does not take messages");
+    }
+    std::memcpy(mine.data, bytes.data(), bytes.size());
+    mine.bytes = static_cast<std::uint32_t>(bytes.size());
+    mine.full = 1;
+    changed_.broadcast();
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "saying something to the other end");
+  }
+}
+
+Result<Message> Talk::receive(Milliseconds timeout) {
+  try {
+    const std::lock_guard<gobelins::Mutex> lock(mutex_);
+    const auto deadline = Clock::now() + timeout;
+    Slot& theirs = *slot(self_ == End::kSource ? End::kTarget : End::kSource);
+    while (theirs.full == 0) {
+      const Status status = wait(changed_);
+      if (theirs.full != 0) break;  // said, then died: still said
+      if (!status) return status.error();
+      if (Clock::now() > deadline)
+        return make_error(ErrorCode::kTimedOut, "the other end does not answer");
+    }
+    Message message;
+    const bool good = theirs.bytes <= sizeof theirs.data &&
+                      message.ParseFromArray(theirs.data, static_cast<int>(theirs.bytes));
+    theirs.full = 0;
+    heard_ = true;
+    changed_.broadcast();
+    if (!good) return make_error(ErrorCode::kProtocol, "the other end said what is no message");
+    return message;
+  } catch (const std::system_error& error) {
+    return error_of(error, "waiting for the other end");
+  }
+}
+
+}  // namespace gob::migration

@@ -1,0 +1,56 @@
+// Talk: messages between the two ends of one migration, through a container. Each end sees the death
+// of the other: it cannot take a lock that the other holds as long as it lives. Used by one thread.
+#pragma once
+
+#include <chrono>
+#include <gob.hpp>
+#include <string>
+
+#include "libgob/base/result.h"
+#include "libgob/migration/migration.pb.h"
+
+namespace gob::migration {
+
+enum class End : unsigned { kSource, kTarget };
+
+class Talk {
+ public:
+  using Milliseconds = std::chrono::milliseconds;
+
+  // `session` names the migration in the cluster. The source makes the container first; whoever
+  // ends last removes it.
+  static Result<Talk> open(const gobelins::Connection& gob, const std::string& session, End self);
+
+  // Waits until the other end took its last message. kUnavailable: it died; kTimedOut.
+  Status send(const Message& message, Milliseconds timeout);
+  Result<Message> receive(Milliseconds timeout);
+  // kUnavailable if the other end has died, or this node's gobd.
+  Status check_peer();
+
+  static std::string container_of(const std::string& session) { return session + ".talk"; }
+  // Name of the lock that says that this end of the session lives.
+  static std::string life_of(const std::string& session, End end);
+
+ private:
+  struct Slot;
+  Talk(const gobelins::Connection& gob, const std::string& session, End self,
+       gobelins::Mapping memory);
+  [[nodiscard]] Slot* slot(End end) const;
+  Status wait(gobelins::Condition& changed);
+
+  gobelins::Connection gob_;
+  End self_;
+  std::string session_;
+  gobelins::Mutex mutex_;
+  gobelins::Condition changed_;
+  gobelins::Mutex peer_life_;
+  gobelins::Mapping memory_;
+  bool heard_ = false;  // the other end is there: from now on its absence is its death
+};
+
+// Is a lock that stands for a living program held by it? Errors: gobd is gone.
+Result<bool> is_held(gobelins::Mutex& life);
+// Calls of gob.hpp throw; this side of the project returns errors.
+Error error_of(const std::system_error& error, const std::string& what);
+
+}  // namespace gob::migration

@@ -1,0 +1,284 @@
+#include "libgob/migration/target.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "libgob/migration/criu.h"
+#include "libgob/migration/criu_images.h"
+#include "libgob/migration/inspect.h"
+#include "libgob/migration/lazy_server.h"
+#include "libgob/migration/session.h"
+#include "libgob/migration/talk.h"
+#include "libgob/migration/target_run.h"
+#include "libgob/migration/warden.h"
+
+namespace gob::migration {
+namespace {
+constexpr std::chrono::seconds kAnswer{60};
+constexpr int kRestoreMs = 120'000;
+constexpr int kLookMs = 200;
+constexpr std::int32_t kRestoreFinished = 0x52535446;
+}  // namespace
+
+Status TargetRun::run() {
+  const Status status = take_over();
+  if (!status) {
+    Message refused;
+    refused.set_refused(status.error().message());
+    if (talk_) static_cast<void>(talk_->send(refused, std::chrono::seconds(2)));
+    return status;
+  }
+  return stay();
+}
+
+Status TargetRun::take_over() {
+  const auto begin = talk_->receive(kAnswer);
+  if (!begin) return begin.error();
+  if (!begin->has_begin()) return make_error(ErrorCode::kProtocol, "the source begins oddly");
+  begin_ = begin->begin();
+  if (Status fits = check(); !fits) return fits;
+  Message message;
+  message.set_ready(true);
+  if (Status said = talk_->send(message, kAnswer); !said) return said;
+  const auto images = talk_->receive(std::chrono::minutes(10));
+  if (!images) return images.error();
+  if (!images->has_images())
+    return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
+  if (Status taken = take_images(images->images()); !taken) return taken;
+  if (Status made = prepare_memory(images->images()); !made) return made;
+  if (Status restored = restore(); !restored) return restored;
+  message.set_restored(true);
+  if (Status said = talk_->send(message, kAnswer); !said) return said;
+  const auto go = talk_->receive(kAnswer);
+  if (!go) return go.error();
+  if (!go->go()) return make_error(ErrorCode::kUnavailable, "the source gave up: " + go->abort());
+  if (Status went = warden_.go(); !went) return went;
+  if (server_ && begin_.stream()) server_->start_stream();
+  migrant_ = warden_.migrant(root_).value_or(0);
+  spdlog::info("{}: process {} runs here as {}", options_.session, root_, migrant_);
+  message.set_running(static_cast<std::uint32_t>(migrant_));
+  // If the source does not hear it, it runs all the same: the source is given up.
+  static_cast<void>(talk_->send(message, kAnswer));
+  return {};
+}
+
+Status TargetRun::check() {
+  if (const auto version = probe_criu(options_.criu); !version) return version.error();
+  std::string why;
+  for (const std::string& missing : missing_here({begin_.files().begin(), begin_.files().end()}))
+    why += (why.empty() ? "" : "; ") + missing;
+  if (!why.empty()) return make_error(ErrorCode::kNotFound, why);
+  std::ifstream memory("/proc/meminfo");
+  std::uint64_t available = 0;
+  for (std::string line; std::getline(memory, line);)
+    if (line.starts_with("MemAvailable:"))
+      available = std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
+  if (available < begin_.memory_bytes() + begin_.memory_bytes() / 4)
+    return make_error(ErrorCode::kNoSpace,
+                      "only " + std::to_string(available >> 20) + " MiB of memory are free here, " +
+                          std::to_string(begin_.memory_bytes() >> 20) + " MiB have to fit");
+  return {};
+}
+
+Status TargetRun::take_images(const Images& images) {
+  std::error_code error;
+  std::filesystem::create_directory(folder_, error);
+  if (error) return make_error(ErrorCode::kSystem, "making " + folder_ + ": " + error.message());
+  std::filesystem::permissions(folder_, std::filesystem::perms::owner_all, error);
+  try {
+    const gobelins::Mapping bytes = gob_->open(options_.session + ".image").map();
+    const char* at = static_cast<const char*>(bytes.data());
+    std::uint64_t left = bytes.size_bytes();
+    for (const ImageFile& file : images.files()) {
+      if (file.size_bytes() > left || file.name().find('/') != std::string::npos)
+        return make_error(ErrorCode::kProtocol, "an image of the source is not what it seems");
+      // write(2) would turn a page that is lost into an error, and so does this.
+      std::ofstream out(folder_ + "/" + file.name(), std::ios::binary);
+      out.write(at, static_cast<std::streamsize>(file.size_bytes()));
+      if (!out.flush()) return system_error("writing image " + file.name() + " to " + folder_);
+      at += file.size_bytes();
+      left -= file.size_bytes();
+    }
+    return {};
+  } catch (const std::system_error& failed) {
+    return error_of(failed, "taking the images");
+  }
+}
+
+Status TargetRun::prepare_memory(const Images& images) {
+  const auto pids = read_processes(folder_);
+  if (!pids) return pids.error();
+  root_ = pids->front();
+  if (!begin_.lazy()) return {};
+  const auto tasks = read_lazy_tasks(folder_);
+  if (!tasks) return tasks.error();
+  std::uint64_t page = 0;
+  for (const LazyTask& task : *tasks) {
+    LazyRanges& ranges = ranges_[task.pid];
+    for (const LazyRun& run : task.runs) {
+      ranges.add(run.start, page, run.pages);
+      page += run.pages;
+    }
+  }
+  if (page != images.pages())
+    return make_error(ErrorCode::kProtocol, "source and target count lazy pages differently");
+  auto store = TargetStore::open(*gob_, options_.session,
+                                 {images.stores().begin(), images.stores().end()}, page);
+  if (!store) return store.error();
+  store_.emplace(std::move(*store));
+  auto server = LazyServer::create(
+      *store_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
+  if (!server) return server.error();
+  server_ = std::move(*server);
+  listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = folder_ + "/lazy-pages.socket";
+  if (path.size() >= sizeof address.sun_path)
+    return make_error(ErrorCode::kInvalidArgument, "the name of " + path + " is too long");
+  path.copy(address.sun_path, path.size());
+  if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener_.get(), 1) != 0)
+    return system_error("listening for CRIU at " + path);
+  return {};
+}
+
+// CRIU hands over one userfaultfd for each process, then says that it is through.
+Status TargetRun::hear_criu() {
+  std::int32_t word = 0;
+  const ssize_t got = ::recv(criu_socket_.get(), &word, sizeof word, MSG_WAITALL);
+  if (got != sizeof word) {
+    criu_socket_.reset();
+    return {};
+  }
+  if (word == kRestoreFinished || word < 0) return {};  // negative: a zombie, without memory
+  char byte = 0;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec part{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t bytes = ::recvmsg(criu_socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  const cmsghdr* header = bytes < 0 ? nullptr : CMSG_FIRSTHDR(&message);
+  if (header == nullptr || !ranges_.contains(word))
+    return make_error(ErrorCode::kProtocol, "CRIU hands over no userfaultfd we know of");
+  int fd = -1;
+  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  UniqueFd uffd(fd);
+  if (Status held = warden_.hold(fd); !held) return held;
+  server_->add(std::move(uffd), ranges_[word]);
+  return {};
+}
+
+Status TargetRun::restore() {
+  std::vector<std::string> argv{options_.criu, "restore", "--restore-detached", "--leave-stopped",
+                                "--shell-job", "--images-dir", folder_, "--work-dir", folder_,
+                                "--log-file", "restore.log", "-v2"};
+  if (begin_.lazy()) argv.emplace_back("--lazy-pages");
+  if (Status started = warden_.restore(argv, root_); !started) return started;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kRestoreMs);
+  while (std::chrono::steady_clock::now() < deadline) {
+    pollfd waiting[3] = {{warden_.fd(), POLLIN, 0},
+                         {criu_socket_ ? criu_socket_.get() : listener_.get(), POLLIN, 0},
+                         {server_ ? server_->fd() : -1, POLLIN, 0}};
+    if (::poll(waiting, 3, kLookMs) < 0 && errno != EINTR) return system_error("waiting for CRIU");
+    if (waiting[1].revents != 0) {
+      if (!criu_socket_) {
+        criu_socket_.reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      } else if (Status heard = hear_criu(); !heard) {
+        return heard;
+      }
+    }
+    if (server_) {
+      server_->clear_fd();
+      if (const auto lost = server_->failure()) return *lost;
+    }
+    if (waiting[0].revents == 0) continue;
+    const Warden::News news = warden_.receive();
+    if (news.what == Warden::News::What::kRestored && news.status == 0) return {};
+    return make_error(ErrorCode::kSystem,
+                      news.what == Warden::News::What::kGone
+                          ? "the warden of the process died during the restore"
+                          : "CRIU could not restore the process (status " +
+                                std::to_string(news.status) + "): " +
+                                errors_of_log(folder_ + "/restore.log"));
+  }
+  return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
+}
+
+Status TargetRun::stay() {
+  bool needs_us = true;
+  while (true) {
+    if (needs_us && (!server_ || (server_->finished() && store_->complete()))) {
+      needs_us = false;
+      if (Status freed = warden_.done(); !freed) return freed;
+      if (server_) {
+        const LazyServer::Counts counts = server_->counts();
+        spdlog::info("{}: all memory is here: {} faults, {} µs each on average, {} pages streamed",
+                     options_.session, counts.faults,
+                     counts.faults == 0 ? 0 : counts.fault_ns / counts.faults / 1000,
+                     counts.streamed);
+        server_.reset();
+        store_.reset();
+      }
+      clean_up();
+    }
+    pollfd waiting[2] = {{warden_.fd(), POLLIN, 0}, {server_ ? server_->fd() : -1, POLLIN, 0}};
+    if (::poll(waiting, 2, needs_us ? kLookMs : -1) < 0 && errno != EINTR)
+      return system_error("waiting for the process");
+    if (waiting[1].revents != 0) server_->clear_fd();
+    if (server_)
+      if (const auto lost = server_->failure())
+        return make_error(lost->code, "the process is killed, since part of its memory is lost: " +
+                                          lost->message());
+    if (waiting[0].revents == 0) continue;
+    const Warden::News news = warden_.receive();
+    if (news.what != Warden::News::What::kEnded)
+      return make_error(ErrorCode::kLost, "the warden of the process was killed, and it with it");
+    spdlog::info("{}: process {} ended with {} {}", options_.session, migrant_,
+                 WIFEXITED(news.status) ? "status" : "signal",
+                 WIFEXITED(news.status) ? WEXITSTATUS(news.status) : WTERMSIG(news.status));
+    if (needs_us) clean_up();
+    return {};
+  }
+}
+
+void TargetRun::clean_up() {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  talk_.reset();
+  gob_.reset();
+  if (const Status removed = remove_session(options_.socket, options_.session); !removed)
+    spdlog::warn("{}: containers may be left over: {}", options_.session,
+                 removed.error().message());
+}
+
+Status run_target(const TargetOptions& options) {
+  const std::string folder = options.folder + "/gob-" + options.session;
+  auto warden = Warden::start(options.socket, options.session, folder);
+  if (!warden) return warden.error();
+  std::optional<gobelins::Connection> gob;
+  try {
+    gob.emplace(options.socket);
+  } catch (const std::system_error& error) {
+    return error_of(error, "connecting to gobd at " + options.socket);
+  }
+  auto talk = Talk::open(*gob, options.session, End::kTarget);
+  if (!talk) return talk.error();
+  return TargetRun(options, folder, std::move(*warden), std::move(*gob), std::move(*talk)).run();
+}
+
+}  // namespace gob::migration

@@ -1,0 +1,67 @@
+// The target's end of the containers: pages come through the page service, from wherever they are.
+#include <sys/mman.h>
+
+#include "libgob/migration/page_store.h"
+#include "libgob/migration/talk.h"
+
+namespace gob::migration {
+namespace {
+constexpr std::chrono::milliseconds kLookForDeath{300};
+}
+
+Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std::string& session,
+                                      const std::vector<std::string>& names, std::uint64_t pages) {
+  TargetStore store(gob, session);
+  if (names.size() * kStorePages < pages)
+    return make_error(ErrorCode::kProtocol, "the source names too few containers");
+  try {
+    for (const std::string& name : names) store.stores_.push_back(store.gob_.open(name).map());
+    store.state_ = store.gob_.open(state_name(session)).map();
+    if (store.state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
+      return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
+    return store;
+  } catch (const std::system_error& error) {
+    return error_of(error, "opening the containers of the process's memory");
+  }
+}
+
+// A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to be
+// there.
+Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
+  FillState& all = state();
+  if (all.filled[run].load() != 0) return {};
+  try {
+    const std::lock_guard<gobelins::Mutex> lock(wake_);
+    while (all.filled[run].load() == 0) {
+      if (all.failed.load() != 0)
+        return make_error(ErrorCode::kLost, "the source could not hand its memory over");
+      // Only one run is wanted at a time: a later wish may overwrite this one, so it is repeated.
+      if (urgent) all.wanted = run + 1;
+      if (filled_.wait(urgent ? std::chrono::milliseconds(20) : kLookForDeath)) continue;
+      const auto alive = is_held(source_life_);
+      if (!alive) return alive.error();
+      if (!*alive && all.filled[run].load() == 0)
+        return make_error(ErrorCode::kLost, "the source ended before its memory was handed over");
+    }
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "waiting for memory of the source");
+  }
+}
+
+Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+  for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
+    if (Status there = await_filled(run, urgent); !there) return there.error();
+  std::byte* at =
+      static_cast<std::byte*>(stores_[page / kStorePages].data()) + page % kStorePages * kPageSize;
+  // For writing, so that the page leaves the source. This way a page that cannot be had is an error
+  // here, and no signal.
+  while (::madvise(at, pages * kPageSize, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    return make_error(ErrorCode::kLost,
+                      "page " + std::to_string(page) + " of the process's memory is lost", errno);
+  }
+  return static_cast<const std::byte*>(at);
+}
+
+}  // namespace gob::migration

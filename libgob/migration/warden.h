@@ -1,0 +1,53 @@
+// Warden: process 1 of the namespaces in which a migrant lives. It starts CRIU there, reaps what
+// ends, and holds a second descriptor of every userfaultfd: if the process that brings the migrant's
+// memory dies while pages are missing, it kills the migrant, which never runs on zeros.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+
+namespace gob::migration {
+
+class Warden {
+ public:
+  struct News {
+    enum class What { kRestored, kEnded, kGone };
+    What what = What::kGone;
+    int status = 0;  // kRestored: exit status of CRIU; kEnded: wait status of the migrant
+  };
+
+  // Forks, into pid and mount namespaces of its own: before there are threads or connections.
+  // `folder` and the session's containers are removed by the warden if it has to end the migrant.
+  static Result<Warden> start(const std::string& socket, const std::string& session,
+                              const std::string& folder);
+  Warden(Warden&&) noexcept = default;
+  Warden& operator=(Warden&&) = delete;
+  // Lets it go: without done() before, it kills the migrant.
+  ~Warden();
+
+  // Readable when receive() has news.
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  News receive();
+  // Starts CRIU; `root` is the number the migrant will have in its namespace.
+  Status restore(const std::vector<std::string>& argv, pid_t root);
+  Status hold(int uffd);
+  Status go();
+  // All memory is there: the migrant needs nobody any more.
+  Status done();
+  // The migrant's number outside of its namespace, if it lives.
+  [[nodiscard]] std::optional<pid_t> migrant(pid_t root) const;
+
+ private:
+  Warden(UniqueFd socket, pid_t pid) : socket_(std::move(socket)), pid_(pid) {}
+  Status say(const std::string& bytes, int fd = -1);
+  UniqueFd socket_;
+  pid_t pid_;
+};
+
+}  // namespace gob::migration

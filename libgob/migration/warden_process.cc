@@ -1,0 +1,149 @@
+#include "libgob/migration/warden_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "libgob/migration/session.h"
+
+namespace gob::migration {
+
+void WardenProcess::set_up() {
+  ::prctl(PR_SET_NAME, "gobmigrate-wdn");
+  ::setsid();
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  ::sigprocmask(SIG_SETMASK, &set, nullptr);
+  children_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!children_ || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+    ::_exit(1);
+}
+
+void WardenProcess::run() {
+  set_up();
+  while (true) {
+    pollfd waiting[2] = {{socket_.get(), POLLIN, 0}, {children_.get(), POLLIN, 0}};
+    if (::poll(waiting, 2, -1) < 0 && errno != EINTR) ::_exit(1);
+    if (socket_ && waiting[0].revents != 0 && !hear()) {
+      if (!done_) end_migrant();
+      socket_.reset();
+    }
+    reap();
+  }
+}
+
+bool WardenProcess::hear() {
+  char bytes[4096];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec part{bytes, sizeof bytes};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+  if (got <= 0) return false;
+  switch (bytes[0]) {
+    case 'R':
+      start_criu(std::string(bytes + 1, static_cast<std::size_t>(got - 1)));
+      break;
+    case 'U':
+      if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+        uffds_.emplace_back(fd);
+      }
+      break;
+    case 'G':
+      ::kill(-1, SIGCONT);
+      break;
+    case 'D':
+      done_ = true;
+      uffds_.clear();
+      break;
+    default:
+      return false;
+  }
+  return true;
+}
+
+void WardenProcess::start_criu(const std::string& bytes) {
+  std::vector<std::string> argv;
+  std::size_t at = bytes.find('\0');
+  root_ = static_cast<pid_t>(std::strtol(bytes.substr(0, at).c_str(), nullptr, 10));
+  while (at != std::string::npos) {
+    const std::size_t end = bytes.find('\0', at + 1);
+    argv.push_back(bytes.substr(at + 1, end == std::string::npos ? end : end - at - 1));
+    at = end;
+  }
+  std::vector<char*> arguments;
+  for (std::string& each : argv) arguments.push_back(each.data());
+  arguments.push_back(nullptr);
+  // CRIU's own numbers must not be those the migrant had.
+  int highest = 32'768;
+  std::ifstream("/proc/sys/kernel/pid_max") >> highest;
+  std::ofstream("/proc/sys/kernel/ns_last_pid") << (root_ > highest / 2 ? 300 : highest - 300);
+  criu_ = ::fork();
+  if (criu_ != 0) return;
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  const int null = ::open("/dev/null", O_RDWR);
+  for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
+  ::close_range(3, ~0U, 0);
+  if (::chdir(folder_.c_str()) != 0) ::_exit(126);
+  ::execvp(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
+void WardenProcess::reap() {
+  signalfd_siginfo ignored;
+  while (::read(children_.get(), &ignored, sizeof ignored) > 0) continue;
+  while (true) {
+    int status = 0;
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid == 0) return;
+    if (pid < 0) break;  // no child is left
+    if (pid == root_) root_status_ = status;
+    if (pid == criu_) {
+      restored_ = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      tell('r', WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+      criu_ = -1;
+    }
+  }
+  if (!restored_) return;
+  tell('e', root_status_);
+  ::_exit(0);
+}
+
+void WardenProcess::tell(char what, int status) {
+  char bytes[5] = {what};
+  std::memcpy(bytes + 1, &status, sizeof status);
+  if (socket_ && ::send(socket_.get(), bytes, sizeof bytes, MSG_NOSIGNAL) < 0) return;
+}
+
+// The userfaultfds stay open until nobody is left who could read zeros.
+void WardenProcess::end_migrant() {
+  do {
+    ::kill(-1, SIGKILL);
+  } while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  static_cast<void>(remove_session(gobd_, session_));
+  ::_exit(1);
+}
+
+}  // namespace gob::migration

@@ -1,0 +1,42 @@
+// The warden's own side: what runs as process 1 of a migrant's namespaces. One thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "libgob/base/unique_fd.h"
+
+namespace gob::migration {
+
+class WardenProcess {
+ public:
+  WardenProcess(UniqueFd socket, std::string socket_path, std::string session, std::string folder)
+      : socket_(std::move(socket)),
+        gobd_(std::move(socket_path)),
+        session_(std::move(session)),
+        folder_(std::move(folder)) {}
+  [[noreturn]] void run();
+
+ private:
+  void set_up();
+  // False: whoever served the memory is gone.
+  bool hear();
+  void start_criu(const std::string& bytes);
+  void reap();
+  void tell(char what, int status);
+  [[noreturn]] void end_migrant();
+
+  UniqueFd socket_;
+  std::string gobd_, session_, folder_;
+  UniqueFd children_;  // signalfd of SIGCHLD
+  std::vector<UniqueFd> uffds_;
+  pid_t criu_ = -1;
+  pid_t root_ = -1;
+  int root_status_ = 0;
+  bool restored_ = false;
+  bool done_ = false;
+};
+
+}  // namespace gob::migration

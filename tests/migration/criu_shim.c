@@ -1,0 +1,105 @@
+/*
+ * Preloaded into CRIU 3.17 to 4.0 by tests on kernels from 6.13 on, which show the pages of the vdso's
+ * data as two areas, [vvar] and [vvar_vclock]: CRIU before 4.2 knows one. Makes them one again in
+ * every maps and smaps file that CRIU reads. Newer CRIU does not need it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* All of a file of /proc, which has no size; *bytes without the final zero. */
+static char* slurp(int fd, size_t* bytes) {
+  size_t room = 1 << 16;
+  char* text = malloc(room + 1);
+  *bytes = 0;
+  while (text != NULL) {
+    ssize_t got = read(fd, text + *bytes, room - *bytes);
+    if (got <= 0) break;
+    *bytes += (size_t)got;
+    if (*bytes < room) continue;
+    room *= 2;
+    text = realloc(text, room + 1);
+  }
+  if (text != NULL) text[*bytes] = '\0';
+  return text;
+}
+
+/* Is it the first line of an area, and which? */
+static int is_area(const char* line, unsigned long* start, unsigned long* end) {
+  char dash = 0;
+  return sscanf(line, "%lx%c%lx ", start, &dash, end) == 3 && dash == '-';
+}
+
+static int names(const char* line, const char* next, const char* name) {
+  return memmem(line, (size_t)(next - line), name, strlen(name)) != NULL;
+}
+
+static int joined(int fd) {
+  size_t bytes = 0;
+  char* text = slurp(fd, &bytes);
+  int out = memfd_create("maps", MFD_CLOEXEC);
+  unsigned long start, end, clock_start = 0, clock_end = 0;
+  close(fd);
+  if (text == NULL || out < 0) return -1;
+  for (char *line = text, *next; *line != '\0'; line = next) {
+    next = strchrnul(line, '\n');
+    next += *next == '\n';
+    if (names(line, next, "[vvar_vclock]") && is_area(line, &start, &end)) {
+      clock_start = start;
+      clock_end = end;
+    }
+  }
+  int skip = 0;
+  for (char *line = text, *next; *line != '\0'; line = next) {
+    next = strchrnul(line, '\n');
+    next += *next == '\n';
+    const int area = is_area(line, &start, &end);
+    if (area) skip = clock_end != 0 && start == clock_start;
+    if (skip) continue;
+    if (area && clock_end != 0 && end == clock_start && names(line, next, "[vvar]")) {
+      dprintf(out, "%lx-%lx", start, clock_end);
+      line = strchr(line, ' ');
+    }
+    if (write(out, line, (size_t)(next - line)) < 0) break;
+  }
+  free(text);
+  lseek(out, 0, SEEK_SET);
+  return out;
+}
+
+static int is_maps(const char* path) {
+  const char* name = strrchr(path, '/');
+  name = name == NULL ? path : name + 1;
+  return strcmp(name, "maps") == 0 || strcmp(name, "smaps") == 0;
+}
+
+int openat64(int folder, const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const int mode = (flags & O_CREAT) != 0 ? va_arg(rest, int) : 0;
+  va_end(rest);
+  const int fd = (int)syscall(SYS_openat, folder, path, flags, mode);
+  return fd >= 0 && is_maps(path) && (flags & O_ACCMODE) == O_RDONLY ? joined(fd) : fd;
+}
+
+int open64(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const int mode = (flags & O_CREAT) != 0 ? va_arg(rest, int) : 0;
+  va_end(rest);
+  return openat64(AT_FDCWD, path, flags, mode);
+}
+
+FILE* fopen64(const char* path, const char* how) {
+  const int flags = how[0] == 'r' ? (strchr(how, '+') != NULL ? O_RDWR : O_RDONLY)
+                                  : O_CREAT | (strchr(how, '+') != NULL ? O_RDWR : O_WRONLY) |
+                                        (how[0] == 'a' ? O_APPEND : O_TRUNC);
+  const int fd = openat64(AT_FDCWD, path, flags | O_CLOEXEC, 0666);
+  return fd < 0 ? NULL : fdopen(fd, how);
+}
