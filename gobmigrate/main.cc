@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -149,7 +150,8 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   spdlog::set_default_logger(spdlog::stderr_color_mt("gobmigrate"));
   Flags flags;
-  flags.move.criu = "criu";
+  const char* criu = std::getenv("GOB_CRIU");
+  flags.move.criu = criu != nullptr && *criu != '\0' ? criu : "criu";
   CLI::App app("gobmigrate: moves a running process to another node of the cluster.", "gobmigrate");
   app.set_version_flag("--version", "gobmigrate " GOB_VERSION);
   app.footer(
@@ -161,9 +163,9 @@ int main(int argc, char** argv) {
   const auto common = [&](CLI::App& at) {
     at.add_option("--socket", flags.move.socket, "Control socket of this node's gobd")
         ->type_name("PATH");
-    at.add_option("--criu", flags.move.criu, "The CRIU program, 3.17 or later")
-        ->type_name("PROGRAM")
-        ->envname("GOB_CRIU");
+    at.add_option("--criu", flags.move.criu,
+                  "The CRIU program, 3.17 or later, if not $GOB_CRIU or criu")
+        ->type_name("PROGRAM");
   };
   common(app);
   app.add_option("PID", flags.move.pid, "The process; its descendants go with it")

@@ -53,7 +53,13 @@ ended() { grep -q "process $1 ended" "$dir/server.log"; }
 launch() {
   local name=$1
   shift
-  setsid "$traveller" "$dir/$name" "$@" </dev/null >/dev/null 2>&1 &
+  (
+    # Whoever runs the tests may have left pipes open in this shell.
+    for fd in "/proc/$BASHPID/fd"/*; do
+      [[ ${fd##*/} -le 2 ]] || eval "exec ${fd##*/}>&-"
+    done
+    exec setsid "$traveller" "$dir/$name" "$@"
+  ) </dev/null >/dev/null 2>&1 &
   pid=$!
   started+=("$pid")
   until_true 60 lines "$dir/$name" 3
