@@ -1,4 +1,5 @@
-// The source's side of a migration.
+// The source's side of a migration: asks the target, freezes the process, hands it over, and says how
+// long each part took. One call at a time, on the calling thread.
 #pragma once
 
 #include <sys/types.h>

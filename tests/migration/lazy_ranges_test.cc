@@ -10,13 +10,13 @@ namespace gob::migration {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
-using Run = LazyRanges::Run;
+using Part = LazyRanges::Run;
 
 TEST(LazyRanges, FindsAPageAndWhatFollowsItInItsRun) {
   LazyRanges ranges;
   ranges.add(0x10000, 7, 4);
-  EXPECT_EQ(ranges.find(0x11000, 2), (Run{0x11000, 8, 2}));
-  EXPECT_EQ(ranges.find(0x13000, 9), (Run{0x13000, 10, 1}));
+  EXPECT_EQ(ranges.find(0x11000, 2), (Part{0x11000, 8, 2}));
+  EXPECT_EQ(ranges.find(0x13000, 9), (Part{0x13000, 10, 1}));
   EXPECT_FALSE(ranges.find(0x14000, 1).has_value());
   EXPECT_FALSE(ranges.find(0xf000, 1).has_value());
 }
@@ -25,8 +25,8 @@ TEST(LazyRanges, NextGoesOnBehindTheCursorThenStartsOver) {
   LazyRanges ranges;
   ranges.add(0x10000, 0, 1);
   ranges.add(0x20000, 1, 2);
-  EXPECT_EQ(ranges.next(0x11000, 64), (Run{0x20000, 1, 2}));
-  EXPECT_EQ(ranges.next(0x30000, 64), (Run{0x10000, 0, 1}));
+  EXPECT_EQ(ranges.next(0x11000, 64), (Part{0x20000, 1, 2}));
+  EXPECT_EQ(ranges.next(0x30000, 64), (Part{0x10000, 0, 1}));
   ranges.drop(0, ~std::uint64_t{0});
   EXPECT_FALSE(ranges.next(0, 64).has_value());
   EXPECT_TRUE(ranges.empty());
@@ -36,9 +36,9 @@ TEST(LazyRanges, AHoleLeavesBothSides) {
   LazyRanges ranges;
   ranges.add(0x10000, 100, 8);
   ranges.drop(0x12000, 0x14000);
-  EXPECT_EQ(ranges.find(0x10000, 64), (Run{0x10000, 100, 2}));
+  EXPECT_EQ(ranges.find(0x10000, 64), (Part{0x10000, 100, 2}));
   EXPECT_FALSE(ranges.find(0x13000, 1).has_value());
-  EXPECT_EQ(ranges.find(0x14000, 64), (Run{0x14000, 104, 4}));
+  EXPECT_EQ(ranges.find(0x14000, 64), (Part{0x14000, 104, 4}));
   EXPECT_EQ(ranges.pages(), 6u);
 }
 
@@ -47,9 +47,9 @@ TEST(LazyRanges, MovingTakesAlongWhatIsStillToComeAndNothingElse) {
   ranges.add(0x10000, 100, 4);
   ranges.add(0x40000, 200, 2);
   ranges.move(0x11000, 0x40000, 2 * kPage);
-  EXPECT_EQ(ranges.find(0x10000, 64), (Run{0x10000, 100, 1}));
-  EXPECT_EQ(ranges.find(0x40000, 64), (Run{0x40000, 101, 2}));
-  EXPECT_EQ(ranges.find(0x13000, 64), (Run{0x13000, 103, 1}));
+  EXPECT_EQ(ranges.find(0x10000, 64), (Part{0x10000, 100, 1}));
+  EXPECT_EQ(ranges.find(0x40000, 64), (Part{0x40000, 101, 2}));
+  EXPECT_EQ(ranges.find(0x13000, 64), (Part{0x13000, 103, 1}));
   EXPECT_EQ(ranges.pages(), 4u);
 }
 
