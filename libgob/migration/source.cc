@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::chrono::seconds kAnswer{20};
 
+std::string images_folder(const SourceOptions& options, const std::string& session) {
+  return options.folder + "/gob-" + session + ".out";
+}
+
 // Tells the server of the target's node about the session.
 Status knock(gobelins::Connection& gob, const std::string& node, const std::string& session) {
   bool known = false;
@@ -96,7 +100,7 @@ Status ask_target(const SourceOptions& options, const Plan& plan) {
 Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
                       const std::function<void(const Moved&)>& running) {
   const std::string session = new_session(options.node, options.pid);
-  auto guard = SourceGuard::start(options.socket, session, options.pid);
+  auto guard = SourceGuard::start(options.socket, session, images_folder(options, session), options.pid);
   if (!guard) return guard.error();
   SourceRun run(options, plan, session, &*guard);
   return run.migrate(running);

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/session.h"
 
@@ -17,7 +19,7 @@ namespace {
 constexpr int kAnswerMs = 10'000;
 
 [[noreturn]] void guard(int pipe, int answers, const std::string& socket,
-                        const std::string& session, pid_t root) {
+                        const std::string& session, const std::string& folder, pid_t root) {
   ::prctl(PR_SET_NAME, "gobmigrate-grd");
   ::setsid();  // no signal of the terminal
   const UniqueFd alive(static_cast<int>(::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
@@ -34,6 +36,8 @@ constexpr int kAnswerMs = 10'000;
   const bool there = alive && ::poll(&ended, 1, 0) == 0;
   if (there && state == 'F') signal_tree(root, SIGCONT);
   if (there && state == 'C') signal_tree(root, SIGKILL);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
   static_cast<void>(remove_session(socket, session));
   ::_exit(0);
 }
@@ -45,7 +49,7 @@ void signal_tree(pid_t root, int signal) {
 }
 
 Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::string& session,
-                                       pid_t root) {
+                                       const std::string& folder, pid_t root) {
   int down[2];
   int up[2];
   if (::pipe2(down, O_CLOEXEC) != 0) return system_error("creating a pipe");
@@ -59,7 +63,7 @@ Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::str
   if (pid == 0) {
     write_end.reset();
     answers.reset();
-    guard(read_end.get(), answer.get(), socket, session, root);
+    guard(read_end.get(), answer.get(), socket, session, folder, root);
   }
   return SourceGuard(std::move(write_end), std::move(answers), pid);
 }

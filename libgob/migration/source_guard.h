@@ -15,8 +15,9 @@ namespace gob::migration {
 class SourceGuard {
  public:
   // Forks: to be called before there are threads or connections.
+  // `folder` holds the source's images: the guard removes it if gobmigrate cannot.
   static Result<SourceGuard> start(const std::string& socket, const std::string& session,
-                                   pid_t root);
+                                   const std::string& folder, pid_t root);
   SourceGuard(SourceGuard&&) noexcept = default;
   SourceGuard& operator=(SourceGuard&&) = delete;
   // Lets it go: it does what is left to do.

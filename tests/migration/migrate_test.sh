@@ -157,6 +157,7 @@ for delay in 0.02 0.1 0.2 0.3 0.4 0.6 0.9; do
   touch "$dir/victim.stop"
   until_true 60 eval '! pgrep -f "^$traveller $dir/victim " >/dev/null'
   until_true 20 eval '! "$gobctl" ls --quiet --node n1 | grep -q "migrate.n2"'
+  until_true 20 eval '[[ -z $(find /dev/shm -maxdepth 1 -name "gob-migrate.n2.$pid.*") ]]'
 done
 
 kill "$server"
