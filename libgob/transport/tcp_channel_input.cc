@@ -91,6 +91,7 @@ void TcpChannel::deliver(Link& link, ChannelSink& sink, std::size_t& budget) {
         break_link(link, DownReason::kProtocol, "what it says about RDMA makes no sense", true);
       } else if (link.in_way == Way::kAgreeing) {
         on_record(link, record);
+        notify(sink);  // the peer may be up now, and its first messages here already
       } else {
         on_fall_back(link, record);
       }
