@@ -1,5 +1,5 @@
-// ChannelPair: two nodes of a transport in this program, joined over loopback, of which one asks for
-// pages and the other answers: what a page costs at the level of the transport. Each node is a
+// ChannelPair: two nodes of a transport in this program, joined over loopback, of which one asks
+// for pages and the other answers: what a page costs at the level of the transport. Each node is a
 // thread that waits like gobd does, or polls without a pause.
 #pragma once
 
@@ -16,10 +16,10 @@ namespace gob::bench {
 struct ChannelPairOptions {
   VerbsUse verbs = VerbsUse::kNever;
   std::string rdma_device;
-  bool polls = false;        // without a pause; else both ends wait on their descriptors
+  bool polls = false;  // without a pause; else both ends wait on their descriptors
   std::chrono::microseconds busy_wait{200};  // rdma_poll_us, if they wait
-  unsigned under_way = 1;    // requests at a time
-  unsigned pages = 10000;    // to ask for
+  unsigned under_way = 1;                    // requests at a time
+  unsigned pages = 10000;                    // to ask for
 };
 
 struct ChannelPairResult {

@@ -20,7 +20,7 @@ struct ClusterOptions {
   unsigned nodes = 2;
   std::uint64_t budget_bytes = std::uint64_t{1} << 30;  // frames of each node
   std::uint32_t shards = 1;
-  std::string transport = "auto";  // as in gobd.toml
+  std::string transport = "auto";                 // as in gobd.toml
   std::optional<std::uint32_t> read_ahead_pages;  // empty: gobd's own choice
   bool netns = false;                             // each node in a network namespace of its own
   std::uint64_t bits_per_second = 0;  // that each node may send, with netns; 0: no limit

@@ -209,7 +209,9 @@ Result<Outcome> run_figure(const Session& session, const FigureOptions& options)
                   {"network", session.network()}};
   if (options.algorithm == Algorithm::kJacobi) {
     parameters["iterations"] = options.iterations;
-    parameters["block_lines"] = options.block != 0 ? Json(options.block) : Json("at most 256, the same number of blocks for each worker");
+    parameters["block_lines"] =
+        options.block != 0 ? Json(options.block)
+                           : Json("at most 256, the same number of blocks for each worker");
   }
   Outcome outcome = figure_outcome(options.algorithm, kMeasured, rows);
   outcome.notes = notes_of(session, options);

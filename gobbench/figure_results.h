@@ -31,9 +31,9 @@ struct FigureRow {
 // What the paper's text says of the figure (§6.1.2), for the notes.
 [[nodiscard]] std::string paper_reading(Algorithm algorithm);
 
-// The block of Jacobi's lines unless told otherwise: about 256 lines at most, so that large matrices
-// are dealt out block-cyclically; as many blocks for each worker, so that none has more to do than
-// the others; and whole pages, so that no page has two writers.
+// The block of Jacobi's lines unless told otherwise: about 256 lines at most, so that large
+// matrices are dealt out block-cyclically; as many blocks for each worker, so that none has more to
+// do than the others; and whole pages, so that no page has two writers.
 [[nodiscard]] std::size_t block_lines(std::size_t size, std::size_t stride, unsigned workers);
 
 }  // namespace gob::bench

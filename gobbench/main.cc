@@ -169,7 +169,8 @@ class Commands {
     command->add_option("--under-way", transport_.under_way, "Requests at a time, where many")
         ->check(CLI::Range(2, 200))
         ->capture_default_str();
-    command->add_option("--busy-wait-us", transport_.busy_wait_us, "As rdma_poll_us of gobd.toml(5)")
+    command
+        ->add_option("--busy-wait-us", transport_.busy_wait_us, "As rdma_poll_us of gobd.toml(5)")
         ->check(CLI::Range(0, 1000000))
         ->capture_default_str();
   }

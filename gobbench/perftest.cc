@@ -23,10 +23,11 @@ Result<std::vector<double>> run(const std::string& tool, const std::string& devi
                                 unsigned iterations) {
   static unsigned runs = 0;
   const unsigned port = 18000 + (static_cast<unsigned>(::getpid()) * 16 + runs++) % 10000;
-  const std::vector<std::string> arguments = {tool, "-F", "-d", device, "-s",
-                                              std::to_string(kPageSize), "-n",
-                                              std::to_string(iterations), "-p",
-                                              std::to_string(port)};
+  const std::vector<std::string> arguments = {tool, "-F",
+                                              "-d", device,
+                                              "-s", std::to_string(kPageSize),
+                                              "-n", std::to_string(iterations),
+                                              "-p", std::to_string(port)};
   SpawnOptions server;
   server.argv = arguments;
   const UniqueFd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));

@@ -127,13 +127,21 @@ Result<Outcome> run_transport(const TransportOptions& options) {
          kinds[kVerbsPolling].p50_us() / device, 1.5, 1.1, Target::Better::kSmaller},
         {"page over verbs, waiting as gobd does, p50 over (ib_send_lat + ib_write_lat) at 4 KiB",
          kinds[kVerbsWaiting].p50_us() / device, 1.5, 1.1, Target::Better::kSmaller},
-        {"page over verbs, p50 over TCP's", kinds[kVerbsWaiting].p50_us() / kinds[kTcpWaiting].p50_us(),
-         1.0, {}, Target::Better::kSmaller},
+        {"page over verbs, p50 over TCP's",
+         kinds[kVerbsWaiting].p50_us() / kinds[kTcpWaiting].p50_us(),
+         1.0,
+         {},
+         Target::Better::kSmaller},
         {"CPU a page over verbs, one at a time, over TCP's",
-         kinds[kVerbsWaiting].cpu_us() / kinds[kTcpWaiting].cpu_us(), 1.0, {},
+         kinds[kVerbsWaiting].cpu_us() / kinds[kTcpWaiting].cpu_us(),
+         1.0,
+         {},
          Target::Better::kSmaller},
         {"CPU a page over verbs, many at a time, over TCP's",
-         kinds[kVerbsMany].cpu_us() / kinds[kTcpMany].cpu_us(), 1.0, {}, Target::Better::kSmaller}};
+         kinds[kVerbsMany].cpu_us() / kinds[kTcpMany].cpu_us(),
+         1.0,
+         {},
+         Target::Better::kSmaller}};
   }
   const std::string title = "Transports: a page of 4 KiB asked for with a message of 56 B";
   return Outcome{
@@ -144,8 +152,10 @@ Result<Outcome> run_transport(const TransportOptions& options) {
       {"both ends are threads of this program, on one device or the loopback network",
        "CPU: of the whole machine, so of use only where nothing else runs",
        "many at a time: " + std::to_string(options.under_way) + " requests are under way",
-       "polling: both ends call poll() without a pause, as the tools of perftest do; else they wait as "
-       "gobd does, after " + std::to_string(options.busy_wait_us) + " µs of polling at most",
+       "polling: both ends call poll() without a pause, as the tools of perftest do; else they "
+       "wait as "
+       "gobd does, after " +
+           std::to_string(options.busy_wait_us) + " µs of polling at most",
        "the tools send or write 4 KiB one way; a page is a small message one way and 4 KiB back"},
       Json{{"device", options.device},
            {"pages", options.pages},

@@ -37,14 +37,14 @@ void print_paths(const control::NodeStat& node, Io& io) {
       const auto of_verbs = [&](std::uint64_t value) {
         return verbs ? std::to_string(value) : std::string("-");
       };
-      table.add({printable(peer.name()), std::to_string(shard++),
-                 verbs ? printable(path.device()) : printable(path.transport()),
-                 verbs ? std::to_string(path.queue_pair()) + " " + printable(path.queue_pair_state())
-                       : "-",
-                 of_verbs(path.mtu_bytes()), format_size(path.bytes_in()),
-                 format_size(path.bytes_out()), of_verbs(path.writes()), of_verbs(path.no_room()),
-                 of_verbs(path.completion_errors()), std::to_string(path.fall_backs()),
-                 printable(path.reason())});
+      table.add(
+          {printable(peer.name()), std::to_string(shard++),
+           verbs ? printable(path.device()) : printable(path.transport()),
+           verbs ? std::to_string(path.queue_pair()) + " " + printable(path.queue_pair_state())
+                 : "-",
+           of_verbs(path.mtu_bytes()), format_size(path.bytes_in()), format_size(path.bytes_out()),
+           of_verbs(path.writes()), of_verbs(path.no_room()), of_verbs(path.completion_errors()),
+           std::to_string(path.fall_backs()), printable(path.reason())});
     }
     if (peer.paths().empty())
       table.add({printable(peer.name()), "-", printable(peer.state()), "-", "-", "-", "-", "-", "-",

@@ -45,9 +45,12 @@ int fail(const Flags& flags, int status, const std::string& message) {
 nlohmann::json to_json(const Plan& plan) {
   nlohmann::json files = nlohmann::json::array();
   for (const File& file : plan.files) files.push_back(file.path());
-  return {{"pid", plan.pid},           {"command", plan.command},
-          {"processes", plan.processes}, {"threads", plan.threads},
-          {"memory_bytes", plan.private_bytes}, {"files", files},
+  return {{"pid", plan.pid},
+          {"command", plan.command},
+          {"processes", plan.processes},
+          {"threads", plan.threads},
+          {"memory_bytes", plan.private_bytes},
+          {"files", files},
           {"obstacles", plan.obstacles}};
 }
 
@@ -103,8 +106,10 @@ int move(Flags& flags) {
     }
     return why.empty() ? kOk : kRefused;
   }
-  if (!why.empty()) return fail(flags, kRefused, "process " + std::to_string(plan->pid) +
-                                                     " cannot move; it was not touched:\n  " + why);
+  if (!why.empty())
+    return fail(
+        flags, kRefused,
+        "process " + std::to_string(plan->pid) + " cannot move; it was not touched:\n  " + why);
   const auto moved = migrate(flags.move, *plan, [&](const Moved& there) {
     if (!flags.json)
       std::cout << "Process " << plan->pid << " runs on " << flags.move.node << " as "
@@ -158,7 +163,8 @@ int main(int argc, char** argv) {
       "  gobmigrate serve                  on every node that takes processes\n"
       "  gobmigrate 4711 n2 --dry-run      what would move, and what stands in the way\n"
       "  gobmigrate 4711 n2\n\n"
-      "Exit status: 0 moved, 1 failed and the process goes on here, 2 wrong usage, 3 refused before\n"
+      "Exit status: 0 moved, 1 failed and the process goes on here, 2 wrong usage, 3 refused "
+      "before\n"
       "anything was frozen, 4 the process was lost. Manual: gobmigrate(1).");
   const auto common = [&](CLI::App& at) {
     at.add_option("--socket", flags.move.socket, "Control socket of this node's gobd")

@@ -55,8 +55,8 @@ typedef struct gob_container gob_container;
 /*
  * Connects to the gobd of this node. socket_path NULL takes $GOB_SOCKET, or else
  * GOB_DEFAULT_SOCKET. *out is the connection, to be ended by gob_disconnect().
- * -ENOENT, -ECONNREFUSED: no gobd runs there; -EACCES: the socket is not for this user; -EAGAIN: gobd
- * serves as many programs as it may; -EPROTONOSUPPORT: gobd is of another release.
+ * -ENOENT, -ECONNREFUSED: no gobd runs there; -EACCES: the socket is not for this user; -EAGAIN:
+ * gobd serves as many programs as it may; -EPROTONOSUPPORT: gobd is of another release.
  */
 GOB_API int gob_connect(const char* socket_path, gob_connection** out);
 
@@ -106,10 +106,10 @@ GOB_API int gob_size(const gob_container* container, uint64_t* size_bytes);
 
 /*
  * Maps `length` bytes of the container from `offset` (a multiple of the page size) into the
- * program's memory; length 0: up to the end. `access` is at most that of gob_open(). *address is the
- * place, page aligned. All mappings of a container, on all nodes, show the same bytes: a read gives
- * the last write in one order for everybody (sequential consistency), as for threads of one process,
- * and as there, C and C++ ask for locks, barriers or atomics between conflicting accesses.
+ * program's memory; length 0: up to the end. `access` is at most that of gob_open(). *address is
+ * the place, page aligned. All mappings of a container, on all nodes, show the same bytes: a read
+ * gives the last write in one order for everybody (sequential consistency), as for threads of one
+ * process, and as there, C and C++ ask for locks, barriers or atomics between conflicting accesses.
  * Do not unmap or remap the range by other means.
  * -EACCES: more access than opened; -EINVAL: outside of the container; -EPERM, -ENOTSUP: this
  * kernel or its settings do not let the program hand its page faults to gobd.
@@ -120,7 +120,8 @@ GOB_API int gob_map(gob_container* container, uint64_t offset, size_t length, in
 /* Ends the mapping that gob_map() placed at `address`. -EINVAL: there is none. */
 GOB_API int gob_unmap(gob_connection* connection, void* address);
 
-/* ---- synchronisation across the cluster ------------------------------------------------------- */
+/* ---- synchronisation across the cluster -------------------------------------------------------
+ */
 /*
  * Objects are named (1 to 128 bytes), exist by being used, and need no clean-up. What was written
  * before a barrier, an unlock or a signal is seen after the matching return on any node.
@@ -158,7 +159,8 @@ GOB_API int gob_cond_signal(gob_connection* connection, const char* cond, const 
 /* Wakes all of them. */
 GOB_API int gob_cond_broadcast(gob_connection* connection, const char* cond, const char* lock);
 
-/* ---- errors ----------------------------------------------------------------------------------- */
+/* ---- errors -----------------------------------------------------------------------------------
+ */
 
 /*
  * What the last failed call of this thread tried and why it failed, in one line; "" if none failed.

@@ -103,15 +103,14 @@ Status check_mode(std::uint32_t mode) {
 Status check_kind(const ContainerRecord& record) {
   const bool memory = record.kind == ContainerKind::kMemory;
   const bool tree = record.kind == ContainerKind::kTree;
-  const bool fits = record.kind <= kLastContainerKind &&
-                    memory == (record.info.home == kNoNode) && memory == record.source.empty() &&
-                    record.source.size() <= kMaxSourceBytes &&
+  const bool fits = record.kind <= kLastContainerKind && memory == (record.info.home == kNoNode) &&
+                    memory == record.source.empty() && record.source.size() <= kMaxSourceBytes &&
                     (!tree || record.size_bytes == 0);
   if (!fits)
-    return make_error(ErrorCode::kInvalidArgument,
-                      "container " + quoted(record.name) +
-                          ": kind, home, source and size do not belong together",
-                      EINVAL);
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "container " + quoted(record.name) + ": kind, home, source and size do not belong together",
+        EINVAL);
   return tree ? Status{} : check_size(record.size_bytes);
 }
 

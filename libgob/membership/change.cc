@@ -193,9 +193,8 @@ Membership::Need Membership::need() const {
 }
 
 bool Membership::lost_member() const {
-  return std::ranges::any_of(installed_->record.view.members, [&](NodeId node) {
-    return node != config_.self && !reachable(node);
-  });
+  return std::ranges::any_of(installed_->record.view.members,
+                             [&](NodeId node) { return node != config_.self && !reachable(node); });
 }
 
 // A node on its way out is gone, and as far as is known here it still had to report.

@@ -29,8 +29,7 @@ Result<Child> Child::start(const std::vector<std::string>& argv, const std::vect
     ::dup2(log >= 0 ? log : null, 2);
     unsigned from = 3;
     for (const int fd : sorted) {
-      if (static_cast<unsigned>(fd) > from)
-        ::close_range(from, static_cast<unsigned>(fd) - 1, 0);
+      if (static_cast<unsigned>(fd) > from) ::close_range(from, static_cast<unsigned>(fd) - 1, 0);
       ::fcntl(fd, F_SETFD, 0);
       from = static_cast<unsigned>(fd) + 1;
     }
@@ -61,18 +60,17 @@ Result<int> Child::wait(std::chrono::milliseconds limit) {
   pollfd ended{pidfd_.get(), POLLIN, 0};
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    const int ready =
-        ::poll(&ended, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int ready = ::poll(&ended, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
     if (ready > 0) break;
     if (ready < 0 && errno == EINTR) continue;
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
     pidfd_.reset();
-    return make_error(ErrorCode::kTimedOut,
-                      "CRIU did not end within " + std::to_string(limit.count()) +
-                          " ms and was killed");
+    return make_error(
+        ErrorCode::kTimedOut,
+        "CRIU did not end within " + std::to_string(limit.count()) + " ms and was killed");
   }
   int status = 0;
   ::waitpid(pid_, &status, 0);

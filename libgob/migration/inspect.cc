@@ -104,8 +104,7 @@ class Inspector {
   void descriptor(pid_t pid, const std::string& fd) {
     const std::string path = proc(pid, "fd/" + fd);
     const std::string target = link_of(path);
-    const std::string who =
-        "descriptor " + fd + " of process " + std::to_string(pid);
+    const std::string who = "descriptor " + fd + " of process " + std::to_string(pid);
     if (target.starts_with("pipe:")) return static_cast<void>(pipes_.emplace(target, who));
     if (target.starts_with("socket:"))
       return obstacle(who + " is a socket: those cannot be moved yet");
@@ -119,8 +118,8 @@ class Inspector {
     if (target.starts_with("/memfd:"))
       return obstacle(who + " is " + target + ", shared memory: that cannot be moved yet");
     if (S_ISCHR(info.st_mode)) {
-      for (const char* fine : {"/dev/null", "/dev/zero", "/dev/full", "/dev/random",
-                               "/dev/urandom"})
+      for (const char* fine :
+           {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
         if (target == fine) return;
       return obstacle(who + " is " + target +
                       ", a device or terminal: start the program with its streams to files or "
@@ -170,8 +169,8 @@ Result<Plan> inspect(pid_t pid) {
   Plan plan;
   plan.pid = pid;
   if (pid <= 1 || !fs::exists(proc(pid, "status")))
-    return make_error(ErrorCode::kNotFound, "there is no process " + std::to_string(pid) +
-                                                " that could be moved", ESRCH);
+    return make_error(ErrorCode::kNotFound,
+                      "there is no process " + std::to_string(pid) + " that could be moved", ESRCH);
   std::getline(std::ifstream(proc(pid, "comm")), plan.command);
   plan.processes = tree_of(pid);
   if (link_of(proc(pid, "exe")).empty()) {

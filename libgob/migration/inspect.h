@@ -1,5 +1,5 @@
-// A look at a process and its descendants before anything is frozen: what moves, and what would stop
-// it from moving. Functions over /proc; any thread.
+// A look at a process and its descendants before anything is frozen: what moves, and what would
+// stop it from moving. Functions over /proc; any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +18,8 @@ struct Plan {
   std::string command;
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
-  std::uint64_t private_bytes = 0;  // anonymous memory, resident
-  std::vector<File> files;          // that have to be at the target by the same path
+  std::uint64_t private_bytes = 0;     // anonymous memory, resident
+  std::vector<File> files;             // that have to be at the target by the same path
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
 

@@ -50,8 +50,8 @@ void LazyRanges::move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes)
     const std::uint64_t first = std::max(start, from);
     const std::uint64_t last = std::min(part.end, from + bytes);
     if (first >= last) continue;
-    moved.push_back({first - from + to, part.page + (first - start) / kPageSize,
-                     (last - first) / kPageSize});
+    moved.push_back(
+        {first - from + to, part.page + (first - start) / kPageSize, (last - first) / kPageSize});
   }
   drop(from, from + bytes);
   drop(to, to + bytes);

@@ -1,6 +1,6 @@
 // LazyServer: answers the page faults of a migrant from the migration's containers, and brings the
-// pages nobody asked for behind them. Two threads of its own: one for faults and for what the program
-// does to its memory, one for the stream.
+// pages nobody asked for behind them. Two threads of its own: one for faults and for what the
+// program does to its memory, one for the stream.
 #pragma once
 
 #include <sys/types.h>
@@ -25,10 +25,10 @@ namespace gob::migration {
 class LazyServer {
  public:
   struct Counts {
-    std::uint64_t faults = 0;        // that were answered with bytes
-    std::uint64_t zero_faults = 0;   // in memory that never had any
-    std::uint64_t streamed = 0;      // pages
-    std::uint64_t fault_ns = 0;      // time from reading a fault to its answer, in sum
+    std::uint64_t faults = 0;       // that were answered with bytes
+    std::uint64_t zero_faults = 0;  // in memory that never had any
+    std::uint64_t streamed = 0;     // pages
+    std::uint64_t fault_ns = 0;     // time from reading a fault to its answer, in sum
   };
 
   // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
@@ -62,7 +62,9 @@ class LazyServer {
   enum class Copied { kDone, kLater, kEnded };
 
   LazyServer(TargetStore& store, std::function<void(int)> on_uffd, UniqueFd changed, UniqueFd wake)
-      : store_(store), on_uffd_(std::move(on_uffd)), changed_(std::move(changed)),
+      : store_(store),
+        on_uffd_(std::move(on_uffd)),
+        changed_(std::move(changed)),
         wake_(std::move(wake)) {}
   void serve_faults();
   void stream();

@@ -1,5 +1,5 @@
-// The containers in which a process's memory travels. Lazy pages of all its tasks are numbered from 0
-// in the order of read_lazy_tasks(); 64 MiB of them make a container. The source copies pages in
+// The containers in which a process's memory travels. Lazy pages of all its tasks are numbered from
+// 0 in the order of read_lazy_tasks(); 64 MiB of them make a container. The source copies pages in
 // after the freeze (SourceStore); the target takes them out as they are wanted (TargetStore), and
 // tells the source which it wants first. Thread-safe where said.
 #pragma once
@@ -55,7 +55,9 @@ class SourceStore {
     pid_t pid = 0;  // as this side sees it
   };
   SourceStore(const gobelins::Connection& gob, const std::string& session)
-      : gob_(gob), session_(session), wake_(gob_.mutex(session + ".fill")),
+      : gob_(gob),
+        session_(session),
+        wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)) {}
   Status grow(std::size_t stores);
   Status fill_run(std::uint64_t run);
@@ -83,7 +85,8 @@ class TargetStore {
 
  private:
   TargetStore(const gobelins::Connection& gob, const std::string& session)
-      : gob_(gob), wake_(gob_.mutex(session + ".fill")),
+      : gob_(gob),
+        wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
   Status await_filled(std::uint64_t run, bool urgent);

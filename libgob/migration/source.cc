@@ -25,9 +25,8 @@ Status knock(gobelins::Connection& gob, const std::string& node, const std::stri
   const auto held = is_held(alive);
   if (!held) return held.error();
   if (!*held)
-    return make_error(ErrorCode::kUnavailable,
-                      "nobody takes processes on node " + node +
-                          "; start \"gobmigrate serve\" there, as root");
+    return make_error(ErrorCode::kUnavailable, "nobody takes processes on node " + node +
+                                                   "; start \"gobmigrate serve\" there, as root");
   const gobelins::Mapping inbox = gob.open(inbox_name(node)).map();
   char* const bytes = static_cast<char*>(inbox.data());
   gobelins::Mutex lock = gob.mutex(inbox_name(node) + ".lock");
@@ -68,8 +67,8 @@ Status SourceRun::open() {
     talk_.emplace(std::move(*talk));
     if (Status heard = knock(*gob_, options_.node, session_); !heard) return heard;
   } catch (const std::system_error& error) {
-    return error_of(error, "reaching node " + options_.node + " through gobd at " +
-                               options_.socket);
+    return error_of(error,
+                    "reaching node " + options_.node + " through gobd at " + options_.socket);
   }
   Message message;
   Begin& begin = *message.mutable_begin();
@@ -100,7 +99,8 @@ Status ask_target(const SourceOptions& options, const Plan& plan) {
 Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
                       const std::function<void(const Moved&)>& running) {
   const std::string session = new_session(options.node, options.pid);
-  auto guard = SourceGuard::start(options.socket, session, images_folder(options, session), options.pid);
+  auto guard =
+      SourceGuard::start(options.socket, session, images_folder(options, session), options.pid);
   if (!guard) return guard.error();
   SourceRun run(options, plan, session, &*guard);
   return run.migrate(running);

@@ -1,5 +1,5 @@
-// The source's side of a migration: asks the target, freezes the process, hands it over, and says how
-// long each part took. One call at a time, on the calling thread.
+// The source's side of a migration: asks the target, freezes the process, hands it over, and says
+// how long each part took. One call at a time, on the calling thread.
 #pragma once
 
 #include <sys/types.h>
@@ -24,11 +24,11 @@ struct SourceOptions {
 
 // Milliseconds; the process stands still from the first to the fourth.
 struct Phases {
-  double dump = 0;      // CRIU takes the context (basic: and all memory)
-  double transfer = 0;  // images into a container
-  double restore = 0;   // the target reads them, CRIU makes the process
-  double take_over = 0; // the source is given up, the target lets it run
-  double hand_over = 0; // afterwards: memory leaves the source process
+  double dump = 0;       // CRIU takes the context (basic: and all memory)
+  double transfer = 0;   // images into a container
+  double restore = 0;    // the target reads them, CRIU makes the process
+  double take_over = 0;  // the source is given up, the target lets it run
+  double hand_over = 0;  // afterwards: memory leaves the source process
   [[nodiscard]] double freeze() const { return dump + transfer + restore + take_over; }
 };
 

@@ -22,7 +22,8 @@ constexpr int kAnswerMs = 10'000;
                         const std::string& session, const std::string& folder, pid_t root) {
   ::prctl(PR_SET_NAME, "gobmigrate-grd");
   ::setsid();  // no signal of the terminal
-  const UniqueFd alive(static_cast<int>(::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
+  const UniqueFd alive(static_cast<int>(
+      ::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
   char state = 0;
   for (char said = 0;;) {
     const ssize_t got = ::read(pipe, &said, 1);

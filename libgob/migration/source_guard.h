@@ -1,6 +1,6 @@
-// SourceGuard: a process of its own that outlives gobmigrate. Whatever happens to gobmigrate between
-// the freeze and the end, no stopped process is left behind: before the take-over it is continued,
-// after it, killed.
+// SourceGuard: a process of its own that outlives gobmigrate. Whatever happens to gobmigrate
+// between the freeze and the end, no stopped process is left behind: before the take-over it is
+// continued, after it, killed.
 #pragma once
 
 #include <sys/types.h>

@@ -45,8 +45,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   Status status = open();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
-    auto store =
-        SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
+    auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
     if (store)
       store_.emplace(std::move(*store));
     else
@@ -103,9 +102,19 @@ Status SourceRun::dump() {
   if (::pipe2(status_pipe, O_CLOEXEC) != 0) return system_error("creating a pipe");
   UniqueFd written(status_pipe[0]);
   UniqueFd write_end(status_pipe[1]);
-  std::vector<std::string> argv{options_.criu, "dump", "--tree", std::to_string(options_.pid),
-                                "--images-dir", folder_, "--leave-stopped", "--shell-job",
-                                "--log-file", "dump.log", "-v2", "--timeout", "20"};
+  std::vector<std::string> argv{options_.criu,
+                                "dump",
+                                "--tree",
+                                std::to_string(options_.pid),
+                                "--images-dir",
+                                folder_,
+                                "--leave-stopped",
+                                "--shell-job",
+                                "--log-file",
+                                "dump.log",
+                                "-v2",
+                                "--timeout",
+                                "20"};
   std::vector<int> keep{guard_->fd()};
   if (options_.lazy) {
     for (const std::string& argument :
@@ -128,8 +137,7 @@ Status SourceRun::dump() {
     if ((waiting[0].revents & POLLIN) != 0 && ::read(written.get(), &byte, 1) == 1) {
       std::array<char, 32> close{};
       std::memcpy(close.data(), &kPageServerClose, sizeof kPageServerClose);
-      static_cast<void>(
-          !::send(ours.get(), close.data(), close.size(), MSG_NOSIGNAL));
+      static_cast<void>(!::send(ours.get(), close.data(), close.size(), MSG_NOSIGNAL));
     }
   }
   const auto status = child->wait(kDump);
@@ -169,7 +177,8 @@ Status SourceRun::send_images() {
     const gobelins::Mapping bytes = gob_->open(name).map();
     char* at = static_cast<char*>(bytes.data());
     for (std::size_t i = 0; i < files.size(); ++i) {
-      const auto size = static_cast<std::streamsize>(images.files(static_cast<int>(i)).size_bytes());
+      const auto size =
+          static_cast<std::streamsize>(images.files(static_cast<int>(i)).size_bytes());
       std::ifstream in(files[i], std::ios::binary);
       if (!in.read(at, size)) return system_error("reading " + files[i].string());
       at += size;

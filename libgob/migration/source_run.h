@@ -18,8 +18,7 @@ namespace gob::migration {
 
 class SourceRun {
  public:
-  SourceRun(const SourceOptions& options, const Plan& plan, std::string session,
-            SourceGuard* guard)
+  SourceRun(const SourceOptions& options, const Plan& plan, std::string session, SourceGuard* guard)
       : options_(options),
         plan_(plan),
         session_(std::move(session)),

@@ -67,8 +67,9 @@ Status SourceStore::fill_run(std::uint64_t run) {
     std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
                     page % kStorePages * kPageSize;
     const iovec local{to, pages * kPageSize};
-    const iovec remote{reinterpret_cast<void*>(piece->run.start + (page - piece->first) * kPageSize),
-                       pages * kPageSize};
+    const iovec remote{
+        reinterpret_cast<void*>(piece->run.start + (page - piece->first) * kPageSize),
+        pages * kPageSize};
     if (::process_vm_readv(piece->pid, &local, 1, &remote, 1, 0) !=
         static_cast<ssize_t>(pages * kPageSize))
       return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +

@@ -1,5 +1,6 @@
-// Talk: messages between the two ends of one migration, through a container. Each end sees the death
-// of the other: it cannot take a lock that the other holds as long as it lives. Used by one thread.
+// Talk: messages between the two ends of one migration, through a container. Each end sees the
+// death of the other: it cannot take a lock that the other holds as long as it lives. Used by one
+// thread.
 #pragma once
 
 #include <chrono>

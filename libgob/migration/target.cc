@@ -137,8 +137,8 @@ Status TargetRun::prepare_memory(const Images& images) {
                                  {images.stores().begin(), images.stores().end()}, page);
   if (!store) return store.error();
   store_.emplace(std::move(*store));
-  auto server = LazyServer::create(
-      *store_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
+  auto server =
+      LazyServer::create(*store_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
   if (!server) return server.error();
   server_ = std::move(*server);
   listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -184,9 +184,10 @@ Status TargetRun::hear_criu() {
 }
 
 Status TargetRun::restore() {
-  std::vector<std::string> argv{options_.criu, "restore", "--restore-detached", "--leave-stopped",
-                                "--shell-job", "--images-dir", folder_, "--work-dir", folder_,
-                                "--log-file", "restore.log", "-v2"};
+  std::vector<std::string> argv{options_.criu,     "restore",     "--restore-detached",
+                                "--leave-stopped", "--shell-job", "--images-dir",
+                                folder_,           "--work-dir",  folder_,
+                                "--log-file",      "restore.log", "-v2"};
   if (begin_.lazy()) argv.emplace_back("--lazy-pages");
   if (Status started = warden_.restore(argv, root_); !started) return started;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kRestoreMs);
@@ -209,12 +210,11 @@ Status TargetRun::restore() {
     if (waiting[0].revents == 0) continue;
     const Warden::News news = warden_.receive();
     if (news.what == Warden::News::What::kRestored && news.status == 0) return {};
-    return make_error(ErrorCode::kSystem,
-                      news.what == Warden::News::What::kGone
-                          ? "the warden of the process died during the restore"
-                          : "CRIU could not restore the process (status " +
-                                std::to_string(news.status) + "): " +
-                                errors_of_log(folder_ + "/restore.log"));
+    return make_error(ErrorCode::kSystem, news.what == Warden::News::What::kGone
+                                              ? "the warden of the process died during the restore"
+                                              : "CRIU could not restore the process (status " +
+                                                    std::to_string(news.status) + "): " +
+                                                    errors_of_log(folder_ + "/restore.log"));
   }
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }

@@ -1,5 +1,5 @@
-// The target's side of one migration: brings the process to life, serves its memory, and stays until
-// it ends. Runs in a process of its own.
+// The target's side of one migration: brings the process to life, serves its memory, and stays
+// until it ends. Runs in a process of its own.
 #pragma once
 
 #include <string>
@@ -9,9 +9,9 @@
 namespace gob::migration {
 
 struct TargetOptions {
-  std::string socket;   // of this node's gobd
+  std::string socket;  // of this node's gobd
   std::string session;
-  std::string criu;     // program
+  std::string criu;                 // program
   std::string folder = "/dev/shm";  // where images are kept during the restore: memory, not disk
 };
 

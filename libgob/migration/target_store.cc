@@ -25,8 +25,8 @@ Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std
   }
 }
 
-// A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to be
-// there.
+// A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to
+// be there.
 Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
   FillState& all = state();
   if (all.filled[run].load() != 0) return {};

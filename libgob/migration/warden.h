@@ -1,6 +1,6 @@
 // Warden: process 1 of the namespaces in which a migrant lives. It starts CRIU there, reaps what
-// ends, and holds a second descriptor of every userfaultfd: if the process that brings the migrant's
-// memory dies while pages are missing, it kills the migrant, which never runs on zeros.
+// ends, and holds a second descriptor of every userfaultfd: if the process that brings the
+// migrant's memory dies while pages are missing, it kills the migrant, which never runs on zeros.
 #pragma once
 
 #include <sys/types.h>

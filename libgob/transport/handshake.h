@@ -40,7 +40,7 @@ struct Hello {
   std::uint8_t channel = 0;
   std::uint8_t shards = 0;
   HelloFault reason = HelloFault::kNone;  // kReject: what its sender refuses
-  bool verbs = false;  // its sender has an RDMA device that it may use
+  bool verbs = false;                     // its sender has an RDMA device that it may use
   std::uint32_t page_size = kPageSize;
   NodeId node;
   NodeId target;

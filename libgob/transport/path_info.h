@@ -27,8 +27,8 @@ struct PathInfo {
 
 // The RDMA device of a node.
 struct RdmaInfo {
-  std::string device;  // "rxe0 port 1, GID ..., MTU ...", or empty
-  std::string reason;  // why there is none
+  std::string device;                             // "rxe0 port 1, GID ..., MTU ...", or empty
+  std::string reason;                             // why there is none
   std::map<std::string, std::uint64_t> counters;  // the driver's own: retries, lost packets, ...
 };
 

@@ -9,8 +9,7 @@
 namespace gob {
 
 Status RegisteredRing::open(VerbsDevice& device, std::size_t bytes, int access) {
-  void* memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return system_error("no memory of " + format_size(bytes));
   bytes_ = {static_cast<std::byte*>(memory), bytes};
   region_ = ::ibv_reg_mr(device.domain(), memory, bytes, access);

@@ -1,5 +1,5 @@
-// RegisteredRing: page-aligned memory that an RDMA device may read or write. The registration can be
-// given up before the memory, which then is just memory. One thread owns it.
+// RegisteredRing: page-aligned memory that an RDMA device may read or write. The registration can
+// be given up before the memory, which then is just memory. One thread owns it.
 #pragma once
 
 #include <infiniband/verbs.h>

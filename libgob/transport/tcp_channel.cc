@@ -42,8 +42,8 @@ Result<std::unique_ptr<Channel>> TcpChannel::open(TcpChannelConfig config,
   if (!epoll) return system_error("peer channel: cannot make an epoll set");
   UniqueFd busy(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!busy) return system_error("peer channel: cannot make an eventfd");
-  for (const auto& [fd, what] : {std::pair(gate->fd(), "for new links"),
-                                 std::pair(busy.get(), "its own eventfd")}) {
+  for (const auto& [fd, what] :
+       {std::pair(gate->fd(), "for new links"), std::pair(busy.get(), "its own eventfd")}) {
     if (Status watched = watch_input(epoll.get(), fd, what); !watched) return watched.error();
   }
   return std::unique_ptr<Channel>(new TcpChannel(std::move(config), std::move(gate),
@@ -281,7 +281,8 @@ void TcpChannel::choose_visits(bool look) {
     const auto direct = visiting_.begin() + static_cast<std::ptrdiff_t>(first);
     const auto count = static_cast<std::size_t>(visiting_.end() - direct);
     turn_ = turn_ + 1 < count ? turn_ + 1 : 0;
-    if (count > 0) std::rotate(direct, direct + static_cast<std::ptrdiff_t>(turn_), visiting_.end());
+    if (count > 0)
+      std::rotate(direct, direct + static_cast<std::ptrdiff_t>(turn_), visiting_.end());
   }
   if (on_verbs_ > 0) {
     const auto now = Clock::now();

@@ -1,5 +1,5 @@
-// The data path to peers: over TCP, or, where both ends of a link can, over RDMA with the link's TCP
-// connection beside it, which tells of the peer's end and takes over if RDMA fails.
+// The data path to peers: over TCP, or, where both ends of a link can, over RDMA with the link's
+// TCP connection beside it, which tells of the peer's end and takes over if RDMA fails.
 //
 // Over TCP, one receive call takes a message that has arrived, one gathering send passes a message
 // on without a copy of ours; system calls beyond these are made only when sockets are full or links
@@ -29,10 +29,10 @@ class VerbsLink;
 class VerbsQueue;
 
 struct TcpChannelConfig {
-  std::size_t nodes = 0;             // configured; peers are below
-  std::size_t max_payload = 0;       // of one message
-  std::size_t max_queued_bytes = 0;  // for one peer
-  std::string no_verbs;              // why this node has no RDMA device, if it has none
+  std::size_t nodes = 0;                    // configured; peers are below
+  std::size_t max_payload = 0;              // of one message
+  std::size_t max_queued_bytes = 0;         // for one peer
+  std::string no_verbs;                     // why this node has no RDMA device, if it has none
   std::chrono::microseconds verbs_poll{0};  // longest busy wait after traffic over RDMA
 };
 
@@ -88,9 +88,9 @@ class TcpChannel final : public Channel {
     bool announced = false;  // the sink hears that it is up
     std::unique_ptr<VerbsLink> verbs;
     std::string why_tcp;
-    unsigned records = 0;     // heard while agreeing
-    bool ready = false;       // we said so
-    bool has_chunks = false;  // is in chunked_
+    unsigned records = 0;           // heard while agreeing
+    bool ready = false;             // we said so
+    bool has_chunks = false;        // is in chunked_
     std::uint64_t frames_in = 0;    // delivered since RDMA was agreed on
     std::uint64_t replay_from = 0;  // number of the first frame after the peer's fall-back
     std::uint64_t skip = 0;         // so many frames on TCP came over RDMA already
@@ -109,7 +109,6 @@ class TcpChannel final : public Channel {
   bool send_frame(Link& link, std::span<iovec> fresh, std::size_t bytes, bool hold);
   void hold_back(Link& link);
   void choose_visits(bool look);
-
 
   // tcp_channel_input.cc
   void pump(Link& link, ChannelSink& sink, std::size_t& budget);
@@ -175,12 +174,12 @@ class TcpChannel final : public Channel {
   std::unique_ptr<VerbsQueue> queue_;    // made for the first link that needs it
   std::unordered_map<std::uint64_t, Link*> by_verbs_id_;
   std::uint64_t next_verbs_id_ = 1;
-  std::size_t on_verbs_ = 0;     // links whose output goes there
-  std::vector<Link*> chunked_;   // have chunks to deliver
+  std::size_t on_verbs_ = 0;    // links whose output goes there
+  std::vector<Link*> chunked_;  // have chunks to deliver
   std::map<NodeId, std::uint64_t> fall_backs_;
   const UniqueFd busy_event_;  // readable while busy_
   bool busy_ = false;
-  unsigned idle_turns_ = 0;  // while busy
+  unsigned idle_turns_ = 0;                // while busy
   std::chrono::microseconds patience_{0};  // how long to be busy without traffic
   Clock::time_point last_traffic_;
   Clock::time_point last_look_;

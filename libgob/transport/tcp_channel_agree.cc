@@ -1,12 +1,12 @@
 // RDMA or TCP: what the two ends of a link agree on, and how a link goes from RDMA to TCP.
 //
-// Each end says one record, an offer or a refusal; after two offers each connects its queue pair and
-// says a second one, ready or a refusal. Two times ready means RDMA, all else TCP. Nobody sends a
-// message before it knows.
+// Each end says one record, an offer or a refusal; after two offers each connects its queue pair
+// and says a second one, ready or a refusal. Two times ready means RDMA, all else TCP. Nobody sends
+// a message before it knows.
 //
 // Later either end may fall back: it says so, with the number of the first frame that the other end
-// has not acknowledged, and goes on from that frame over TCP. The other end drops the frames that it
-// got over RDMA all the same, and falls back, too. So none is lost and none comes twice.
+// has not acknowledged, and goes on from that frame over TCP. The other end drops the frames that
+// it got over RDMA all the same, and falls back, too. So none is lost and none comes twice.
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
@@ -52,7 +52,8 @@ void TcpChannel::begin_agreeing(Link& link) {
 void TcpChannel::on_record(Link& link, const VerbsRecord& record) {
   ++link.records;
   if (record.kind == VerbsRecordKind::kRefuse) {
-    return settle(link, false, link.verbs == nullptr ? link.why_tcp : "the other end: " + record.reason);
+    return settle(link, false,
+                  link.verbs == nullptr ? link.why_tcp : "the other end: " + record.reason);
   }
   const bool first = link.records == 1;
   if (record.kind != (first ? VerbsRecordKind::kOffer : VerbsRecordKind::kReady)) {
@@ -73,7 +74,8 @@ void TcpChannel::settle(Link& link, bool verbs, const std::string& why_tcp) {
   announce(link);
   if (verbs) {
     ++on_verbs_;
-    spdlog::info("node {} is reached over RDMA ({})", link.peer.value(), device_ == nullptr ? "lost" : device_->describe());
+    spdlog::info("node {} is reached over RDMA ({})", link.peer.value(),
+                 device_ == nullptr ? "lost" : device_->describe());
     return advance(link);
   }
   link.why_tcp = why_tcp;

@@ -85,8 +85,7 @@ void TcpChannel::advance(Link& link) {
   VerbsLink& verbs = *link.verbs;
   while (!link.out.empty() && !verbs.failed()) {
     const std::span<const std::byte> bytes = link.out.front();
-    const std::size_t frame =
-        wire::decode_prefix(bytes.first<wire::kPrefixBytes>()).frame_bytes();
+    const std::size_t frame = wire::decode_prefix(bytes.first<wire::kPrefixBytes>()).frame_bytes();
     const iovec part{const_cast<std::byte*>(bytes.data()), frame};
     if (!verbs.put({&part, 1}, frame)) break;
     link.out.consume(frame);
@@ -131,8 +130,8 @@ void TcpChannel::rest(bool found) {
     last_traffic_ = now;
   }
   if (patience_.count() > 0 && now - last_traffic_ < patience_) {
-    // Now and then whoever has something to do goes first: programs, and the kernel's threads that are
-    // the device where it is made of software.
+    // Now and then whoever has something to do goes first: programs, and the kernel's threads that
+    // are the device where it is made of software.
     if (!found && ++idle_turns_ % kTurnsToYield == 0) ::sched_yield();
     return be_busy(true);
   }

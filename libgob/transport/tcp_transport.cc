@@ -1,7 +1,7 @@
 #include "libgob/transport/tcp_transport.h"
 
-#include <sys/eventfd.h>
 #include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 
 #include <map>
@@ -70,8 +70,8 @@ Result<std::shared_ptr<VerbsDevice>> open_device(const TcpConfig& config, std::s
   }
   const PeerAddress& own = config.nodes[config.self.value()];
   auto addresses = resolve(own.host, own.port);
-  auto device = VerbsDevice::open(config.rdma_device,
-                                  addresses ? *addresses : std::vector<SocketAddress>());
+  auto device =
+      VerbsDevice::open(config.rdma_device, addresses ? *addresses : std::vector<SocketAddress>());
   if (device.ok()) {
     spdlog::info("RDMA over {}", (*device)->describe());
     return device;
@@ -113,15 +113,13 @@ class TcpTransport final : public Transport {
                           "TCP transport: channel " + std::to_string(number) + " is taken already");
       }
     }
-    const TcpChannelConfig channel_config{.nodes = config_.nodes.size(),
-                                          .max_payload = number == kControlChannel
-                                                             ? wire::kMaxControlPayloadBytes
-                                                             : wire::kMaxPagePayloadBytes,
-                                          .max_queued_bytes = config_.max_queued_bytes,
-                                          .no_verbs = number == kControlChannel
-                                                          ? "control messages always go over TCP"
-                                                          : no_verbs_,
-                                          .verbs_poll = config_.verbs_poll};
+    const TcpChannelConfig channel_config{
+        .nodes = config_.nodes.size(),
+        .max_payload =
+            number == kControlChannel ? wire::kMaxControlPayloadBytes : wire::kMaxPagePayloadBytes,
+        .max_queued_bytes = config_.max_queued_bytes,
+        .no_verbs = number == kControlChannel ? "control messages always go over TCP" : no_verbs_,
+        .verbs_poll = config_.verbs_poll};
     return TcpChannel::open(channel_config, gate->second, mailbox_,
                             number == kControlChannel ? nullptr : device_.lock());
   }
@@ -135,7 +133,8 @@ class TcpTransport final : public Transport {
   const char* name() const override { return no_verbs_.empty() ? "verbs, tcp" : "tcp"; }
   RdmaInfo rdma() const override {
     const auto device = device_.lock();
-    if (device == nullptr) return {"", no_verbs_.empty() ? "the device was removed" : no_verbs_, {}};
+    if (device == nullptr)
+      return {"", no_verbs_.empty() ? "the device was removed" : no_verbs_, {}};
     return {device->describe(), device->lost() ? "the device is being removed" : "",
             device->hardware_counters()};
   }

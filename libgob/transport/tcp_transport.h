@@ -1,7 +1,8 @@
-// The transport between machines: one listening port for a node, one TCP connection for each channel
-// and peer. Works on every network; needs nothing but its port. Where both ends have an RDMA device
-// and may use it, the messages of shard channels go over it, and over TCP again if it fails. Hosts may be names, but looking one up blocks the
-// set-up thread: use addresses where the name service may be slow.
+// The transport between machines: one listening port for a node, one TCP connection for each
+// channel and peer. Works on every network; needs nothing but its port. Where both ends have an
+// RDMA device and may use it, the messages of shard channels go over it, and over TCP again if it
+// fails. Hosts may be names, but looking one up blocks the set-up thread: use addresses where the
+// name service may be slow.
 #pragma once
 
 #include <chrono>

@@ -158,8 +158,8 @@ VerbsDevice::~VerbsDevice() {
 
 void VerbsDevice::watch() {
   ::fcntl(context_->async_fd, F_SETFL, ::fcntl(context_->async_fd, F_GETFL) | O_NONBLOCK);
-  // Drivers that cannot take a device away from its users tell them nothing: removal waits, with the
-  // device's node already gone, until they close it.
+  // Drivers that cannot take a device away from its users tell them nothing: removal waits, with
+  // the device's node already gone, until they close it.
   removal_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!removal_ || ::inotify_add_watch(removal_.get(), kDeviceFolder, IN_DELETE) < 0) {
     spdlog::debug("RDMA device {}: its removal cannot be watched: {}", name_, std::strerror(errno));
@@ -209,8 +209,8 @@ std::string VerbsDevice::describe() const {
 
 std::map<std::string, std::uint64_t> VerbsDevice::hardware_counters() const {
   std::map<std::string, std::uint64_t> counters;
-  const std::filesystem::path folder = "/sys/class/infiniband/" + name_ + "/ports/" +
-                                       std::to_string(port_) + "/hw_counters";
+  const std::filesystem::path folder =
+      "/sys/class/infiniband/" + name_ + "/ports/" + std::to_string(port_) + "/hw_counters";
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
     std::uint64_t value = 0;

@@ -46,7 +46,8 @@ class VerbsDevice {
 
   // The device is going or gone: nothing new may be begun with it.
   [[nodiscard]] bool lost() const { return lost_.load(std::memory_order_acquire); }
-  // What the driver counts for this port (retries, lost packets, ...), by its own names. Reads files.
+  // What the driver counts for this port (retries, lost packets, ...), by its own names. Reads
+  // files.
   [[nodiscard]] std::map<std::string, std::uint64_t> hardware_counters() const;
 
   // Set-up thread: readable when look() has work.

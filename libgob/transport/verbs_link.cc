@@ -60,9 +60,8 @@ Result<std::unique_ptr<VerbsLink>> VerbsLink::create(VerbsQueue& queue, std::uin
   attributes.qp_state = IBV_QPS_INIT;
   attributes.port_num = device.port();
   attributes.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  if (Status done = link->modify(attributes,
-                                 IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS,
-                                 "INIT");
+  if (Status done = link->modify(
+          attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS, "INIT");
       !done) {
     return done.error();
   }
@@ -80,9 +79,7 @@ Result<std::unique_ptr<VerbsLink>> VerbsLink::create(VerbsQueue& queue, std::uin
 VerbsLink::VerbsLink(VerbsQueue& queue, std::uint64_t id, std::span<std::byte> out)
     : queue_(queue), id_(id), out_(out, queue.limits().chunks) {}
 
-VerbsLink::~VerbsLink() {
-  shut();
-}
+VerbsLink::~VerbsLink() { shut(); }
 
 void VerbsLink::shut() {
   if (out_memory_ == nullptr || out_memory_->region() == nullptr) return;
@@ -140,8 +137,8 @@ Status VerbsLink::connect(const VerbsOffer& theirs) {
     receive.ah_attr.grh.hop_limit = kHopLimit;
   }
   Status done = modify(receive,
-                       IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                           IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
+                       IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+                           IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
                        "receive");
   if (!done) return done;
 
@@ -152,8 +149,8 @@ Status VerbsLink::connect(const VerbsOffer& theirs) {
   send.retry_cnt = kRetries;
   send.rnr_retry = kRetriesNotReady;
   return modify(send,
-                IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                    IBV_QP_MAX_QP_RD_ATOMIC,
+                IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+                    IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC,
                 "send");
 }
 

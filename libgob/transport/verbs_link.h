@@ -33,7 +33,9 @@ class VerbsLink {
   VerbsLink(const VerbsLink&) = delete;
   VerbsLink& operator=(const VerbsLink&) = delete;
 
-  [[nodiscard]] static std::uint64_t id_of(const ibv_wc& completion) { return completion.wr_id >> 1; }
+  [[nodiscard]] static std::uint64_t id_of(const ibv_wc& completion) {
+    return completion.wr_id >> 1;
+  }
   [[nodiscard]] std::uint64_t id() const { return id_; }
 
   // --- set-up: offer() to the other end, connect() with its offer, then both say that they did

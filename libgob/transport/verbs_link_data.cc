@@ -44,7 +44,8 @@ bool VerbsLink::put(std::span<const iovec> frame, std::size_t bytes) {
 
 void VerbsLink::post() {
   if (out_.open_bytes() == 0 || failed()) return;
-  if (sends_ - sends_done_ >= queue_.limits().sends) return;  // a completion is due, and calls again
+  if (sends_ - sends_done_ >= queue_.limits().sends)
+    return;  // a completion is due, and calls again
   const SendRing::Chunk chunk = out_.close();
   ibv_sge part{};
   part.addr = reinterpret_cast<std::uintptr_t>(out_memory_->bytes().data() + chunk.offset);

@@ -54,9 +54,10 @@ VerbsQueue::~VerbsQueue() {
 
 Status VerbsQueue::reserve() {
   if (links_ >= max_links_) {
-    return make_error(ErrorCode::kNoSpace, "RDMA device " + device_->name() +
-                                               ": its completion queues are too short for more than " +
-                                               std::to_string(max_links_) + " peers");
+    return make_error(ErrorCode::kNoSpace,
+                      "RDMA device " + device_->name() +
+                          ": its completion queues are too short for more than " +
+                          std::to_string(max_links_) + " peers");
   }
   ++links_;
   return {};

@@ -1,5 +1,5 @@
-// VerbsQueue: the completion queue of one channel, for all its links. Polled by the channel's owner;
-// arm() makes fd() readable at the next completion. One thread owns it.
+// VerbsQueue: the completion queue of one channel, for all its links. Polled by the channel's
+// owner; arm() makes fd() readable at the next completion. One thread owns it.
 #pragma once
 
 #include <infiniband/verbs.h>

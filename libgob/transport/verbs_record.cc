@@ -97,8 +97,7 @@ bool decode(std::span<const std::byte> header, std::span<const std::byte> payloa
                 .ring_key = b.ring_key,
                 .chunks = b.chunks};
   std::memcpy(read.offer.gid.data(), b.gid, sizeof b.gid);
-  if (read.kind == VerbsRecordKind::kOffer ? !plausible(read.offer)
-                                           : read.offer != VerbsOffer{}) {
+  if (read.kind == VerbsRecordKind::kOffer ? !plausible(read.offer) : read.offer != VerbsOffer{}) {
     return false;
   }
   read.first_frame = b.first_frame;

@@ -13,8 +13,7 @@ constexpr std::uint8_t kConfirmFlag = 1;
 constexpr std::uint8_t kAcceptedFlag = 2;
 constexpr std::uint8_t kLeavingFlag = 4;
 constexpr std::uint8_t kSoleFlag = 8;
-constexpr std::uint8_t kAllFlags =
-    kConfirmFlag | kAcceptedFlag | kLeavingFlag | kSoleFlag;
+constexpr std::uint8_t kAllFlags = kConfirmFlag | kAcceptedFlag | kLeavingFlag | kSoleFlag;
 
 struct PageHeader {
   std::uint8_t version;
@@ -110,10 +109,9 @@ void encode(const Message& message, std::span<std::byte, kPageHeaderBytes> out) 
   h.payload = static_cast<std::uint8_t>(message.payload);
   h.refusal = static_cast<std::uint8_t>(message.refusal);
   h.holding = static_cast<std::uint8_t>(message.holding);
-  h.flags = static_cast<std::uint8_t>(flag(message.confirm, kConfirmFlag) |
-                                      flag(message.accepted, kAcceptedFlag) |
-                                      flag(message.leaving, kLeavingFlag) |
-                                      flag(message.sole, kSoleFlag));
+  h.flags = static_cast<std::uint8_t>(
+      flag(message.confirm, kConfirmFlag) | flag(message.accepted, kAcceptedFlag) |
+      flag(message.leaving, kLeavingFlag) | flag(message.sole, kSoleFlag));
   h.requester = message.requester.value();
   h.node = message.node.value();
   h.acks = message.acks;

@@ -59,8 +59,8 @@ class GobdFaults : public ::testing::Test {
     ASSERT_EQ(sh("rdma link show rxe0/1 >/dev/null 2>&1 || "
                  "rdma link add rxe0 type rxe netdev rdma0"),
               0);
-    void* memory = ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT_NE(memory, MAP_FAILED);
     board_ = new (memory) Board;
   }
@@ -109,20 +109,22 @@ class GobdFaults : public ::testing::Test {
       expected[0] += expected[1 + rank];
     }
     for (const unsigned node : {0u, 1u}) {
-      EXPECT_TRUE(nodes.run(node, [&](gobelins::Connection& gob) {
-        auto memory = gob.open("counters").map();
-        auto words = memory.as<std::uint64_t>();
-        std::uint64_t sums[3] = {};
-        for (std::size_t page = 0; page < kPages; ++page)
-          for (std::size_t i = 0; i < 3; ++i) sums[i] += words[page * kWordsOfPage + i];
-        for (std::size_t i = 0; i < 3; ++i)
-          if (sums[i] != expected[i])
-            std::fprintf(stderr, "counter %zu: %llu instead of %llu\n", i,
-                         static_cast<unsigned long long>(sums[i]),
-                         static_cast<unsigned long long>(expected[i]));
-        return std::equal(sums, sums + 3, expected);
-      })) << "on n"
-          << node + 1;
+      EXPECT_TRUE(nodes.run(node,
+                            [&](gobelins::Connection& gob) {
+                              auto memory = gob.open("counters").map();
+                              auto words = memory.as<std::uint64_t>();
+                              std::uint64_t sums[3] = {};
+                              for (std::size_t page = 0; page < kPages; ++page)
+                                for (std::size_t i = 0; i < 3; ++i)
+                                  sums[i] += words[page * kWordsOfPage + i];
+                              for (std::size_t i = 0; i < 3; ++i)
+                                if (sums[i] != expected[i])
+                                  std::fprintf(stderr, "counter %zu: %llu instead of %llu\n", i,
+                                               static_cast<unsigned long long>(sums[i]),
+                                               static_cast<unsigned long long>(expected[i]));
+                              return std::equal(sums, sums + 3, expected);
+                            }))
+          << "on n" << node + 1;
     }
   }
 

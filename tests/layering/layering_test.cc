@@ -19,8 +19,8 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const char* const kFolders[] = {"libgob",   "gobd",  "gobctl", "gobmigrate", "gobbench",
-                                "examples", "tests", "scripts"};
+const char* const kFolders[] = {"libgob",   "gobd",     "gobctl", "gobmigrate",
+                                "gobbench", "examples", "tests",  "scripts"};
 
 // Every source file of the repository by its path from the root.
 const std::map<std::string, std::string>& sources() {

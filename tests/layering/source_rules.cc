@@ -11,8 +11,9 @@ namespace gob::layering {
 namespace {
 
 // Lowest first.
-constexpr std::array kLayers = {"base", "protocol",   "wire", "transport", "container", "linker",
-                                "file", "membership", "sync", "runtime",   "client", "migration"};
+constexpr std::array kLayers = {"base",      "protocol", "wire",   "transport",
+                                "container", "linker",   "file",   "membership",
+                                "sync",      "runtime",  "client", "migration"};
 // Above all layers; none knows another.
 constexpr std::array kPrograms = {"gobd", "gobctl", "gobmigrate", "gobbench", "examples"};
 

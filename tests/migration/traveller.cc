@@ -137,7 +137,8 @@ int main(int argc, char** argv) {
     }
     if (_mm_cvtsi128_si64(seed) != static_cast<long long>(kStep)) ++wrong;
     char line[96];
-    const int length = std::snprintf(line, sizeof line, "%lu %d wrong %zu\n", round, getpid(), wrong);
+    const int length =
+        std::snprintf(line, sizeof line, "%lu %d wrong %zu\n", round, getpid(), wrong);
     if (write(log, line, static_cast<std::size_t>(length)) != length) return 4;
     if (access((file + ".stop").c_str(), F_OK) == 0) return 7;
     usleep(5000);

@@ -51,7 +51,8 @@ struct Ended {
 
 // gobd with the configuration of a node and more flags, to its end.
 Ended gobd(const Nodes& nodes, const std::string& flags) {
-  const std::string line = std::string(GOBD) + " --config " + nodes.folder() + "/n1.toml " + flags + " 2>&1";
+  const std::string line =
+      std::string(GOBD) + " --config " + nodes.folder() + "/n1.toml " + flags + " 2>&1";
   FILE* pipe = ::popen(line.c_str(), "r");
   EXPECT_NE(pipe, nullptr);
   if (pipe == nullptr) return {-1, ""};

@@ -113,7 +113,8 @@ TEST_F(Ring, NeverReusesWhatIsInUse) {
         const Sent read = under_way.front();
         under_way.pop_front();
         for (std::size_t i = 0; i < read.chunk.bytes; ++i) {
-          ASSERT_EQ(static_cast<char>(memory_[read.chunk.offset + i]), read.fill) << "seed " << seed;
+          ASSERT_EQ(static_cast<char>(memory_[read.chunk.offset + i]), read.fill)
+              << "seed " << seed;
         }
         ASSERT_TRUE(ring.acknowledge(++acknowledged));
       }

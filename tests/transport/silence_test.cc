@@ -10,7 +10,6 @@
 #include <cstring>
 
 #include "libgob/base/unique_fd.h"
-#include "libgob/base/unique_fd.h"
 #include "tests/transport/test_cluster.h"
 
 namespace gob::test {
