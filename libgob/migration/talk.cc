@@ -77,6 +77,16 @@ Status Talk::check_peer() {
                                                  : "the source's side of the migration ended");
 }
 
+void Talk::await_end_of_peer(Milliseconds limit) {
+  try {
+    const std::lock_guard<gobelins::Mutex> lock(mutex_);
+    const auto deadline = Clock::now() + limit;
+    while (Clock::now() < deadline && check_peer()) static_cast<void>(changed_.wait(kLookForDeath));
+  } catch (const std::system_error&) {
+    // gobd is gone: nobody can remove anything
+  }
+}
+
 // With mutex_ held.
 Status Talk::wait(gobelins::Condition& changed) {
   if (changed.wait(kLookForDeath) || !heard_) return {};

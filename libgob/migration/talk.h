@@ -25,6 +25,9 @@ class Talk {
   // Waits until the other end took its last message. kUnavailable: it died; kTimedOut.
   Status send(const Message& message, Milliseconds timeout);
   Result<Message> receive(Milliseconds timeout);
+  // Until the other end's program has ended, but not longer than `limit`: before containers are
+  // removed that it may still read or fill.
+  void await_end_of_peer(Milliseconds limit);
   // kUnavailable if the other end has died, or this node's gobd.
   Status check_peer();
 

@@ -25,6 +25,7 @@
 
 namespace gob::migration {
 namespace {
+constexpr std::chrono::seconds kEndOfSource{60};
 constexpr std::chrono::seconds kAnswer{60};
 constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
@@ -257,6 +258,8 @@ Status TargetRun::stay() {
 }
 
 void TargetRun::clean_up() {
+  // The source still hears that the process runs here, and may still be filling its containers.
+  if (talk_) talk_->await_end_of_peer(kEndOfSource);
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   talk_.reset();
