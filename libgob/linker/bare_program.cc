@@ -20,44 +20,42 @@
 namespace gob {
 namespace {
 
-union ControlBuffer {
-  cmsghdr header;
-  std::array<char, CMSG_SPACE(sizeof(int))> bytes;
+// A message of one byte, with room for a descriptor beside it.
+class Envelope {
+ public:
+  Envelope() {
+    message_.msg_iov = &vector_;
+    message_.msg_iovlen = 1;
+    message_.msg_control = control_.data();
+    message_.msg_controllen = control_.size();
+  }
+  Envelope(const Envelope&) = delete;
+  Envelope& operator=(const Envelope&) = delete;
+
+  bool send(int socket, int fd) {
+    cmsghdr* header = CMSG_FIRSTHDR(&message_);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    return ::sendmsg(socket, &message_, MSG_NOSIGNAL) == 1;
+  }
+
+  UniqueFd receive(int socket) {
+    if (::recvmsg(socket, &message_, MSG_CMSG_CLOEXEC) != 1) return {};
+    const cmsghdr* header = CMSG_FIRSTHDR(&message_);
+    if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    return UniqueFd(fd);
+  }
+
+ private:
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control_ = {};
+  char byte_ = 0;
+  iovec vector_ = {&byte_, 1};
+  msghdr message_ = {};
 };
-
-bool send_descriptor(int socket, int fd) {
-  char byte = 0;
-  iovec vector = {&byte, 1};
-  ControlBuffer control = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes.data();
-  message.msg_controllen = control.bytes.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL) == 1;
-}
-
-UniqueFd receive_descriptor(int socket) {
-  char byte = 0;
-  iovec vector = {&byte, 1};
-  ControlBuffer control = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes.data();
-  message.msg_controllen = control.bytes.size();
-  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != 1) return {};
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return UniqueFd(fd);
-}
 
 std::uint64_t now_ns() {
   timespec now = {};
@@ -130,7 +128,7 @@ Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pa
   there.reset();
   program.pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, program.pid_, 0)));
   if (!program.pidfd_) return system_error(what + ": cannot watch a process");
-  UniqueFd uffd = receive_descriptor(here.get());
+  UniqueFd uffd = Envelope().receive(here.get());
   if (!uffd) {
     if (const Status supported = check_uffd_support(); !supported) return supported.error();
     return make_error(ErrorCode::kSystem,
@@ -152,7 +150,7 @@ void BareProgram::run(int socket, ReadPage read, std::span<double> swept) const 
   auto* const took_ns = static_cast<std::uint64_t*>(took_ns_->start());
   const auto uffd = create_uffd(-1);
   if (!uffd || !register_mapping(uffd->get(), start, pages_ * kPageSize) ||
-      !send_descriptor(socket, uffd->get()))
+      !Envelope().send(socket, uffd->get()))
     ::_exit(1);
   for (std::uint64_t i = 0; i < pages_; ++i) {
     sweep_cache(swept);
