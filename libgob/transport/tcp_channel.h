@@ -139,7 +139,8 @@ class TcpChannel final : public Channel {
   bool say(Link& link, const VerbsRecord& record);
   void on_record(Link& link, const VerbsRecord& record);
   void settle(Link& link, bool verbs, const std::string& why_tcp);
-  void fall_back(Link& link, const std::string& why);
+  // `theirs`: the other end has done so.
+  void fall_back(Link& link, const std::string& why, bool theirs = false);
   void on_fall_back(Link& link, const VerbsRecord& record);
   void leave_device();
 

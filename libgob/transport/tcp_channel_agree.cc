@@ -85,7 +85,7 @@ void TcpChannel::settle(Link& link, bool verbs, const std::string& why_tcp) {
   transmit(link, {});
 }
 
-void TcpChannel::fall_back(Link& link, const std::string& why) {
+void TcpChannel::fall_back(Link& link, const std::string& why, bool theirs) {
   if (link.out_way != Way::kVerbs || link.broken) return;
   if (link.verbs->violated()) return break_link(link, DownReason::kProtocol, why, true);
   link.out_way = Way::kTcp;
@@ -93,7 +93,9 @@ void TcpChannel::fall_back(Link& link, const std::string& why) {
   --on_verbs_;
   ++fall_backs_[link.peer];
   if (!closing_) {
-    spdlog::warn("node {}: RDMA ended ({}); messages go on over TCP", link.peer.value(), why);
+    // The end where it began warns. To the other it may be no more than a peer that is leaving.
+    spdlog::log(theirs ? spdlog::level::info : spdlog::level::warn,
+                "node {}: RDMA ended ({}); messages go on over TCP", link.peer.value(), why);
   }
   by_verbs_id_.erase(link.verbs->id());
 
@@ -115,7 +117,7 @@ void TcpChannel::on_fall_back(Link& link, const VerbsRecord& record) {
   if (record.kind != VerbsRecordKind::kFallBack) {
     return break_link(link, DownReason::kProtocol, "what it says about RDMA is out of order", true);
   }
-  fall_back(link, "the other end: " + record.reason);
+  fall_back(link, "the other end: " + record.reason, true);
   if (link.broken) return;
   link.in_way = Way::kReplay;
   link.replay_from = record.first_frame;
