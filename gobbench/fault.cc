@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "gobbench/perftest.h"
 #include "gobbench/progress.h"
 #include "gobbench/raw_tcp.h"
 #include "gobbench/worker.h"
@@ -128,6 +129,26 @@ struct Baseline {
   }
 };
 
+// What the device takes for 4 KiB by itself, one way; the tools tell a typical time, no
+// distribution.
+struct DeviceBaseline {
+  Row send{"ib_send_lat, 4 KiB", {}, {}, {}};
+  Row write{"ib_write_lat, 4 KiB", {}, {}, {}};
+  Row read{"ib_read_lat, 4 KiB", {}, {}, {}};
+
+  Status sample(const std::string& device, unsigned rounds) {
+    constexpr unsigned kLeastRounds = 5;
+    const std::pair<const char*, Row*> tools[] = {
+        {"ib_send_lat", &send}, {"ib_write_lat", &write}, {"ib_read_lat", &read}};
+    for (const auto& [tool, row] : tools) {
+      const auto us = perftest_latency_us(tool, device, std::max(rounds, kLeastRounds));
+      if (!us) return us.error();
+      row->times.add(static_cast<std::uint64_t>(*us * 1e3));
+    }
+    return {};
+  }
+};
+
 TcpPlaces places_of(const Cluster& cluster) {
   const ClusterNode& requester = cluster.nodes()[kRequester];
   const ClusterNode& owner = cluster.nodes()[kOwner];
@@ -175,7 +196,7 @@ bool has_target(const Row& row) {
 }
 
 Outcome outcome_of(const Session& session, const FaultOptions& options, const Baseline& baseline,
-                   const std::vector<Row>& rows) {
+                   const DeviceBaseline& device, const std::vector<Row>& rows) {
   Table table({{"case", "access"},
                {"nodes", "nodes"},
                {"other_copies", "other copies"},
@@ -193,6 +214,9 @@ Outcome outcome_of(const Session& session, const FaultOptions& options, const Ba
     panel.curves.push_back(distribution_of(*row, title_of(*row)));
     panel.curves.back().style = Curve::Style::kDashed;
   }
+  if (!options.rdma_device.empty())
+    for (const Row* row : {&device.send, &device.write, &device.read})
+      add_row(table, *row, std::nullopt);
   for (const Row& row : rows) {
     const double ratio = static_cast<double>(row.times.percentile(0.5)) / sum;
     add_row(table, row, ratio);
@@ -212,9 +236,16 @@ Outcome outcome_of(const Session& session, const FaultOptions& options, const Ba
                   [](unsigned n) { return n > usable_cpus().size(); }))
     notes.push_back("clusters of more than " + std::to_string(usable_cpus().size()) +
                     " nodes share the cores of this machine");
-  Json parameters{{"nodes", options.nodes},   {"samples", options.samples},
-                  {"rounds", options.rounds}, {"read_ahead", session.read_ahead},
-                  {"pin", options.pin},       {"network", session.network()}};
+  if (!options.rdma_device.empty())
+    notes.push_back("ib_*_lat: perftest's typical times on " + options.rdma_device +
+                    ", one way (read: there and back), one a round");
+  Json parameters{{"nodes", options.nodes},
+                  {"samples", options.samples},
+                  {"rounds", options.rounds},
+                  {"read_ahead", session.read_ahead},
+                  {"pin", options.pin},
+                  {"network", session.network()},
+                  {"rdma_device", options.rdma_device}};
   const std::string title = "Page faults: what a remote access costs";
   return {"fault",
           title,
@@ -231,6 +262,7 @@ Result<Outcome> run_fault(const Session& session, const FaultOptions& options) {
   const unsigned pages = std::max(options.samples / options.rounds, 1u);
   Progress progress("Page faults", options.nodes.size() * options.rounds);
   Baseline baseline;
+  DeviceBaseline device;
   std::vector<Row> rows;
   for (const unsigned nodes : options.nodes) {
     ClusterOptions wanted;
@@ -246,13 +278,15 @@ Result<Outcome> run_fault(const Session& session, const FaultOptions& options) {
     for (unsigned round = 0; round < options.rounds; ++round) {
       progress.step(std::to_string(nodes) + " nodes, round " + std::to_string(round + 1));
       if (Status s = baseline.sample(places_of(*cluster), pages); !s) return s.error();
+      if (!options.rdma_device.empty())
+        if (Status s = device.sample(options.rdma_device, pages); !s) return s.error();
       for (std::size_t i = 0; i < scenarios.size(); ++i)
         if (Status s = sample(*workers, scenarios[i], pages, round + 1, rows[first_row + i].times);
             !s)
           return s.error();
     }
   }
-  return outcome_of(session, options, baseline, rows);
+  return outcome_of(session, options, baseline, device, rows);
 }
 
 }  // namespace gob::bench

@@ -2,6 +2,7 @@
 // over TCP and one bare fault handled through userfaultfd.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "gobbench/outcome.h"
@@ -14,6 +15,7 @@ struct FaultOptions {
   unsigned samples = 2000;               // of each kind of fault
   unsigned rounds = 8;                   // in which all kinds take turns
   bool pin = false;                      // keep each node to a core, where there are enough
+  std::string rdma_device{};             // measure perftest's tools on it, too; empty: none
 };
 
 [[nodiscard]] Result<Outcome> run_fault(const Session& session, const FaultOptions& options);

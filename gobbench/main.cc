@@ -132,6 +132,7 @@ class Commands {
     command->add_option("--rounds", fault_.rounds, "Turns that the kinds take")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
+    add_rdma_device(command, fault_.rdma_device);
     command->add_flag("!--no-pin,--pin", fault_.pin,
                       "Whether to keep each private node to a core of its own; without, the "
                       "scheduler places them");
@@ -149,9 +150,16 @@ class Commands {
     command->add_option("--runs", stream_.runs, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
+    add_rdma_device(command, stream_.rdma_device);
     command->add_flag("!--no-pin,--pin", stream_.pin,
                       "Whether to keep each private node to a core of its own; without, the "
                       "scheduler places them");
+  }
+
+  static void add_rdma_device(CLI::App* command, std::string& device) {
+    command->add_option("--rdma-device", device,
+                        "Measure perftest's tools on it, too (package perftest); for --transport "
+                        "verbs");
   }
 
   void add_transport() {

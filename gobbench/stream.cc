@@ -1,9 +1,12 @@
 #include "gobbench/stream.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "gobbench/bare_stream.h"
+#include "gobbench/perftest.h"
 #include "gobbench/progress.h"
 #include "gobbench/raw_tcp.h"
 #include "gobbench/worker.h"
@@ -75,6 +78,8 @@ Result<Outcome> run_stream(const Session& session, const StreamOptions& options)
   std::vector<double> bare;
   std::vector<double> sequential;
   std::vector<double> random;
+  constexpr const char* kDeviceTools[] = {"ib_send_bw", "ib_write_bw", "ib_read_bw"};
+  std::map<std::string, std::vector<double>> device;
   for (unsigned run = 0; run < options.runs; ++run) {
     progress.step("raw TCP");
     const Result<double> tcp = tcp_stream(places, bytes);
@@ -92,6 +97,14 @@ Result<Outcome> run_stream(const Session& session, const StreamOptions& options)
     const Result<double> shuffled = read_remote(*workers, bytes, "random", run);
     if (!shuffled) return shuffled.error();
     random.push_back(*shuffled);
+    if (options.rdma_device.empty()) continue;
+    for (const char* tool : kDeviceTools) {
+      const Result<double> rate = perftest_bandwidth(
+          tool, options.rdma_device,
+          static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / kPageSize, 5, 20'000)));
+      if (!rate) return rate.error();
+      device[tool].push_back(*rate * 1e6);
+    }
   }
 
   Table table({{"read", "read"},
@@ -107,6 +120,7 @@ Result<Outcome> run_stream(const Session& session, const StreamOptions& options)
   };
   add("raw TCP stream", tcp);
   add("kernel calls alone", calls);
+  for (const auto& [tool, rates] : device) add(tool + ", 4 KiB", median(rates));
   add("container, sequential", median(sequential));
   add("container, random", median(random));
   const std::string title =
@@ -126,7 +140,8 @@ Result<Outcome> run_stream(const Session& session, const StreamOptions& options)
                   {"runs", options.runs},
                   {"pin", options.pin},
                   {"read_ahead", session.read_ahead},
-                  {"network", session.network()}},
+                  {"network", session.network()},
+                  {"rdma_device", options.rdma_device}},
                  Plot{title, {panel}}};
 }
 

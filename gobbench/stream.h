@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "gobbench/outcome.h"
 #include "gobbench/session.h"
@@ -11,7 +12,8 @@ namespace gob::bench {
 struct StreamOptions {
   std::uint64_t bytes = std::uint64_t{256} << 20;  // of the container, in whole pages
   unsigned runs = 3;                               // the median counts
-  bool pin = false;  // keep each node to a core, where there are enough
+  bool pin = false;           // keep each node to a core, where there are enough
+  std::string rdma_device{};  // measure perftest's tools on it, too; empty: none
 };
 
 // Every word read is checked. Fails on a wrong one.
