@@ -28,21 +28,47 @@ log=$cache/build-$flavour.log
 say() { echo "build.sh: $*" >&2; }
 failed() { tail -n 30 "$log" >&2; say "$1; all output is in $log"; exit 1; }
 
-# One source tree for each state, always at the same path: the compiler's cache goes by that.
+# One source tree for each state, always at the same path: the compiler's cache goes by that. When
+# the series changes, only files that become other files are written: make compiles no more than that.
 state=patched
 series=("$here"/series/*.patch)
 if [ "$flavour" = base ]; then state=base series=(); fi
 source=$cache/source-$state
-stamp=$version-$(cat /dev/null "${series[@]}" | sha256sum | cut -c 1-16)
-if [ "$(cat "$source/.gobelins" 2>/dev/null)" != "$stamp" ]; then
+if [ "$(cat "$source/.version" 2>/dev/null)" != "$version" ]; then
   say "unpacking linux-source-6.12 $version"
   rm -rf "$source"
   mkdir -p "$source"
   tar -xf "$source_package" -C "$source" --strip-components=1
+  touch "$source/.touched"
+  echo "$version" >"$source/.version"
+fi
+stamp=$(cat /dev/null "${series[@]}" | sha256sum)
+if [ "$(cat "$source/.series" 2>/dev/null)" != "$stamp" ]; then
+  say "applying ${#series[@]} patches"
+  rm -f "$source/.series"
+  files=$(mktemp -d)
+  trap 'rm -rf "$files"' EXIT
+  cat /dev/null "${series[@]}" | sed -n 's|^--- a/||p; s|^+++ b/||p' |
+    sort -u - "$source/.touched" >"$files/.touched"
+  mkdir "$files/tree"
+  # What the series creates is not in the package.
+  tar -xf "$source_package" -C "$files/tree" --strip-components=1 --ignore-failed-read \
+    --files-from <(sed 's|^|linux-source-6.12/|' "$files/.touched") 2>/dev/null || true
   for patch in "${series[@]}"; do
-    patch -d "$source" -p1 --fuzz=0 -s <"$patch" >"$log" || failed "${patch##*/} does not apply"
+    patch -d "$files/tree" -p1 --fuzz=0 -s <"$patch" >"$log" || failed "${patch##*/} does not apply"
   done
-  echo "$stamp" >"$source/.gobelins"
+  while read -r file; do
+    if cmp -s "$files/tree/$file" "$source/$file"; then continue; fi
+    if [ -e "$files/tree/$file" ]; then
+      mkdir -p "$(dirname "$source/$file")"
+      cp "$files/tree/$file" "$source/$file"
+      touch "$source/$file"
+    else
+      rm -f "$source/$file"
+    fi
+  done <"$files/.touched"
+  cp "$files/.touched" "$source/.touched"
+  echo "$stamp" >"$source/.series"
 fi
 
 out=$cache/out-$flavour
@@ -52,14 +78,18 @@ options=("$here/lean.config")
 # A fixed date and builder, or the compiler's cache would miss what mentions them.
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins
 make_kernel() {
-  nice -n 15 timeout "${KERNEL_BUILD_LIMIT:-5400}" \
-    make -s -C "$source" O="$out" CC="ccache gcc" -j"$(($(nproc) + 2))" "$@" >>"$log" 2>&1
+  nice -n 12 timeout "${KERNEL_BUILD_LIMIT:-5400}" \
+    make -s -C "$source" O="$out" CC="ccache gcc" -j"$(nproc)" "$@" >>"$log" 2>&1
 }
 : >"$log"
-make_kernel tinyconfig || failed "make tinyconfig failed"
-(cd "$out" && "$source/scripts/kconfig/merge_config.sh" -m -O "$out" .config "${options[@]}") \
-  >>"$log" || failed "cannot merge the configurations"
-make_kernel olddefconfig || failed "make olddefconfig failed"
+stamp=$version-$(cd "$source" && sed -n /Kconfig/p .touched | xargs cat "${options[@]}" | sha256sum)
+if [ "$(cat "$out/.gobelins" 2>/dev/null)" != "$stamp" ]; then
+  make_kernel tinyconfig || failed "make tinyconfig failed"
+  (cd "$out" && "$source/scripts/kconfig/merge_config.sh" -m -O "$out" .config "${options[@]}") \
+    >>"$log" || failed "cannot merge the configurations"
+  make_kernel olddefconfig || failed "make olddefconfig failed"
+  echo "$stamp" >"$out/.gobelins"
+fi
 # Options that have gone or depend on others would be dropped without a word.
 grep -h '=[ym]$' "${options[@]}" | while read -r option; do
   case $flavour:$option in base:CONFIG_LINKER=*|base:CONFIG_GOB=*) continue ;; esac
