@@ -105,6 +105,24 @@ Status FramePool::load(PageIndex first, unsigned count, std::byte* out) const {
   return failed("read", first, count);
 }
 
+Status FramePool::read_bytes(std::uint64_t offset, std::span<std::byte> out) const {
+  if (transfer_all(out.size(), [&](std::size_t done) {
+        return ::pread(fd(), out.data() + done, out.size() - done,
+                       static_cast<off_t>(offset + done));
+      }))
+    return {};
+  return failed("read bytes of", PageIndex{offset / kPageSize}, 1);
+}
+
+Status FramePool::write_bytes(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  if (transfer_all(bytes.size(), [&](std::size_t done) {
+        return ::pwrite(fd(), bytes.data() + done, bytes.size() - done,
+                        static_cast<off_t>(offset + done));
+      }))
+    return {};
+  return failed("write bytes of", PageIndex{offset / kPageSize}, 1);
+}
+
 Status FramePool::take(PageIndex first, unsigned count, std::byte* out, PagePipe& pipe) const {
   while (count > 0) {
     const Result<unsigned> held = pipe.fill(fd(), first.value() * kPageSize, count);

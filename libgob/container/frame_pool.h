@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "libgob/base/ids.h"
@@ -40,6 +41,9 @@ class FramePool {
   Status store_zero(PageIndex first, unsigned count) const;
   // Copies bytes out; pages without a frame read as zeros.
   Status load(PageIndex first, unsigned count, std::byte* out) const;
+  // Bytes [offset, offset + size) of frames that exist; any cut.
+  Status read_bytes(std::uint64_t offset, std::span<std::byte> out) const;
+  Status write_bytes(std::uint64_t offset, std::span<const std::byte> bytes) const;
   // The move: the frames leave every mapping and the pool, and their bytes land in `out`, whatever
   // programs write meanwhile: the pages are held by reference while they are unmapped, and read
   // only afterwards, when nobody can write any more. kLost if the bytes were gone by then;

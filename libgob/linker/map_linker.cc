@@ -103,6 +103,17 @@ MapLinker::Container* MapLinker::find_container(ContainerId id) {
   return found == containers_.end() ? nullptr : &found->second;
 }
 
+bool MapLinker::has_mappings(ContainerId id) const {
+  const auto found = containers_.find(id);
+  return found != containers_.end() && !found->second.mappings.empty();
+}
+
+bool MapLinker::waits_for(PageSet pages) const {
+  std::vector<Demand> demands;
+  waiting_.collect(pages, demands);
+  return !demands.empty();
+}
+
 bool MapLinker::note(const Fault& fault, std::uint64_t now_ns) {
   Container* container = find_container(fault.page.container);
   if (container == nullptr) return false;

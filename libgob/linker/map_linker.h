@@ -77,6 +77,10 @@ class MapLinker {
   // Faults not yet resolved.
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
+  [[nodiscard]] bool has_mappings(ContainerId id) const;
+  // Somebody waits for one of these pages.
+  [[nodiscard]] bool waits_for(PageSet pages) const;
+
   // action::Install. Access::kNone only stores. Every page of `pages` is in bytes.layout.
   Status install(PageSet pages, const PageBytes& bytes, Access access);
   Status install_zero(PageSet pages, Access access);

@@ -20,7 +20,8 @@ struct Send {
   Message message;
 };
 // Put bytes into frames: from the current payload (`pages` is a subset of the delivered message's
-// set), or zeros. Then give waiting programs `access`; Access::kNone only stores them unmapped.
+// set; of a file container also of what a SwapIn has read), or zeros. Then give waiting programs
+// `access`; Access::kNone only stores them unmapped.
 struct Install {
   PageSet pages;
   Access access = Access::kNone;
@@ -41,7 +42,8 @@ struct Invalidate {
   PageSet pages;
 };
 // flush_page / first_touch of the I/O linker; answered by SwappedOut / SwappedIn. The frames are
-// write-protected before a SwapOut; the host frees them when it succeeded, before the event.
+// write-protected before a SwapOut; the host frees them when it succeeded, before the event. Of a
+// file container the frames are the core's affair: it says Invalidate and Install itself.
 struct SwapOut {
   PageSet pages;
 };
@@ -51,6 +53,22 @@ struct SwapIn {
 // free_page: forget what the I/O linker keeps of these pages.
 struct FreeSwap {
   PageSet pages;
+};
+// flush_page of the I/O linker for frames that stay, or for bytes of the current payload that take
+// no frame (`arrived`); answered by WrittenBack.
+struct WriteBack {
+  PageSet pages;
+  bool arrived = false;
+};
+// The end of a WriteBack or Discard for these pages: kNone, or why not.
+struct JobDone {
+  PageSet pages;
+  bool discard = false;
+  Refusal refusal = Refusal::kNone;
+};
+// The end of a Sync: file_pages() knows what the managers know.
+struct Synced {
+  ContainerId container;
 };
 // Start the hold of Core's configuration on these pages; answered by HoldExpired.
 struct Hold {
@@ -87,7 +105,8 @@ struct Violation {
 using Action =
     std::variant<action::Send, action::Install, action::Map, action::Downgrade, action::Invalidate,
                  action::SwapOut, action::SwapIn, action::FreeSwap, action::Hold, action::Refuse,
-                 action::DropContainer, action::Left, action::Serving, action::Violation>;
+                 action::DropContainer, action::Left, action::Serving, action::Violation,
+                 action::WriteBack, action::JobDone, action::Synced>;
 using Actions = std::vector<Action>;
 
 }  // namespace gob

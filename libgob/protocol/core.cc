@@ -42,6 +42,16 @@ void Core::step(const Event& event, Actions& actions) {
           add_container(e.info);
         } else if constexpr (std::is_same_v<E, event::RemoveContainer>) {
           remove_container(e.id, out);
+        } else if constexpr (std::is_same_v<E, event::WriteBack>) {
+          for_each_page(e.pages,
+                        [&](PageId page) { start_job(page, Pending::Job::kWriteBack, out); });
+        } else if constexpr (std::is_same_v<E, event::Discard>) {
+          for_each_page(e.pages,
+                        [&](PageId page) { start_job(page, Pending::Job::kDiscard, out); });
+        } else if constexpr (std::is_same_v<E, event::WrittenBack>) {
+          for_each_page(e.pages, [&](PageId page) { on_written_back(page, e.ok, out); });
+        } else if constexpr (std::is_same_v<E, event::Sync>) {
+          start_sync(e.container, e.list, out);
         } else {
           static_assert(std::is_same_v<E, event::Leave>);
           leave(out);
@@ -57,8 +67,13 @@ void Core::end_step(Out& out) {
     while (out.has_own_message()) dispatch(config_.self, out.take_own_message(), out);
   };
   settle();
-  admit_parked(out);
-  settle();
+  // What a manager here answers at once gives its frame back, and lets the next job begin, at once.
+  do {
+    run_waiting_jobs(out);
+    admit_parked(out);
+    settle();
+  } while (!jobs_ready_.empty() || (!parked_for_room_.empty() && has_room()) ||
+           (!waiting_at_home_.empty() && has_room_at_home()));
   reclaim(out);
   settle();
   check_left(out);
@@ -108,6 +123,12 @@ const char* Core::nonsense(const Message& message) const {
     if (message.pages.empty() || message.pages.last().value() >= container->second.pages)
       return "a page beyond the end of its container";
   }
+  const NodeId home = home_of(message.pages.container);
+  const bool asks_home = message.device && message.type != MessageType::kInvalidate &&
+                         message.type != MessageType::kInjectReply &&
+                         message.type != MessageType::kConfirm &&
+                         container != containers_.end();
+  if (asks_home && home != config_.self) return "a page of a file that is not here";
   const bool managed_here =
       view_.manager(message.pages.container, message.pages.stripe) == config_.self;
   switch (message.type) {
@@ -116,6 +137,8 @@ const char* Core::nonsense(const Message& message) const {
     case MessageType::kFlush:
     case MessageType::kConfirm:
     case MessageType::kReport:
+    case MessageType::kWriteBack:
+    case MessageType::kDiscard:
       return managed_here ? nullptr : "a request to a node that does not manage the page";
     case MessageType::kFlushDone:
       if (!managed_here) return "a request to a node that does not manage the page";
@@ -138,6 +161,9 @@ const char* Core::nonsense(const Message& message) const {
     case MessageType::kInjectReply:
     case MessageType::kMarker:
     case MessageType::kReportEnd:
+    case MessageType::kSync:
+    case MessageType::kSyncEnd:
+    case MessageType::kExists:
       return nullptr;
   }
   return nullptr;
@@ -149,8 +175,10 @@ void Core::dispatch(NodeId from, const Message& message, Out& out) {
     maybe_serve(out);
     return;
   }
-  const bool is_request = message.type == MessageType::kGet || message.type == MessageType::kGrab ||
-                          message.type == MessageType::kFlush;
+  const bool is_request =
+      message.type == MessageType::kGet || message.type == MessageType::kGrab ||
+      message.type == MessageType::kFlush || message.type == MessageType::kWriteBack ||
+      message.type == MessageType::kDiscard || message.type == MessageType::kSync;
   if (is_request && phase_ != Phase::kServing) {
     waiting_requests_.emplace_back(from, message);
     return;
@@ -159,6 +187,9 @@ void Core::dispatch(NodeId from, const Message& message, Out& out) {
     dispatch_removed(from, message, out);
     return;
   }
+  if (message.type == MessageType::kSync) return on_sync(from, message, out);
+  if (message.type == MessageType::kSyncEnd) return on_sync_end(from, message, out);
+  if (message.type == MessageType::kExists) return on_exists(from, message, out);
   for_each_page(message.pages, [&](PageId page) { dispatch_page(from, message, page, out); });
 }
 
@@ -167,6 +198,8 @@ void Core::dispatch_page(NodeId from, const Message& message, PageId page, Out& 
     case MessageType::kGet:
     case MessageType::kGrab:
     case MessageType::kFlush:
+    case MessageType::kWriteBack:
+    case MessageType::kDiscard:
       return on_request(from, message, page, out);
     case MessageType::kForwardGet:
     case MessageType::kForwardGrab:
@@ -197,7 +230,10 @@ void Core::dispatch_page(NodeId from, const Message& message, PageId page, Out& 
       return on_report(from, message, page);
     case MessageType::kMarker:
     case MessageType::kReportEnd:
-      return;  // not about pages: handled before
+    case MessageType::kSync:
+    case MessageType::kSyncEnd:
+    case MessageType::kExists:
+      return;  // not about single pages: handled before
   }
 }
 
@@ -207,6 +243,8 @@ void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
     switch (message.type) {
       case MessageType::kGet:
       case MessageType::kGrab:
+      case MessageType::kWriteBack:
+      case MessageType::kDiscard:
         return refuse(page, from, Refusal::kRemoved, config_.self, out);
       case MessageType::kForwardGet:
       case MessageType::kForwardGrab:
@@ -218,6 +256,8 @@ void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
       }
       case MessageType::kInject:
         return send(from, make(MessageType::kInjectReply, page), out);
+      case MessageType::kSync:
+        return send(from, make(MessageType::kSyncEnd, page), out);
       case MessageType::kInvalidateAck:
       case MessageType::kPage:
       case MessageType::kGrant:
@@ -231,14 +271,20 @@ void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
       case MessageType::kReport:
       case MessageType::kMarker:
       case MessageType::kReportEnd:
+      case MessageType::kSyncEnd:
+      case MessageType::kExists:
         return;
     }
   });
 }
 
-void Core::add_container(const ContainerInfo& info) { containers_.insert_or_assign(info.id, info); }
+void Core::add_container(const ContainerInfo& info) {
+  if (containers_.insert_or_assign(info.id, info).second && info.home == config_.self)
+    ++homes_here_;
+}
 
 void Core::remove_container(ContainerId id, Out& out) {
+  if (home_of(id) == config_.self) --homes_here_;
   if (containers_.erase(id) == 0) return;
   std::vector<PageKey> doomed;
   for (const auto& [key, pending] : pending_) {
@@ -247,6 +293,7 @@ void Core::remove_container(ContainerId id, Out& out) {
       out.act(action::Refuse{PageSet::of(page_of(key)), Refusal::kRemoved, config_.self});
     doomed.push_back(key);
   }
+  end_all_jobs(id, out);
   for (PageKey key : doomed) drop_pending(page_of(key));
 
   doomed.clear();
@@ -268,6 +315,9 @@ void Core::remove_container(ContainerId id, Out& out) {
   std::erase_if(transactions_, is_doomed);
   std::erase_if(deferred_, is_doomed);
   std::erase_if(injections_, is_doomed);
+  std::erase_if(writing_, is_doomed);
+  std::erase_if(file_dirty_, [id](const auto& item) { return item.first.first == id; });
+  std::erase_if(file_listed_, [id](const auto& item) { return item.first.first == id; });
   out.act(action::DropContainer{id});
 }
 

@@ -10,10 +10,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/page_table.h"
@@ -54,6 +56,12 @@ class Core {
   [[nodiscard]] const PageTable<LocalPage>& locals() const { return locals_; }
   [[nodiscard]] const PageTable<DirectoryEntry>& directory() const { return directory_; }
   [[nodiscard]] const std::map<PageKey, Pending>& all_pending() const { return pending_; }
+  // At the home of a file container: its pages that are newer than the file, or (`listed`) that
+  // the last Sync with a list found in memory; by stripe.
+  [[nodiscard]] std::vector<PageSet> file_pages(ContainerId id, bool listed) const;
+  // Files of this node of which it knows pages that are newer: for periodic write-back.
+  [[nodiscard]] std::vector<ContainerId> dirty_files() const;
+  [[nodiscard]] bool has_dirty_files() const { return !file_dirty_.empty(); }
   [[nodiscard]] std::uint64_t resident_frames() const { return resident_; }
   [[nodiscard]] std::uint64_t free_frames() const {
     return resident_ >= config_.budget_frames ? 0 : config_.budget_frames - resident_;
@@ -81,11 +89,19 @@ class Core {
   // A last copy on offer.
   struct Injection {
     NodeId target = kNoNode;
-    bool sole = false;  // certainly no other copy
+    bool sole = false;      // certainly no other copy
+    bool homeward = false;  // the target is the home, which has to take it when it can
     std::vector<NodeId> refused_by;
     friend bool operator==(const Injection&, const Injection&) = default;
   };
   class Out;  // collects the actions of one step, joining neighbours into runs (outbox.h)
+
+  using Stripe = std::pair<ContainerId, std::uint64_t>;
+  struct Syncing {
+    bool list = false;
+    std::set<NodeId> missing;  // managers that have not answered
+    friend bool operator==(const Syncing&, const Syncing&) = default;
+  };
 
   // core.cc: dispatch
   void deliver(NodeId from, const Message& message, Out& out);
@@ -110,7 +126,11 @@ class Core {
   void release_deferred(PageId page, Out& out);
   void hold(PageId page, Out& out);
   void on_hold_expired(PageId page, Out& out);
+  // A frame is free for what programs here want. A home keeps one for what others want of it: two
+  // nodes that are full of each other's pages could not go on otherwise.
   [[nodiscard]] bool has_room() const;
+  [[nodiscard]] std::uint64_t kept_for_home() const;  // frames
+  [[nodiscard]] bool has_room_at_home() const;
 
   // first_touch.cc: the requester's beginning
   void touch(PageId page, Access access, bool demanded, Out& out);
@@ -123,6 +143,7 @@ class Core {
   void complete_refusal(PageId page, Out& out);
   void admit_parked(Out& out);
   void park_for_room(PageId page);
+  void wait_at_home(PageId page);
   void look_for_room_again();
 
   // get_page.cc, grab_page.cc: the requester's end
@@ -170,8 +191,44 @@ class Core {
   void on_swapped_in(PageId page, bool ok, Out& out);
   [[nodiscard]] NodeId roomiest(const Injection& injection) const;
 
+  // file_device.cc: the home's file is where pages are that no node has
+  [[nodiscard]] NodeId home_of(ContainerId id) const;  // kNoNode: not a file container, or removed
+  [[nodiscard]] NodeId home_of(PageId page) const { return home_of(page.container); }
+  [[nodiscard]] bool home_is_here(PageId page) const { return home_of(page) == config_.self; }
+  void start_on_device(PageId page, QueuedRequest request, Out& out);
+  [[nodiscard]] NodeId lost_with(PageId page) const;
+  void note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out);
+  void tell_home(PageId page, Out& out);
+  void remember_dirty(PageId page);
+  void forget_dirty(PageId page);
+  void read_device(PageId page, Out& out);
+  void use_reservation(PageId page);
+  void on_device_grant(const Message& message, PageId page, Out& out);
+  void on_device_read(PageId page, bool ok, Out& out);
+  void write_out(PageId page, Out& out);
+  void offer_file_page(PageId page, Injection& injection, Out& out);
+  void on_device_flushed(PageId page, bool ok, Out& out);
+
+  // file_jobs.cc: write-back, discard, what the managers know
+  void start_job(PageId page, Pending::Job job, Out& out);
+  void send_job(PageId page, Pending& pending, Out& out);
+  void run_waiting_jobs(Out& out);
+  void start_write_back(PageId page, DirectoryEntry& entry, NodeId requester, Out& out);
+  void start_discard(PageId page, DirectoryEntry& entry, NodeId requester, Out& out);
+  void write_back_here(PageId page, bool arrived, Out& out);
+  void on_written_back(PageId page, bool ok, Out& out);
+  void complete_discard(PageId page, Out& out);
+  void end_all_jobs(std::optional<ContainerId> only, Out& out);
+  void end_job(PageId page, Refusal refusal, bool written, Out& out);
+  void start_sync(ContainerId id, bool list, Out& out);
+  void ask_managers(ContainerId id, Out& out);
+  void on_sync(NodeId from, const Message& message, Out& out);
+  void on_sync_end(NodeId from, const Message& message, Out& out);
+  void on_exists(NodeId from, const Message& message, Out& out);
+
   // reclaim.cc
   void reclaim(Out& out);
+  bool reclaim_files(bool shared_only, bool starved, const std::function<bool()>& enough, Out& out);
   void leave(Out& out);
   void check_left(Out& out);
   [[nodiscard]] std::uint64_t low_water() const;
@@ -196,6 +253,7 @@ class Core {
   bool left_said_ = false;
   std::set<NodeId> leavers_;  // members that refused our last pages because they leave, too
   std::map<ContainerId, ContainerInfo> containers_;
+  std::uint64_t homes_here_ = 0;  // files of this node among them
 
   // What this node holds.
   PageTable<LocalPage> locals_;
@@ -205,12 +263,24 @@ class Core {
   std::uint64_t kept_in_a_row_ = 0;  // flushes that found no place, since a frame was last freed
   std::map<PageKey, std::vector<Deferred>> deferred_;
   std::map<PageKey, Injection> injections_;
-  std::size_t clock_hand_ = 0;            // place of the replacement scan; no part of the content
+  std::size_t clock_hand_ = 0;           // place of the replacement scan; no part of the content
+  PageTable<std::uint8_t> file_frames_;  // keys of the resident pages of files, to be scanned first
+  std::size_t file_hand_ = 0;            // the same for them
+  std::size_t files_in_vain_ = 0;        // slots seen since one of them was flushed; no content
   std::map<NodeId, std::uint32_t> room_;  // latest free-memory hint of each peer, in frames
 
   // What this node asked for.
   std::map<PageKey, Pending> pending_;
   std::deque<PageKey> parked_for_room_;
+  std::deque<PageKey> waiting_at_home_;  // pages of our files that others want, or want rid of
+
+  // Of the files of which this node is the home.
+  std::map<Stripe, std::uint64_t> file_dirty_;           // pages newer than the file
+  std::map<Stripe, std::uint64_t> file_listed_;          // found by the last Sync with a list
+  std::map<PageKey, std::uint32_t> writing_;             // WriteBack actions not answered yet
+  std::map<PageKey, std::set<Pending::Job>> jobs_wait_;  // for a request of the same page to end
+  std::set<PageKey> jobs_ready_;                         // of these: it has ended
+  std::map<ContainerId, Syncing> syncs_;
 
   // What this node manages.
   PageTable<DirectoryEntry> directory_;

@@ -74,10 +74,32 @@ struct RemoveContainer {
 // it (nodes that had no room may have some now) until then.
 struct Leave {};
 
+// At the home of a file container. The file shall have the newest bytes of these pages (paper
+// figure 5); no node shall have a copy of them. Each page is answered by action::JobDone.
+struct WriteBack {
+  PageSet pages;
+};
+struct Discard {
+  PageSet pages;
+};
+// The I/O linker finished an action::WriteBack.
+struct WrittenBack {
+  PageSet pages;
+  bool ok = true;
+};
+// At the home: have the managers say what they know of the file's pages; answered by
+// action::Synced, before which no second one for the container may come. `list`: also pages that
+// are not newer than the file.
+struct Sync {
+  ContainerId container;
+  bool list = false;
+};
+
 }  // namespace event
 
 using Event = std::variant<event::Deliver, event::Touch, event::Expire, event::HoldExpired,
                            event::Flush, event::SwappedOut, event::SwappedIn, event::NewView,
-                           event::AddContainer, event::RemoveContainer, event::Leave>;
+                           event::AddContainer, event::RemoveContainer, event::Leave,
+                           event::WriteBack, event::Discard, event::WrittenBack, event::Sync>;
 
 }  // namespace gob

@@ -48,7 +48,8 @@ void Core::request(PageId page, Access access, bool demanded, Out& out) {
   Pending& pending = found->second;
   if (!is_new) {
     if (demanded && access > pending.wanted) pending.wanted = access;
-    if (pending.stage == Pending::Stage::kParked && access > pending.access)
+    if (pending.stage == Pending::Stage::kParked && pending.job == Pending::Job::kNone &&
+        access > pending.access)
       pending.access = access;
     return;  // what parked it will retry it
   }
@@ -87,6 +88,7 @@ void Core::send_request(PageId page, Pending& pending, Out& out) {
 void Core::retry(PageId page, Out& out) {
   const auto found = pending_.find(key_of(page));
   if (found == pending_.end() || found->second.stage != Pending::Stage::kParked) return;
+  if (found->second.job != Pending::Job::kNone) return send_job(page, found->second, out);
   const Access wanted = found->second.wanted;
   drop_pending(page);
   if (wanted != Access::kNone) touch(page, wanted, true, out);
@@ -98,14 +100,27 @@ void Core::park_for_room(PageId page) {
   look_for_room_again();
 }
 
+// What is deferred for the page needs a frame of its home.
+void Core::wait_at_home(PageId page) {
+  if (std::ranges::count(waiting_at_home_, key_of(page)) != 0) return;
+  waiting_at_home_.push_back(key_of(page));
+  look_for_room_again();
+}
+
 void Core::admit_parked(Out& out) {
+  while (!waiting_at_home_.empty() && has_room_at_home()) {
+    const PageId page = page_of(waiting_at_home_.front());
+    waiting_at_home_.pop_front();
+    release_deferred(page, out);
+  }
   while (!parked_for_room_.empty() && has_room()) {
     const PageId page = page_of(parked_for_room_.front());
     parked_for_room_.pop_front();
-    if (local(page).state == PageState::kSwapped)
+    if (local(page).state == PageState::kSwapped) {
       start_swap_in(page, out);
-    else
+    } else {
       retry(page, out);
+    }
   }
 }
 
@@ -119,7 +134,8 @@ void Core::on_expire(PageId page, Out& out) {
   pending.wanted = Access::kNone;
   out.act(action::Refuse{PageSet::of(page), no_room ? Refusal::kNoRoom : Refusal::kTimedOut,
                          no_room || view_.members.empty() ? config_.self : manager(page)});
-  if (pending.stage == Pending::Stage::kParked) drop_pending(page);
+  if (pending.stage == Pending::Stage::kParked && pending.job == Pending::Job::kNone)
+    drop_pending(page);
 }
 
 void Core::drop_pending(PageId page) {
@@ -127,6 +143,7 @@ void Core::drop_pending(PageId page) {
   if (found == pending_.end()) return;
   if (found->second.reserved) --reserved_;
   pending_.erase(found);
+  if (jobs_wait_.contains(key_of(page))) jobs_ready_.insert(key_of(page));
 }
 
 void Core::on_refuse(NodeId from, const Message& message, PageId page, Out& out) {
@@ -150,6 +167,11 @@ void Core::on_refuse(NodeId from, const Message& message, PageId page, Out& out)
 
 void Core::complete_refusal(PageId page, Out& out) {
   const Pending pending = pending_.find(key_of(page))->second;
+  if (pending.job != Pending::Job::kNone) {
+    // The manager knows of nothing that the file has not.
+    const bool needless = pending.refusal == Refusal::kSkipped;
+    return end_job(page, needless ? Refusal::kNone : pending.refusal, needless, out);
+  }
   drop_pending(page);
   if (pending.confirm) confirm(page, pending.refusal, out);
   if (pending.wanted == Access::kNone) return;

@@ -25,15 +25,18 @@ void Core::on_flush_discard(NodeId from, const Message& message, PageId page, Ou
   }
   local->flushing = false;
   --flushing_;
-  if (local->state == PageState::kRead)
+  // Without `confirm` the manager speaks of a copy that was taken or invalidated while the wish was
+  // on its way; one that is here all the same came home after that.
+  if (local->state == PageState::kRead && message.confirm)
     invalidate_local(page, out);
   else
-    forget_if_empty(page);  // taken or invalidated while the answer was on its way
+    forget_if_empty(page);
   if (message.confirm) {
     Message done = make(MessageType::kFlushDone, page);
     done.node = kNoNode;
     send(manager(page), done, out);
   }
+  release_deferred(page, out);  // a page of our file that came home meanwhile
   retry(page, out);
 }
 
@@ -48,6 +51,11 @@ void Core::on_flush_alone(NodeId from, const Message& message, PageId page, Out&
   if (state == PageState::kWrite) out.act(action::Downgrade{PageSet::of(page)});
   set_state(page, PageState::kInjecting);
   injections_[key_of(page)].sole = message.sole;
+  if (home_of(page) != kNoNode) {
+    locals_[key_of(page)].dirty = message.dirty;
+    locals_[key_of(page)].shared = false;
+    if (message.dirty && message.sole && home_is_here(page)) return write_out(page, out);
+  }
   offer(page, out);
 }
 
@@ -59,6 +67,7 @@ void Core::end_flush(PageId page, NodeId owner, Out& out) {
     --flushing_;
     Message message = make(MessageType::kFlushDone, page);
     message.node = owner;
+    message.written = owner == kNoNode;
     send(manager(page), message, out);
   }
   if (is_resident(local.state)) ++kept_in_a_row_;
@@ -70,19 +79,26 @@ void Core::end_flush(PageId page, NodeId owner, Out& out) {
 
 void Core::on_swapped_out(PageId page, bool ok, Out& out) {
   if (local(page).state != PageState::kSwappingOut) return;  // removed meanwhile
+  if (home_of(page) != kNoNode) return on_device_flushed(page, ok, out);
   set_state(page, ok ? PageState::kSwapped : PageState::kRead);
   end_flush(page, config_.self, out);
 }
 
 void Core::start_swap_in(PageId page, Out& out) {
   if (local(page).state != PageState::kSwapped) return;
-  if (!has_room()) return park_for_room(page);
+  const bool at_home = home_is_here(page);
+  if (at_home) use_reservation(page);
+  // For another node it takes a frame for a while only, as the file has it, too.
+  const bool for_others = at_home && deferred_.contains(key_of(page));
+  if (for_others && !has_room_at_home()) return wait_at_home(page);
+  if (!for_others && !has_room()) return park_for_room(page);
   set_state(page, PageState::kSwappingIn);
   out.act(action::SwapIn{PageSet::of(page)});
 }
 
 void Core::on_swapped_in(PageId page, bool ok, Out& out) {
   if (local(page).state != PageState::kSwappingIn) return;
+  if (home_of(page) != kNoNode) return on_device_read(page, ok, out);
   const auto found = pending_.find(key_of(page));
   const Access wanted = found == pending_.end() ? Access::kNone : found->second.wanted;
   drop_pending(page);

@@ -9,10 +9,17 @@ void Core::set_state(PageId page, PageState state) {
   if (is_resident(local.state) && !is_resident(state)) {
     --resident_;
     kept_in_a_row_ = 0;
+    if (file_frames_.size() != 0) file_frames_.erase(key_of(page));
   }
-  if (!is_resident(local.state) && is_resident(state)) ++resident_;
+  if (!is_resident(local.state) && is_resident(state)) {
+    ++resident_;
+    if (home_of(page) != kNoNode) {
+      file_frames_[key_of(page)] = 1;
+      kept_in_a_row_ = 0;  // another that may give way
+    }
+  }
   local.state = state;
-  if (state == PageState::kInvalid) local.held = false;
+  if (state == PageState::kInvalid) local.held = local.dirty = local.shared = false;
 }
 
 // invalidate_page: no program here can read the page once the action is performed.
@@ -35,7 +42,15 @@ void Core::forget_if_empty(PageId page) {
   }
 }
 
-bool Core::has_room() const { return resident_ + reserved_ < config_.budget_frames; }
+std::uint64_t Core::kept_for_home() const {
+  return homes_here_ != 0 && config_.budget_frames > 1 ? 1 : 0;
+}
+
+bool Core::has_room() const {
+  return resident_ + reserved_ + kept_for_home() < config_.budget_frames;
+}
+
+bool Core::has_room_at_home() const { return resident_ + reserved_ < config_.budget_frames; }
 
 void Core::defer(NodeId from, const Message& message, PageId page) {
   Message single = message;
@@ -64,6 +79,10 @@ void Core::on_hold_expired(PageId page, Out& out) {
   LocalPage* local = locals_.find(key_of(page));
   if (local == nullptr || !local->held) return;
   local->held = false;
+  if (const auto found = pending_.find(key_of(page));
+      found != pending_.end() && found->second.job == Pending::Job::kDiscard &&
+      found->second.stage == Pending::Stage::kGranted && found->second.acks_missing == 0)
+    complete_discard(page, out);
   release_deferred(page, out);
 }
 

@@ -14,6 +14,17 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
   Pending& pending = found->second;
   const LocalPage* local = locals_.find(key_of(page));
   const PageState state = local == nullptr ? PageState::kInvalid : local->state;
+  if (pending.job == Pending::Job::kDiscard &&
+      pending.acks_missing + static_cast<std::int32_t>(message.acks) >= 0) {
+    pending.stage = Pending::Stage::kGranted;
+    pending.confirm = message.confirm;
+    pending.acks_missing += static_cast<std::int32_t>(message.acks);
+    if (pending.acks_missing == 0) complete_discard(page, out);
+    return;
+  }
+  if (message.device && state != PageState::kRead && pending.job == Pending::Job::kNone &&
+      pending.access == Access::kWrite)
+    return on_device_grant(message, page, out);
   const bool bytes = carries_bytes(message) || message.payload == Payload::kZero;
   const bool fits = state == PageState::kRead || (state == PageState::kInvalid && bytes);
   const bool acks_possible = pending.acks_missing + static_cast<std::int32_t>(message.acks) >= 0 &&
@@ -33,6 +44,7 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
     }
     pending.bytes_here = true;
     set_state(page, complete ? PageState::kWrite : PageState::kStored);
+    locals_[key_of(page)].dirty = home_of(page) != kNoNode;
     out.act(action::Install{PageSet::of(page), complete ? Access::kWrite : Access::kNone,
                             message.payload == Payload::kZero});
   }
@@ -50,6 +62,7 @@ void Core::on_invalidate_ack(NodeId from, const Message& message, PageId page, O
   --pending.acks_missing;  // may come before the grant that says how many there are
   if (pending.stage != Pending::Stage::kGranted || pending.acks_missing != 0) return;
   if (pending.refusal != Refusal::kNone) return complete_refusal(page, out);
+  if (pending.job == Pending::Job::kDiscard) return complete_discard(page, out);
   complete_grab(page, out);
 }
 
@@ -60,6 +73,11 @@ void Core::complete_grab(PageId page, Out& out) {
   if (locals_[key_of(page)].state != PageState::kWrite) {
     set_state(page, PageState::kWrite);
     out.act(action::Map{PageSet::of(page), Access::kWrite});
+  }
+  if (home_of(page) != kNoNode) {
+    locals_[key_of(page)].dirty = true;
+    locals_[key_of(page)].shared = false;
+    remember_dirty(page);
   }
   if (pending.confirm) confirm(page, Refusal::kNone, out);
   if (pending.wanted == Access::kNone) return;

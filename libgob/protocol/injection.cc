@@ -43,9 +43,11 @@ void Core::offer(PageId page, Out& out) {
     Message message = make(MessageType::kInject, page);
     message.payload = Payload::kCopy;
     message.leaving = leaving_;
+    message.dirty = locals_[key_of(page)].dirty;
     send(injection.target, message, out);
     return;
   }
+  if (home_of(page) != kNoNode) return offer_file_page(page, injection, out);
   if (config_.swap && !leaving_ && injection.sole) {
     injections_.erase(key_of(page));
     set_state(page, PageState::kSwappingOut);
@@ -57,18 +59,41 @@ void Core::offer(PageId page, Out& out) {
 }
 
 void Core::on_inject(NodeId from, const Message& message, PageId page, Out& out) {
-  const LocalPage* local = locals_.find(key_of(page));
+  LocalPage* local = locals_.find(key_of(page));
+  const bool must_take = message.device && !leaving_;
+  // A wish of ours to flush it may wait at the manager for the end of this very flush.
+  const bool absent =
+      local == nullptr || (must_take && local->state == PageState::kInvalid && local->flushing);
+  if (message.payload == Payload::kNone && must_take && absent && has_room_at_home()) {
+    Message again = make(MessageType::kInjectReply, page);
+    again.device = true;
+    return send(from, again, out);
+  }
   Message reply = make(MessageType::kInjectReply, page);
   // A copy that we hold already is as good as the one offered.
-  reply.accepted = local != nullptr && local->state == PageState::kRead && !local->flushing;
-  if (local == nullptr && !leaving_) {
+  if (!absent && local->state == PageState::kRead && (must_take || !local->flushing)) {
+    reply.accepted = true;
+    local->dirty = local->dirty || message.dirty;
+  }
+  if (absent && !leaving_ && message.payload != Payload::kNone) {
+    if (must_take) use_reservation(page);
     // Someone who leaves may use the frames that we keep free for ourselves.
-    const std::uint64_t keep = message.leaving ? 0 : low_water();
+    const std::uint64_t keep = message.leaving || message.device ? 0 : low_water();
     reply.accepted = resident_ + reserved_ + keep < config_.budget_frames;
     if (reply.accepted) {
       set_state(page, PageState::kRead);
+      locals_[key_of(page)].dirty = message.dirty;
       out.act(action::Install{PageSet::of(page), Access::kNone, false});
     }
+  }
+  if (must_take && !reply.accepted) {
+    // It comes home, where it can be written: it waits for a frame, or for what is under way here.
+    // Its bytes do not; they are sent again.
+    Message later = message;
+    later.payload = Payload::kNone;
+    defer(from, later, page);
+    if (absent) wait_at_home(page);
+    return;
   }
   reply.leaving = leaving_;
   send(from, reply, out);
@@ -85,6 +110,7 @@ void Core::on_inject_reply(NodeId from, const Message& message, PageId page, Out
     invalidate_local(page, out);
     return end_flush(page, from, out);
   }
+  if (message.device) return offer_file_page(page, found->second, out);  // it has room by now
   if (message.leaving) leavers_.insert(from);
   found->second.refused_by.push_back(from);
   room_[from] = std::min(room_[from], kWorthAsking);

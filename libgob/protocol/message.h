@@ -29,8 +29,14 @@ enum class MessageType : std::uint8_t {
   kMarker,         // to all, at a view change: nothing of an older epoch follows on this channel
   kReport,         // holder or old manager -> new manager: what I know of these pages
   kReportEnd,      // to all members: that was all
+  // File containers; the home is the node whose I/O linker has the file.
+  kWriteBack,  // home -> manager: a readable copy, please, if the file is older
+  kDiscard,    // home -> manager: all copies shall go, written or not
+  kSync,       // home -> manager: say what you have not told yet; `sole`: and which pages exist
+  kSyncEnd,    // its answer, after all kExists
+  kExists,     // manager -> home: these pages are in memory; `dirty`: newer than the file
 };
-inline constexpr MessageType kLastMessageType = MessageType::kReportEnd;
+inline constexpr MessageType kLastMessageType = MessageType::kExists;
 
 enum class Payload : std::uint8_t {
   kNone,
@@ -65,14 +71,23 @@ struct Message {
   Payload payload = Payload::kNone;
   Refusal refusal = Refusal::kNone;
   Holding holding = Holding::kExisted;
-  bool confirm = false;           // kPage, kGrant, kRefuse: the manager waits for kConfirm;
-                                  // kFlushDiscard: for kFlushDone
-  bool sole = false;              // kFlushAlone: certainly no other copy, it may be swapped out
-  bool accepted = false;          // kInjectReply
-  bool leaving = false;           // kInject, kInjectReply: the sender is shutting down
-  NodeId requester = kNoNode;     // kForward*, kInvalidate*: on whose behalf
-  NodeId node = kNoNode;          // kFlushDone: new owner; kRefuse, kReport: the node to blame
-  std::uint32_t acks = 0;         // kForwardGrab, kGrant, kRefuse: acknowledgements to collect
+  bool confirm = false;        // kPage, kGrant, kRefuse: the manager waits for kConfirm;
+                               // kFlushDiscard: for kFlushDone
+  bool sole = false;           // kFlushAlone: certainly no other copy, it may be swapped out;
+                               // kSync, kExists: a list is wanted, or given;
+                               // kReport: dirty by others than the home
+  bool accepted = false;       // kInjectReply
+  bool leaving = false;        // kInject, kInjectReply: the sender is shutting down
+  bool device = false;         // kForward*, kPage, kGrant: the file has the only copy: read it;
+                               // kInject: to the home, which has to take it; kInjectReply:
+                               // from it: offer the page again, there is room;
+                               // kInvalidate: of a kDiscard, so also of the only copy;
+                               // kConfirm: from the home, which keeps no copy
+  bool dirty = false;          // kPage, kInject, kReport, kExists, kFlushAlone: newer than the file
+  bool written = false;        // kConfirm, kFlushDone: the file has these bytes now
+  NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf
+  NodeId node = kNoNode;       // kFlushDone: new owner; kRefuse, kReport: the node to blame
+  std::uint32_t acks = 0;      // kForwardGrab, kGrant, kRefuse: acknowledgements to collect
   std::uint32_t free_frames = 0;  // hint on every message: room at the sender, in pages
   Epoch epoch;
   PageSet pages;            // all fields above hold for every page of the set

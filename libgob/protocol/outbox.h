@@ -77,6 +77,12 @@ class Core::Out {
   static bool joins(action::Refuse& a, action::Refuse& b) {
     return disjoint(a.pages, b.pages) && a.refusal == b.refusal && a.node == b.node;
   }
+  static bool joins(action::JobDone& a, action::JobDone& b) {
+    return disjoint(a.pages, b.pages) && a.discard == b.discard && a.refusal == b.refusal;
+  }
+  static bool joins(action::WriteBack& a, action::WriteBack& b) {
+    return disjoint(a.pages, b.pages) && a.arrived == b.arrived;
+  }
   template <class A>
   static bool joins(A& a, A& b) {
     return disjoint(a.pages, b.pages);

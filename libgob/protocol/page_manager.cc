@@ -8,8 +8,14 @@
 
 namespace gob {
 
-// kGet, kGrab, kFlush.
+// kGet, kGrab, kFlush, kWriteBack, kDiscard.
 void Core::on_request(NodeId from, const Message& message, PageId page, Out& out) {
+  const bool for_home =
+      message.type == MessageType::kWriteBack || message.type == MessageType::kDiscard;
+  if (for_home && from != home_of(page)) {
+    out.act(action::Violation{from, message, "a node that is not the home speaks for the file"});
+    return;
+  }
   const bool ahead = (message.ahead & PageSet::of(page).mask) != 0;
   const auto found = transactions_.find(key_of(page));
   if (found == transactions_.end()) {
@@ -37,6 +43,7 @@ void Core::on_request(NodeId from, const Message& message, PageId page, Out& out
 void Core::start(PageId page, QueuedRequest request, bool ahead, Out& out) {
   DirectoryEntry* entry = directory_.find(key_of(page));
   if (entry == nullptr) {
+    if (home_of(page) != kNoNode) return start_on_device(page, request, out);
     const ContainerInfo& container = containers_.find(page.container)->second;
     const NodeId dead =
         view_.lost_manager(page.container, container.created, page.page.value() / kStripePages);
@@ -47,6 +54,10 @@ void Core::start(PageId page, QueuedRequest request, bool ahead, Out& out) {
     if (!create) return refuse(page, request.requester, Refusal::kSkipped, config_.self, out);
     return first_touch_grant(page, request.requester, out);
   }
+  if (entry->lost != 0 && request.type == MessageType::kDiscard) {
+    directory_.erase(key_of(page));
+    return refuse(page, request.requester, Refusal::kSkipped, config_.self, out);
+  }
   if (entry->lost != 0 && request.type != MessageType::kFlush)
     return refuse(page, request.requester, Refusal::kLost, entry->owner(), out);
   switch (request.type) {
@@ -54,6 +65,10 @@ void Core::start(PageId page, QueuedRequest request, bool ahead, Out& out) {
       return start_get(page, *entry, request.requester, out);
     case MessageType::kGrab:
       return start_grab(page, *entry, request.requester, out);
+    case MessageType::kWriteBack:
+      return start_write_back(page, *entry, request.requester, out);
+    case MessageType::kDiscard:
+      return start_discard(page, *entry, request.requester, out);
     default:
       return start_flush(page, *entry, request.requester, out);
   }
@@ -127,6 +142,7 @@ std::uint32_t Core::invalidate_others(PageId page, NodeSet holders, NodeId keep,
 }
 
 void Core::start_grab(PageId page, DirectoryEntry& entry, NodeId requester, Out& out) {
+  note_dirty(page, entry, requester, out);
   const NodeSet holders = entry.copyset();
   const NodeId owner = entry.owner();
   const bool has_copy = owner == requester || (exact_copysets() && holders.has(requester));
@@ -167,10 +183,15 @@ void Core::start_flush(PageId page, DirectoryEntry& entry, NodeId requester, Out
   transaction.requesters.push_back(requester);
   const bool last = entry.owner() == requester && (!exact_copysets() || others.empty());
   Message message = make(last ? MessageType::kFlushAlone : MessageType::kFlushDiscard, page);
-  if (last)
-    message.sole = others.empty();  // coarse bits may stand for readers
-  else
+  if (last) {
+    // Coarse bits may stand for readers, its own, too.
+    message.sole = std::ranges::none_of(view_.members, [&](NodeId node) {
+      return node != requester && entry.copyset().has(node);
+    });
+    message.dirty = entry.dirty != 0;
+  } else {
     message.confirm = true;
+  }
   send(requester, message, out);
 }
 
@@ -181,12 +202,24 @@ void Core::on_confirm(NodeId from, const Message& message, PageId page, Out& out
     out.act(action::Violation{from, message, "a confirmation that nobody awaits"});
     return;
   }
+  const MessageType type = found->second.type;
   DirectoryEntry* entry = directory_.find(key_of(page));
-  if (message.refusal == Refusal::kNone && entry != nullptr) {
-    NodeSet copyset = found->second.type == MessageType::kGet ? entry->copyset() : NodeSet{};
-    copyset.add(from);
+  const NodeId home = home_of(page);
+  if (message.refusal == Refusal::kNone && type == MessageType::kDiscard) {
+    directory_.erase(key_of(page));
+  } else if (message.refusal == Refusal::kNone && (entry != nullptr || home != kNoNode)) {
+    if (entry == nullptr) {  // it came from the file; of a copy, the home has one, too
+      entry = &directory_[key_of(page)];
+      entry->set_owner(home);
+      if (type == MessageType::kGet) entry->set_copyset(NodeSet::of(home));
+      entry->dirty = type == MessageType::kGrab;
+      entry->foreign = type == MessageType::kGrab && from != home;
+    }
+    NodeSet copyset = type == MessageType::kGet ? entry->copyset() : NodeSet{};
+    if (!message.device) copyset.add(from);
     entry->set_copyset(copyset);
-    if (found->second.type == MessageType::kGrab) entry->set_owner(from);
+    if (type == MessageType::kGrab) entry->set_owner(from);
+    if (message.written) entry->dirty = entry->foreign = 0;
   }
   close_transaction(page, out);
 }
@@ -196,12 +229,20 @@ void Core::on_flush_done(NodeId from, const Message& message, PageId page, Out& 
   DirectoryEntry* entry = directory_.find(key_of(page));
   NodeSet copyset = entry == nullptr ? NodeSet{} : entry->copyset();
   if (message.node != from && exact_copysets()) copyset.remove(from);
-  // The last copy goes somewhere; it is not just dropped.
-  const bool vanishes = entry == nullptr || (message.node == kNoNode && copyset.empty());
+  // The last copy goes somewhere; it is not just dropped, unless a file has it.
+  const bool to_file = home_of(page) != kNoNode && message.written;
+  // A coarse copyset is never seen to be empty: the holder was told that it was the last.
+  const bool last =
+      message.node == kNoNode && (copyset.empty() || (to_file && !exact_copysets()));
+  const bool vanishes = entry == nullptr || (last && !to_file);
   if (found == transactions_.end() || found->second.type != MessageType::kFlush || vanishes ||
       std::erase(found->second.requesters, from) == 0) {
     out.act(action::Violation{from, message, "the end of a flush that nobody asked for"});
     return;
+  }
+  if (last) {
+    directory_.erase(key_of(page));
+    return close_transaction(page, out);
   }
   if (message.node != kNoNode) {
     copyset.add(message.node);

@@ -24,6 +24,13 @@ void Core::on_forward(NodeId from, const Message& message, PageId page, Out& out
     case PageState::kSwappingIn:
       return defer(from, message, page);
     case PageState::kInvalid:
+      if (message.device) {
+        // Nothing comes here any more; the file is away with this node.
+        if (left_said_) return refuse_forward(message, page, Refusal::kIo, out);
+        defer(from, message, page);
+        return read_device(page, out);
+      }
+      [[fallthrough]];
     case PageState::kStored:
       // The directory is wrong about us; the requester must not wait for ever.
       refuse_forward(message, page, Refusal::kLost, out);
@@ -43,12 +50,15 @@ void Core::refuse_forward(const Message& message, PageId page, Refusal refusal, 
 }
 
 void Core::serve_copy(PageId page, NodeId requester, bool wants_confirm, Out& out) {
-  if (locals_[key_of(page)].state == PageState::kWrite) {
+  LocalPage& local = locals_[key_of(page)];
+  if (local.state == PageState::kWrite) {
     out.act(action::Downgrade{PageSet::of(page)});
     set_state(page, PageState::kRead);
   }
+  local.shared = home_of(page) != kNoNode;
   Message message = make(MessageType::kPage, page);
   message.payload = Payload::kCopy;
+  message.dirty = local.dirty;
   message.confirm = wants_confirm;
   send(requester, message, out);
 }
@@ -60,6 +70,7 @@ void Core::serve_move(PageId page, NodeId requester, std::uint32_t acks, bool wa
   message.acks = acks;
   message.confirm = wants_confirm;
   send(requester, message, out);
+  remember_dirty(page);
   set_state(page, PageState::kInvalid);
   forget_if_empty(page);
 }
@@ -79,6 +90,12 @@ void Core::on_invalidate(NodeId from, const Message& message, PageId page, Out& 
     case PageState::kSwappingIn:
       return defer(from, message, page);
     case PageState::kWrite:
+      if (message.device) {
+        if (local->held) return defer(from, message, page);
+        invalidate_local(page, out);
+        break;
+      }
+      [[fallthrough]];
     case PageState::kStored:
     case PageState::kSwapped:
       // We hold the only copy: a correct manager takes it, never drops it.

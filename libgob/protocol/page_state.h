@@ -13,18 +13,20 @@ enum class PageState : std::uint8_t {
   kStored,       // bytes arrived, acknowledgements are awaited: nobody may look yet
   kInjecting,    // the last copy, read-only, offered to another node
   kSwappingOut,  // the last copy, read-only, being written by the I/O linker
-  kSwapped,      // the last copy, kept by the I/O linker
+  kSwapped,      // the last copy, kept by the I/O linker; of a file: wanted, but no frame is free
   kSwappingIn,   // being read back
 };
 
 struct LocalPage {
   PageState state = PageState::kInvalid;
-  bool held = false;        // a program was just granted access and must get its turn
-  bool flushing = false;    // kFlush is on its way to the manager
-  bool referenced = false;  // used since the clock hand last passed
+  bool held : 1 = false;        // a program was just granted access and must get its turn
+  bool flushing : 1 = false;    // kFlush is on its way to the manager
+  bool referenced : 1 = false;  // used since the clock hand last passed
+  bool dirty : 1 = false;       // file container: the file may be older
+  bool shared : 1 = false;      // another node had a copy when last heard of
   friend bool operator==(const LocalPage&, const LocalPage&) = default;
 };
-static_assert(sizeof(LocalPage) == 4);
+static_assert(sizeof(LocalPage) == 2);
 
 // It takes a frame.
 constexpr bool is_resident(PageState state) {

@@ -8,10 +8,16 @@
 namespace gob {
 
 struct Pending {
+  // What the home of a file asks for on its own account.
+  enum class Job : std::uint8_t {
+    kNone,
+    kWriteBack,  // the file shall have the page's bytes
+    kDiscard,    // nobody shall have a copy
+  };
   enum class Stage : std::uint8_t {
     kParked,   // not sent: no frame is free, the page is busy here, or the view is changing
     kSent,     // at the manager or beyond
-    kGranted,  // kGrant (or kRefuse) is here, acknowledgements are missing
+    kGranted,  // kGrant (or kRefuse) is here, acknowledgements or the file are waited for
   };
   Stage stage = Stage::kParked;
   Access access = Access::kRead;  // what was asked for
@@ -22,6 +28,8 @@ struct Pending {
   std::int32_t acks_missing = 0;  // acknowledgements may arrive before the grant: may be negative
   Refusal refusal = Refusal::kNone;  // kGranted: it is a refusal after all
   NodeId blamed = kNoNode;           // by this node
+  Job job = Job::kNone;
+  bool device = false;  // kGranted: the file is being read, or (kWriteBack) written
   friend bool operator==(const Pending&, const Pending&) = default;
 };
 

@@ -19,28 +19,72 @@ std::uint64_t Core::low_water() const {
 
 void Core::reclaim(Out& out) {
   if (phase_ != Phase::kServing || leaving_) return;
+  const std::uint64_t low = low_water() + kept_for_home();
   const std::uint64_t high =
-      std::max(low_water() + 1, std::min(config_.high_water_frames, config_.budget_frames / 4));
+      std::max(low + 1, std::min(config_.high_water_frames, config_.budget_frames / 4));
   // Every page was offered and found no place: only something new can help.
   if (kept_in_a_row_ > resident_) return;
-  const auto free_soon = [&] { return free_frames() + flushing_; };
+  // Dirty pages that other nodes' files have to take may wait there for this node to take theirs.
+  const auto waits_at_home = [](const auto& item) { return item.second.homeward; };
+  const auto away = static_cast<std::uint64_t>(std::ranges::count_if(injections_, waits_at_home));
+  const auto free_soon = [&] { return free_frames() + flushing_ - std::min(flushing_, away); };
   const std::uint64_t promised = std::min(reserved_, free_frames());
-  const bool starved = !parked_for_room_.empty();
-  if (free_frames() - promised > low_water() && !starved) return;
+  const bool starved = !parked_for_room_.empty() || !waiting_at_home_.empty();
+  if (free_frames() - promised > low && !starved) return;
   if (free_soon() >= high + promised) return;
+  const auto enough = [&] { return free_soon() >= high + promised; };
+  // Pages of files give way first: they have another place, memory has not (paper §4.3.3). Of
+  // these, copies that others hold, too, before last copies. Not if all were offered in vain.
+  const bool in_vain = kept_in_a_row_ > file_frames_.size();
+  const bool files_help = file_frames_.size() != 0 && !in_vain;
+  bool some_go_soon = false;
+  for (const bool shared_only : {true, false})
+    if (!enough() && files_help) some_go_soon = reclaim_files(shared_only, starved, enough, out);
+  const bool files_are_left = files_help && files_in_vain_ < file_frames_.slot_count();
+  if (enough() || (files_are_left && !starved)) return;
+  // So do those on their way here: memory stays while files can make room for each other.
+  const auto comes = [&](const auto& item) {
+    return item.second.reserved && home_of(page_of(item.first)) != kNoNode;
+  };
+  if (!in_vain && (some_go_soon || std::ranges::any_of(pending_, comes))) return;
   // Twice round clears every reference mark on the way.
   const std::size_t limit = starved ? 2 * locals_.slot_count() : kScanSlots;
-  for (std::size_t seen = 0; seen < limit && free_soon() < high + promised; ++seen) {
+  for (std::size_t seen = 0; seen < limit && !enough(); ++seen) {
     if (clock_hand_ >= locals_.slot_count()) clock_hand_ = 0;
     if (locals_.slot_count() == 0) return;
     auto& slot = locals_.slot(clock_hand_++);
-    if (slot.key == PageTable<LocalPage>::kEmpty) continue;
+    if (slot.key == PageTable<LocalPage>::kEmpty || file_frames_.find(slot.key) != nullptr)
+      continue;
     if (slot.value.referenced) {
       slot.value.referenced = false;
       continue;
     }
     flush(page_of(slot.key), out);
   }
+}
+
+// Returns whether there are pages that only wait for a program's turn to end.
+bool Core::reclaim_files(bool shared_only, bool starved, const std::function<bool()>& enough,
+                         Out& out) {
+  bool held = false;
+  const std::size_t limit = starved ? 2 * file_frames_.slot_count() : kScanSlots;
+  for (std::size_t seen = 0; seen < limit && !enough(); ++seen) {
+    if (file_hand_ >= file_frames_.slot_count()) file_hand_ = 0;
+    const PageKey key = file_frames_.slot(file_hand_++).key;
+    if (!shared_only) ++files_in_vain_;
+    if (key == PageTable<std::uint8_t>::kEmpty) continue;
+    LocalPage& local = *locals_.find(key);
+    held = held || local.held;
+    if (shared_only && !local.shared) continue;
+    if (local.referenced) {
+      local.referenced = false;
+      continue;
+    }
+    const std::uint64_t before = flushing_;
+    flush(page_of(key), out);
+    if (flushing_ != before) files_in_vain_ = 0;
+  }
+  return held;
 }
 
 void Core::leave(Out& out) {

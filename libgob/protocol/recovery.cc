@@ -17,6 +17,7 @@ void Core::on_new_view(const View& view, Out& out) {
   if (evicted || (phase_ == Phase::kLeft && !view.departs(config_.self))) return;
   view_ = view;
   parked_for_room_.clear();
+  waiting_at_home_.clear();
   const auto early = std::move(early_);
   early_.clear();
   if (!view_.contains(config_.self) && !view_.departs(config_.self)) return on_evicted(out);
@@ -44,6 +45,7 @@ void Core::on_new_view(const View& view, Out& out) {
 // The others go on without this node: nobody will ever answer it.
 void Core::on_evicted(Out& out) {
   phase_ = Phase::kLeft;
+  end_all_jobs(std::nullopt, out);
   for (const auto& [key, pending] : pending_)
     if (pending.wanted != Access::kNone)
       out.act(action::Refuse{PageSet::of(page_of(key)), Refusal::kLeaving, config_.self});
@@ -64,6 +66,9 @@ void Core::abandon_transit() {
     // Bytes that came are current even if not every other copy is gone.
     if (local.state == PageState::kStored || local.state == PageState::kInjecting)
       local.state = PageState::kRead;
+    // Whoever wanted it from the file is forgotten.
+    if (local.state == PageState::kSwapped && home_of(page_of(key)) != kNoNode)
+      local.state = PageState::kInvalid;
     if (local.state == PageState::kInvalid) empty.push_back(key);
   });
   for (PageKey key : empty) locals_.erase(key);
@@ -71,12 +76,17 @@ void Core::abandon_transit() {
   std::vector<PageKey> unwanted;
   for (auto& [key, pending] : pending_) {
     const Access wanted = pending.wanted;
+    const Pending::Job job = pending.job;
     if (pending.reserved) --reserved_;
     pending = Pending{};
     pending.access = pending.wanted = wanted;
-    if (wanted == Access::kNone) unwanted.push_back(key);
+    pending.job = job;
+    if (job != Pending::Job::kNone)
+      pending.access = job == Pending::Job::kDiscard ? Access::kWrite : Access::kRead;
+    else if (wanted == Access::kNone)
+      unwanted.push_back(key);
   }
-  for (PageKey key : unwanted) pending_.erase(key);
+  for (PageKey key : unwanted) drop_pending(page_of(key));
 }
 
 bool Core::heard_all(const std::set<NodeId>& from) const {
@@ -103,6 +113,8 @@ void Core::absorb_page(const Message& message, PageId page, Out& out) {
       if (message.payload == Payload::kNone || view_.departs(config_.self) || left_said_) return;
       if (locals_.find(key_of(page)) != nullptr) return;
       set_state(page, PageState::kRead);
+      locals_[key_of(page)].dirty =
+          message.dirty || (message.type == MessageType::kGrant && home_of(page) != kNoNode);
       out.act(action::Install{PageSet::of(page), Access::kNone, message.payload == Payload::kZero});
       return;
     case MessageType::kReport: {
@@ -113,21 +125,35 @@ void Core::absorb_page(const Message& message, PageId page, Out& out) {
         entry.lost = 1;
         entry.set_owner(message.node);
       }
+      if (message.dirty) entry.dirty = 1;
+      if (message.sole) entry.foreign = 1;
       return;
     }
+    case MessageType::kConfirm:
+    case MessageType::kFlushDone:
+      // The file has it: if no copy is left, nothing is lost.
+      if (DirectoryEntry* entry = directory_.find(key_of(page));
+          entry != nullptr && message.written)
+        entry->dirty = entry->foreign = 0;
+      return;
+    case MessageType::kExists:
+      if (message.dirty) remember_dirty(page);
+      return;
     case MessageType::kGet:
     case MessageType::kGrab:
     case MessageType::kForwardGet:
     case MessageType::kForwardGrab:
     case MessageType::kInvalidate:
     case MessageType::kInvalidateAck:
-    case MessageType::kConfirm:
     case MessageType::kRefuse:
     case MessageType::kFlush:
     case MessageType::kFlushDiscard:
     case MessageType::kFlushAlone:
     case MessageType::kInjectReply:
-    case MessageType::kFlushDone:
+    case MessageType::kWriteBack:
+    case MessageType::kDiscard:
+    case MessageType::kSync:
+    case MessageType::kSyncEnd:
     case MessageType::kMarker:
     case MessageType::kReportEnd:
       return;
@@ -153,6 +179,9 @@ void Core::maybe_finish_drain(Out& out) {
   std::vector<PageKey> parked;
   for (const auto& [key, pending] : pending_) parked.push_back(key);
   for (PageKey key : parked) retry(page_of(key), out);
+  std::vector<ContainerId> syncing;
+  for (const auto& [id, sync] : syncs_) syncing.push_back(id);
+  for (ContainerId id : syncing) ask_managers(id, out);
 }
 
 void Core::replay_early(Out& out) {
@@ -164,37 +193,64 @@ void Core::replay_early(Out& out) {
 
 // What this node holds, and what it managed, goes to the managers of the new view.
 void Core::report_all(Out& out) {
-  using Run = std::tuple<ContainerId, std::uint64_t, Holding, NodeId>;
+  using Run = std::tuple<ContainerId, std::uint64_t, Holding, NodeId, bool, bool>;
   std::map<Run, std::uint64_t> runs;
-  const auto note = [&](PageKey key, Holding holding, NodeId blamed) {
+  const auto note = [&](PageKey key, Holding holding, NodeId blamed, bool dirty, bool foreign) {
     const PageSet one = PageSet::of(page_of(key));
-    runs[{one.container, one.stripe, holding, blamed}] |= one.mask;
+    runs[{one.container, one.stripe, holding, blamed, dirty, foreign}] |= one.mask;
+  };
+  // What the home of a file wrote and had not written back ends with it, as with any local program;
+  // the file counts.
+  const auto ended_with_home = [&](PageKey key, const DirectoryEntry& entry) {
+    return entry.foreign == 0 && !view_.contains(home_of(page_of(key)));
   };
   directory_.for_each([&](PageKey key, const DirectoryEntry& entry) {
     if (entry.lost != 0)
-      note(key, Holding::kLost, entry.owner());
+      note(key, Holding::kLost, entry.owner(), false, false);
     else
-      note(key, Holding::kExisted, kNoNode);
+      note(key, Holding::kExisted, kNoNode, entry.dirty != 0 && !ended_with_home(key, entry),
+           entry.foreign != 0);
   });
   directory_.clear();
   locals_.for_each([&](PageKey key, const LocalPage& local) {
-    note(key, is_sole(local.state) ? Holding::kSole : Holding::kRead, kNoNode);
+    // What is being read from a file is no copy yet.
+    if (local.state == PageState::kSwappingIn && home_of(page_of(key)) != kNoNode) return;
+    note(key, is_sole(local.state) ? Holding::kSole : Holding::kRead, kNoNode, local.dirty, false);
   });
+  // As the home we know of pages that were being written, should manager and writer be dead.
+  for (const auto& [stripe, mask] : file_dirty_)
+    runs[{stripe.first, stripe.second, Holding::kExisted, kNoNode, true, false}] |= mask;
   for (const auto& [run, mask] : runs) {
-    const auto& [container, stripe, holding, blamed] = run;
+    const auto& [container, stripe, holding, blamed, dirty, foreign] = run;
     Message report;
     report.type = MessageType::kReport;
     report.epoch = view_.epoch;
     report.holding = holding;
     report.node = blamed;
+    report.dirty = dirty;
+    report.sole = foreign;
     report.pages = PageSet{container, stripe, mask};
     send(view_.manager(container, stripe), report, out);
+    // The home may have come back, and know nothing. It hears before the view is established: should
+    // a manager end after that, the home knows.
+    const NodeId home = home_of(container);
+    if (!view_.contains(home) || !(dirty || holding == Holding::kLost)) continue;
+    report.type = MessageType::kExists;
+    report.holding = Holding::kExisted;
+    report.node = kNoNode;
+    report.dirty = true;
+    report.sole = false;
+    send(home, report, out);
   }
 }
 
 void Core::on_report(NodeId from, const Message& message, PageId page) {
   if (phase_ != Phase::kRebuilding) return;
   DirectoryEntry& entry = directory_[key_of(page)];
+  if (message.dirty) entry.dirty = 1;
+  // What others than the home have in memory does not end with the home.
+  const bool held = message.holding == Holding::kRead || message.holding == Holding::kSole;
+  if (message.sole || (message.dirty && held && from != home_of(page))) entry.foreign = 1;
   switch (message.holding) {
     case Holding::kExisted:
       return;
@@ -221,11 +277,14 @@ void Core::maybe_serve(Out& out) {
   phase_ = Phase::kServing;
   // Pages that existed and that nobody holds died with somebody.
   const NodeId blamed = view_.losses.empty() ? kNoNode : view_.losses.back().dead.front();
-  directory_.for_each([&](PageKey, DirectoryEntry& entry) {
+  std::vector<PageKey> in_file;
+  directory_.for_each([&](PageKey key, DirectoryEntry& entry) {
     if (!entry.copyset().empty() || entry.lost != 0) return;
+    if (home_of(page_of(key)) != kNoNode && entry.dirty == 0) return in_file.push_back(key);
     entry.lost = 1;
     entry.set_owner(blamed);
   });
+  for (PageKey key : in_file) directory_.erase(key);
   out.act(action::Serving{view_.epoch});
   const auto requests = std::move(waiting_requests_);
   waiting_requests_.clear();

@@ -120,6 +120,7 @@ Status Node::open() {
     shards_.push_back(std::move(*made));
   }
   for (const auto& shard : shards_) shard->connect_siblings(siblings);
+  files_.emplace(self_, siblings, config_.read_ahead_pages);
 
   table_.emplace(self_, transport_->incarnation());
   MembershipConfig membership;

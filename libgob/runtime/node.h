@@ -19,6 +19,7 @@
 #include "libgob/membership/membership.h"
 #include "libgob/runtime/config.h"
 #include "libgob/runtime/control_server.h"
+#include "libgob/runtime/files.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/shard.h"
 #include "libgob/sync/sync_service.h"
@@ -185,6 +186,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Channel> channel_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::optional<Files> files_;    // the bytes of file containers, for the mount
   std::vector<PeerLinks> links_;  // by node id
 
   std::optional<Membership> membership_;

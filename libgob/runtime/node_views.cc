@@ -72,6 +72,7 @@ void Node::perform(const container::Action& action) {
         } else if constexpr (std::is_same_v<A, container::Removed>) {
           if (trees_.erase(a.id) != 0) return remove_tree(a.id);
           containers_.erase(a.id);
+          files_->remove_container(a.id);
           each_shard([id = a.id](Shard& shard) { shard.remove_container(id); });
           spdlog::info("container {} removed", a.id.value());
         } else if constexpr (std::is_same_v<A, container::Violation>) {
@@ -91,6 +92,7 @@ void Node::add_local(const ContainerRecord& record) {
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
   containers_[record.info.id] = LocalContainer{shared};
+  if (is_file(record.info)) files_->add_container(record.info);
   each_shard([info = record.info, shared](Shard& shard) { shard.add_container(info, shared); });
   spdlog::info("container {} {}: {}", record.info.id.value(), quoted(record.name),
                format_size(record.size_bytes));

@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t kChannelTag = ~std::uint64_t{0};
 constexpr std::uint64_t kMailboxTag = kChannelTag - 1;
 constexpr std::uint64_t kIoTag = kChannelTag - 2;
+constexpr std::uint64_t kFileTag = kChannelTag - 3;
 
 constexpr std::size_t kMailboxCapacity = 65536;
 constexpr std::uint64_t kOverdueChecksPerTimeout = 20;
@@ -73,6 +74,8 @@ Status Shard::watch(int fd, std::uint64_t tag) {
   return {};
 }
 
+Status Shard::watch_file_linker() { return watch(file_linker_->fd(), kFileTag); }
+
 Status Shard::start() {
   try {
     thread_ = std::thread([this] { run(); });
@@ -119,6 +122,8 @@ void Shard::wait_for_work() {
       mailbox_.run();
     else if (tag == kIoTag)
       finish_io();
+    else if (tag == kFileTag)
+      finish_file_io();
     else
       drain_mapping(MappingId{tag});
   }
@@ -130,7 +135,10 @@ std::int64_t Shard::wait_ns() const {
     return 0;
   std::uint64_t wake_at = ~std::uint64_t{0};
   if (core_.has_deferred() && !holds_.empty()) wake_at = holds_.front().deadline_ns;
-  if (linker_.waiting() != 0) wake_at = std::min(wake_at, next_overdue_check_ns_);
+  if (linker_.waiting() != 0 || !parts_.empty())
+    wake_at = std::min(wake_at, next_overdue_check_ns_);
+  if (config_.write_back_ms != 0 && core_.has_dirty_files())
+    wake_at = std::min(wake_at, next_write_back_ns_);
   if (wake_at == ~std::uint64_t{0}) return -1;
   const std::uint64_t now = monotonic_ns();
   return wake_at <= now ? 0 : static_cast<std::int64_t>(wake_at - now);
@@ -144,8 +152,15 @@ void Shard::fire_timers() {
     holds_.pop_front();
     step(event::HoldExpired{pages});
   }
+  const std::uint64_t write_back_ns = std::uint64_t{config_.write_back_ms} * 1'000'000;
+  if (!core_.has_dirty_files()) {
+    next_write_back_ns_ = now_ns_ + write_back_ns;
+  } else if (write_back_ns != 0 && now_ns_ >= next_write_back_ns_) {
+    next_write_back_ns_ = now_ns_ + write_back_ns;
+    write_back_some();
+  }
   const std::uint64_t timeout_ns = std::uint64_t{config_.page_timeout_ms} * 1'000'000;
-  if (linker_.waiting() == 0) {
+  if (linker_.waiting() == 0 && parts_.empty()) {
     next_overdue_check_ns_ = now_ns_ + timeout_ns / kOverdueChecksPerTimeout;
     return;
   }
@@ -159,6 +174,7 @@ void Shard::fire_timers() {
     must(linker_.refuse(pages));  // whatever the core thinks: nobody waits longer than this
     trace_taken(TraceKind::kRefused, pages);
   }
+  expire_parts(now_ns_ - timeout_ns);
 }
 
 void Shard::feed(const Event& event) {
@@ -168,6 +184,7 @@ void Shard::feed(const Event& event) {
 }
 
 void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool) {
+  if (is_file(info)) files_[info.id] = File{info.home, pool};
   linker_.add_container(info.id, std::move(pool));
   counters_.try_emplace(info.id);
   step(event::AddContainer{info});
@@ -175,6 +192,7 @@ void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const Frame
 
 void Shard::remove_container(ContainerId id) {
   step(event::RemoveContainer{id});
+  forget_file(id);
   counters_.erase(id);
 }
 

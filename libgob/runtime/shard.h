@@ -10,17 +10,21 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/file_io_linker.h"
 #include "libgob/linker/io_linker.h"
 #include "libgob/linker/map_linker.h"
 #include "libgob/linker/stream_detector.h"
 #include "libgob/protocol/core.h"
 #include "libgob/runtime/counters.h"
+#include "libgob/runtime/file_access.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/page_trace.h"
 #include "libgob/transport/channel.h"
@@ -35,6 +39,7 @@ struct ShardConfig {
   std::uint32_t hold_us = 100;
   std::uint32_t poll_us = 0;
   std::uint32_t read_ahead_pages = StreamDetector::kMaxWindow;
+  std::uint32_t write_back_ms = 5000;  // what programs wrote goes to its file so often; 0: never
 };
 
 // What a shard tells the rest of the daemon. Called on the shard's thread; implementations post.
@@ -109,6 +114,15 @@ class Shard final : private ChannelSink {
   Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
   void remove_mapping(MappingId id);
   void drop_peer(NodeId peer, const std::string& why);
+  // One part of a read or write of a file container: pages of one stripe of this shard. `ahead`:
+  // of the same stripe, nobody waits for them.
+  void start_access(const std::shared_ptr<FileAccess>& access, PageSet pages, std::uint64_t ahead);
+  void ask_file_ahead(PageSet pages);
+  // At the home of a file container.
+  Status bind_file(ContainerId id, const std::shared_ptr<const BackingFile>& file);
+  void start_job(const std::shared_ptr<FileJob>& job);
+  void set_kernel_cache(KernelCache* cache) { kernel_ = cache; }
+  void on_written(std::function<void(ContainerId)> written) { written_ = std::move(written); }
   // Pages of the container that this shard holds, to be flushed.
   std::uint64_t flush_container(ContainerId id);
   [[nodiscard]] ShardSnapshot snapshot() const;
@@ -132,6 +146,34 @@ class Shard final : private ChannelSink {
   struct HeldUntil {
     std::uint64_t deadline_ns;
     PageSet pages;
+  };
+
+  using FileStripe = std::pair<ContainerId, std::uint64_t>;
+  struct File {
+    NodeId home;
+    std::shared_ptr<const FramePool> pool;
+  };
+  // Pages that the kernel was told to forget; parts of it that it has.
+  struct KernelDrop {
+    PageSet pages;
+    std::size_t runs_left = 0;
+    std::function<void()> then;
+  };
+  struct HeldMessage {
+    NodeId to;
+    Message message;
+    std::vector<std::byte> payload;
+  };
+  enum class FileWrite : std::uint8_t { kLeaves, kStays };  // SwapOut, WriteBack
+  // The home asks the managers of a file: for `jobs`, while those of `next` wait.
+  struct FileSurvey {
+    std::vector<std::shared_ptr<FileJob>> jobs;
+    std::vector<std::shared_ptr<FileJob>> next;
+  };
+  // Who waits for the write-back or discard of a page that is under way, and for one after it.
+  struct FileWork {
+    std::vector<std::shared_ptr<FileJob>> jobs;
+    std::vector<std::shared_ptr<FileJob>> next;
   };
 
   Shard(const ShardConfig& config, std::unique_ptr<Channel> channel,
@@ -159,6 +201,37 @@ class Shard final : private ChannelSink {
   void note_taken(PageSet pages);
   void note_resolved(PageSet pages);
 
+  // shard_files.cc: reads and writes of files
+  void revisit(PageSet pages);
+  void settle_files();
+  void advance(const std::shared_ptr<FilePart>& part);
+  Status transfer(const std::shared_ptr<FilePart>& part, PageSet pages);
+  void end_part(FilePart& part, const std::optional<Error>& error);
+  void refuse_parts(PageSet pages, Refusal refusal, NodeId blamed);
+  void expire_parts(std::uint64_t since_ns);
+  void forget_file(ContainerId id);
+
+  // shard_kernel_cache.cc: what the kernel keeps of them
+  void kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access);
+  void kernel_has_none(PageSet pages);
+  std::uint64_t changes(PageSet pages, const FilePart* except);
+  void left_node(PageSet pages);
+  void drop_from_kernel(PageSet pages, std::function<void()> then);
+  void dropped(std::uint64_t id);
+  std::uint64_t wait_for_kernel(PageSet pages);
+  [[nodiscard]] bool must_wait(const HeldMessage& next, std::size_t before) const;
+  void send_what_may_go();
+
+  // shard_file_jobs.cc: write-back and discard at the home
+  void start_survey(ContainerId id);
+  void go_on(const std::shared_ptr<FileJob>& job);
+  void ask_core(PageSet pages, bool discard);
+  void write_to_file(PageSet pages, FileWrite kind);
+  void wrote_to_file(PageSet pages, FileWrite kind, const Status& status);
+  void finish_file_io();
+  void write_back_some();
+  Status watch_file_linker();
+
   // shard_actions.cc: the core's wishes
   void step(const Event& event);
   void perform(const Action& action);
@@ -167,6 +240,9 @@ class Shard final : private ChannelSink {
   void perform_one(const action::Map& map);
   void perform_one(const action::SwapOut& swap);
   void perform_one(const action::SwapIn& swap);
+  void perform_one(const action::WriteBack& write);
+  void perform_one(const action::JobDone& done);
+  void perform_one(const action::Synced& synced);
   void perform_one(const action::DropContainer& drop);
   void perform_one(const action::Refuse& refuse);
   void perform_one(const action::Violation& violation);
@@ -179,6 +255,7 @@ class Shard final : private ChannelSink {
   void trace_taken(TraceKind kind, PageSet pages) {
     if (trace_ != nullptr) trace_->note(kind, pages);
   }
+  void transmit(NodeId to, const Message& message, std::byte* payload, std::size_t bytes);
   void count_sent(const Message& message);
   void count_downgraded(PageSet pages);
   void count_received(const Message& message);
@@ -222,6 +299,26 @@ class Shard final : private ChannelSink {
   std::vector<IoCompletion> completions_;
   std::vector<std::string> node_names_;
   std::unique_ptr<PageTrace> trace_;  // null unless asked for
+
+  // Files. The linker is made with the first file that is on this node.
+  std::unique_ptr<FileIoLinker> file_linker_;
+  std::map<ContainerId, File> files_;
+  std::map<FileStripe, std::vector<std::shared_ptr<FilePart>>> parts_;
+  std::set<FileStripe> revisit_;
+  bool settling_ = false;
+  KernelCache* kernel_ = nullptr;
+  std::map<FileStripe, std::uint64_t> kernel_pages_;  // pages that the kernel may hold
+  std::map<std::uint64_t, KernelDrop> drops_;
+  std::uint64_t next_drop_ = 0;
+  std::deque<HeldMessage> held_messages_;  // in the order in which the core sent them
+  std::map<FileStripe, std::deque<FileWrite>> file_writes_;  // under way
+  std::map<ContainerId, FileSurvey> surveys_;
+  std::map<std::pair<PageKey, bool>, FileWork> work_;  // by page, and whether it is a discard
+  std::deque<std::shared_ptr<FileJob>> jobs_to_go_on_;
+  std::map<ContainerId, Error> file_errors_;  // of the disk, until somebody was told
+  std::function<void(ContainerId)> written_;
+  std::set<ContainerId> background_;  // written back on our own account now
+  std::uint64_t next_write_back_ns_ = 0;
 };
 
 }  // namespace gob

@@ -20,7 +20,7 @@ void Shard::step(const Event& event) {
   core_.step(event, actions_);
   for (const Action& action : actions_) perform(action);
   stepping_ = false;
-  if (next_events_.empty()) return;
+  if (next_events_.empty()) return settle_files();
   const Event next = std::move(next_events_.front());
   next_events_.pop_front();
   step(next);
@@ -39,6 +39,7 @@ void Shard::perform(const Action& action) {
         } else if constexpr (std::is_same_v<A, action::Invalidate>) {
           must(linker_.invalidate(a.pages));
           trace_taken(TraceKind::kGone, a.pages);
+          left_node(a.pages);
         } else if constexpr (std::is_same_v<A, action::FreeSwap>) {
           if (io_linker_ != nullptr) io_linker_->free_page(a.pages);
         } else if constexpr (std::is_same_v<A, action::Hold>) {
@@ -55,11 +56,9 @@ void Shard::perform(const Action& action) {
 
 void Shard::perform_one(const action::Send& send) {
   const Message& message = send.message;
-  std::array<std::byte, wire::kPageHeaderBytes> header;
-  wire::encode(message, header);
-  iovec payload{staging_.data(), 0};
+  std::size_t bytes = 0;
   if (carries_bytes(message)) {
-    payload.iov_len = wire::payload_bytes(message);
+    bytes = wire::payload_bytes(message);
     must(message.payload == Payload::kMove ? linker_.take(message.pages, staging_.data())
                                            : linker_.load(message.pages, staging_.data()));
     if (failed_) return;  // bytes that may be wrong do not leave this node
@@ -67,11 +66,27 @@ void Shard::perform_one(const action::Send& send) {
       if (message.payload == Payload::kMove) trace_->note(TraceKind::kGone, message.pages);
       trace_->note_bytes(TraceKind::kRead, message.pages, message.pages, staging_.data());
     }
+    if (message.payload == Payload::kMove) left_node(message.pages);
   }
+  if (!drops_.empty() || !held_messages_.empty()) {
+    HeldMessage held{send.to, message, {}};
+    if (must_wait(held, held_messages_.size())) {
+      held.payload.assign(staging_.data(), staging_.data() + bytes);
+      held_messages_.push_back(std::move(held));
+      return;
+    }
+  }
+  transmit(send.to, message, staging_.data(), bytes);
+}
+
+void Shard::transmit(NodeId to, const Message& message, std::byte* payload, std::size_t bytes) {
+  std::array<std::byte, wire::kPageHeaderBytes> header;
+  wire::encode(message, header);
   count_sent(message);
-  const std::span<const iovec> parts(&payload, payload.iov_len == 0 ? 0 : 1);
+  const iovec part{payload, bytes};
+  const std::span<const iovec> parts(&part, bytes == 0 ? 0 : 1);
   // A peer that is not up is about to leave the view, and the request to be asked anew.
-  static_cast<void>(channel_->send(send.to, header, parts));
+  static_cast<void>(channel_->send(to, header, parts));
 }
 
 void Shard::perform_one(const action::Install& install) {
@@ -80,17 +95,34 @@ void Shard::perform_one(const action::Install& install) {
       trace_->note(TraceKind::kZeroed, install.pages);
     else
       trace_->note_bytes(TraceKind::kStored, install.pages, payload_.layout, payload_.base);
-    if (install.access != Access::kNone) trace_granted(install.pages, install.access);
   }
-  must(install.zero ? linker_.install_zero(install.pages, install.access)
-                    : linker_.install(install.pages, payload_, install.access));
-  if (install.access != Access::kNone) note_resolved(install.pages);
+  PageSet now = install.pages;
+  if (install.access == Access::kWrite) {
+    const PageSet later = now.with(wait_for_kernel(now));
+    now.mask &= ~later.mask;
+    if (!later.empty())
+      must(install.zero ? linker_.install_zero(later, Access::kNone)
+                        : linker_.install(later, payload_, Access::kNone));
+  }
+  if (!now.empty()) {
+    if (install.access != Access::kNone) trace_granted(now, install.access);
+    must(install.zero ? linker_.install_zero(now, install.access)
+                      : linker_.install(now, payload_, install.access));
+  }
+  if (install.access == Access::kNone) return;
+  note_resolved(now);
+  revisit(install.pages);
 }
 
 void Shard::perform_one(const action::Map& map) {
-  trace_granted(map.pages, map.access);
-  must(linker_.map(map.pages, map.access));
-  note_resolved(map.pages);
+  PageSet now = map.pages;
+  if (map.access == Access::kWrite) now.mask &= ~wait_for_kernel(now);
+  if (!now.empty()) {
+    trace_granted(now, map.access);
+    must(linker_.map(now, map.access));
+  }
+  note_resolved(now);
+  revisit(map.pages);
 }
 
 void Shard::perform_one(const action::SwapOut& swap) {
@@ -100,6 +132,7 @@ void Shard::perform_one(const action::SwapOut& swap) {
   if (failed_) return;
   if (trace_ != nullptr)
     trace_->note_bytes(TraceKind::kRead, swap.pages, swap.pages, staging_.data());
+  if (files_.contains(swap.pages.container)) return write_to_file(swap.pages, FileWrite::kLeaves);
   const Status queued = io_linker_->flush_page(swap.pages, staging_.data());
   if (queued) return;
   spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
@@ -109,7 +142,11 @@ void Shard::perform_one(const action::SwapOut& swap) {
 
 void Shard::perform_one(const action::SwapIn& swap) {
   counters_[swap.pages.container].swap_in += swap.pages.size();
-  const Status queued = io_linker_->first_touch(swap.pages);
+  IoLinker* linker = io_linker_.get();
+  if (files_.contains(swap.pages.container)) linker = file_linker_.get();
+  const Status queued =
+      linker == nullptr ? make_error(ErrorCode::kNotFound, "no file is open on this node", ENOENT)
+                        : linker->first_touch(swap.pages);
   if (queued) return;
   spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
                queued.error().message());
@@ -121,6 +158,7 @@ void Shard::perform_one(const action::DropContainer& drop) {
     spdlog::warn("container {}: {}", drop.id.value(), status.error().message());
   if (trace_ != nullptr) trace_->dropped(drop.id);
   if (io_linker_ != nullptr) io_linker_->free_container(drop.id);
+  if (file_linker_ != nullptr) file_linker_->free_container(drop.id);
   std::erase_if(waited_,
                 [&](const auto& item) { return page_of(item.first).container == drop.id; });
 }
@@ -129,6 +167,7 @@ void Shard::perform_one(const action::Refuse& refuse) {
   counters_[refuse.pages.container].refused += refuse.pages.size();
   must(linker_.refuse(refuse.pages));
   trace_taken(TraceKind::kRefused, refuse.pages);
+  refuse_parts(refuse.pages, refuse.refusal, refuse.node);
   for_each_page(refuse.pages, [&](PageId page) {
     waited_.erase(key_of(page));
     spdlog::warn("container {} page {}: access refused, {} (node {})", page.container.value(),

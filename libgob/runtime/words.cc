@@ -42,6 +42,16 @@ const char* to_words(MessageType type) {
       return "Report";
     case MessageType::kReportEnd:
       return "ReportEnd";
+    case MessageType::kWriteBack:
+      return "WriteBack";
+    case MessageType::kDiscard:
+      return "Discard";
+    case MessageType::kSync:
+      return "Sync";
+    case MessageType::kSyncEnd:
+      return "SyncEnd";
+    case MessageType::kExists:
+      return "Exists";
   }
   return "unknown";
 }
@@ -61,7 +71,7 @@ const char* to_words(Refusal refusal) {
     case Refusal::kNoRoom:
       return "no frame is free, no node has room, no swap is left";
     case Refusal::kIo:
-      return "it could not be read back from swap";
+      return "it could not be read from swap or its file, or the node that has the file is away";
     case Refusal::kLeaving:
       return "this node is leaving the cluster";
     case Refusal::kRange:

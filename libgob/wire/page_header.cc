@@ -13,7 +13,11 @@ constexpr std::uint8_t kConfirmFlag = 1;
 constexpr std::uint8_t kAcceptedFlag = 2;
 constexpr std::uint8_t kLeavingFlag = 4;
 constexpr std::uint8_t kSoleFlag = 8;
-constexpr std::uint8_t kAllFlags = kConfirmFlag | kAcceptedFlag | kLeavingFlag | kSoleFlag;
+constexpr std::uint8_t kDeviceFlag = 16;
+constexpr std::uint8_t kDirtyFlag = 32;
+constexpr std::uint8_t kWrittenFlag = 64;
+constexpr std::uint8_t kAllFlags = kConfirmFlag | kAcceptedFlag | kLeavingFlag | kSoleFlag |
+                                   kDeviceFlag | kDirtyFlag | kWrittenFlag;
 
 struct PageHeader {
   std::uint8_t version;
@@ -111,7 +115,9 @@ void encode(const Message& message, std::span<std::byte, kPageHeaderBytes> out) 
   h.holding = static_cast<std::uint8_t>(message.holding);
   h.flags = static_cast<std::uint8_t>(
       flag(message.confirm, kConfirmFlag) | flag(message.accepted, kAcceptedFlag) |
-      flag(message.leaving, kLeavingFlag) | flag(message.sole, kSoleFlag));
+      flag(message.leaving, kLeavingFlag) | flag(message.sole, kSoleFlag) |
+      flag(message.device, kDeviceFlag) | flag(message.dirty, kDirtyFlag) |
+      flag(message.written, kWrittenFlag));
   h.requester = message.requester.value();
   h.node = message.node.value();
   h.acks = message.acks;
@@ -145,6 +151,9 @@ Result<Message> decode(std::span<const std::byte> header) {
   message.accepted = (h.flags & kAcceptedFlag) != 0;
   message.leaving = (h.flags & kLeavingFlag) != 0;
   message.sole = (h.flags & kSoleFlag) != 0;
+  message.device = (h.flags & kDeviceFlag) != 0;
+  message.dirty = (h.flags & kDirtyFlag) != 0;
+  message.written = (h.flags & kWrittenFlag) != 0;
   message.requester = NodeId{h.requester};
   message.node = NodeId{h.node};
   message.acks = h.acks;

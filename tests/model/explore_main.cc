@@ -96,6 +96,9 @@ int main(int argc, char** argv) {
             "connections that break: the cluster goes on without one of the two nodes");
   add_bound(app, "--restarts", bounds.restarts, kAny, "nodes that come back, empty");
   add_bound(app, "--leaves", bounds.leaves, kAny, "departures in good order, asked for");
+  add_bound(app, "--write-backs", bounds.write_backs, kAny, "pages of files written back");
+  add_bound(app, "--discards", bounds.discards, kAny, "pages of files discarded");
+  app.add_flag("--files{1}", config.files, "the container is a file on node 0");
   app.add_flag("--runs", bounds.runs, "accesses to all pages as one run");
   app.add_flag("--ahead", bounds.ahead, "accesses that ask for the other pages ahead");
   app.add_option("--budgets", config.budgets, "frames of each node");

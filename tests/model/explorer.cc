@@ -23,7 +23,7 @@ Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
       bounds_(bounds),
       parts_(config, bounds.leaves == 0),
       n_(config.geometry.nodes),
-      words_(n_ + n_ * n_ + 4) {}
+      words_(n_ + n_ * n_ + 6) {}
 
 Report Explorer::run() {
   sim::World world(config_);
@@ -41,7 +41,9 @@ Report Explorer::run() {
   first.luck = bounds_.flushes << kFlushes | bounds_.expiries << kExpiries |
                bounds_.io_failures << kFailures | bounds_.crashes << kCrashes |
                bounds_.restarts << kRestarts | bounds_.leaves << kLeaves |
-               bounds_.accesses << kAccesses | bounds_.cuts << kCuts;
+               std::uint64_t{bounds_.cuts} << kCuts | std::uint64_t{bounds_.accesses} << kAccesses |
+               std::uint64_t{bounds_.write_backs} << kWriteBacks |
+               std::uint64_t{bounds_.discards} << kDiscards;
   bool is_new = false;
   intern(first, is_new);
   origins_.push_back({0, 0});
@@ -92,6 +94,7 @@ void Explorer::try_node_events(const State& state, unsigned node) {
     take(state, {.kind = Kind::kHoldExpired, .node = id, .pages = parts_.set_of(page)}, true);
   });
   for (unsigned index = 0; index < facts.io; ++index) {
+    if (!parts_.node(state.nodes[node]).may_finish(index)) continue;
     take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = true}, true);
     if (left(state, kFailures) != 0)
       take(state, {.kind = Kind::kIo, .node = id, .index = index, .ok = false}, false);
@@ -104,6 +107,12 @@ void Explorer::try_node_events(const State& state, unsigned node) {
     for_each_bit(facts.present, [&](unsigned page) {
       take(state, {.kind = Kind::kFlush, .node = id, .pages = parts_.set_of(page)}, false);
     });
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (left(state, kWriteBacks) != 0 && home_of(page) == id)
+      take(state, {.kind = Kind::kWriteBack, .node = id, .pages = parts_.set_of(page)}, false);
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (left(state, kDiscards) != 0 && home_of(page) == id)
+      take(state, {.kind = Kind::kDiscard, .node = id, .pages = parts_.set_of(page)}, false);
   if (left(state, kExpiries) != 0)
     for_each_bit(facts.blocked, [&](unsigned page) {
       take(state, {.kind = Kind::kExpire, .node = id, .pages = parts_.set_of(page)}, false);
@@ -167,7 +176,7 @@ bool Explorer::others_stay(const State& state, unsigned node) const {
 }
 
 void Explorer::spend(State& state, Luck what) {
-  if (left(state, what) != kAny) state.luck -= 1u << what;
+  if (left(state, what) != kAny) state.luck -= std::uint64_t{1} << what;
 }
 
 void Explorer::spend_access(State& state, unsigned node, bool write) {
@@ -201,6 +210,13 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
     case Kind::kFlush:
       spend(next, kFlushes);
       break;
+    case Kind::kWriteBack:
+      spend(next, kWriteBacks);
+      break;
+    case Kind::kDiscard:
+      spend(next, kDiscards);
+      next.truth |= std::uint64_t{parts_.mask_of(event.pages)} << kDiscarding;
+      break;
     case Kind::kExpire:
       spend(next, kExpiries);
       break;
@@ -214,6 +230,7 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       }
       break;
     case Kind::kView: {
+      note_doubts(next);
       sim::ViewOracle oracle = parts_.oracle(state.oracle);
       oracle.enter(event.node, event.index);
       for (unsigned from = 0; from < n_; ++from)
@@ -253,8 +270,13 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   }
   const PageMask written = before.truth & 0xff;
   const PageMask wrong =
-      ((written & step.read_not_last) | (~written & step.read_not_zero)) & ~may_be_stale(before, i);
+      ((written & step.read_not_last) | (~written & step.read_not_zero)) & ~may_be_stale(before, i) &
+      ~rolled_back(next);
   if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
+  if ((step.not_in_file & written & ~rolled_back(next)) != 0)
+    fail("a page was said to be written back that the file does not have");
+  next.truth &= ~(std::uint64_t{step.read | step.wrote} << kDoubt);
+  next.truth &= ~(std::uint64_t{step.discarded} << kDiscarding);
   if (step.wrote != 0) {
     note_writes(next, event.node, step.wrote);
     for (unsigned other = 0; other < n_; ++other)
@@ -276,15 +298,21 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   // A node that is not told of a death yet may grant to the dead, or drop a copy for a write whose
   // bytes died on their way: nobody can know better.
   if (oracle.mourns(event.node)) note_losses(next);
+  const auto discarding = static_cast<PageMask>(next.truth >> kDiscarding);
+  next.truth |= (next.truth & 0xff & discarding & ~existing(next)) << 8;
   if (step.refused_lost != 0) {
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
-    const PageMask needless = step.refused_lost & now & (~may | existing(next));
+    // The file may have it without anybody's being sure of that.
+    const PageMask doubt = static_cast<PageMask>(next.truth >> kDoubt) & 0xff & ~in_memory(next);
+    const PageMask needless =
+        step.refused_lost & ~step.wrote & now & (~may | existing(next)) & ~doubt;
     if (needless != 0) fail("needless loss: a page whose bytes exist was refused as lost");
     if ((step.refused_lost & ~now) != 0 && (next.truth & kCrashed) == 0)
       fail("a page was refused as lost, but no node ever died");
   }
-  if (step.refused_io != 0 && (next.truth & kFailed) == 0)
+  const bool home_away = config_.files != 0 && (next.truth & kCrashed) != 0;
+  if (step.refused_io != 0 && (next.truth & kFailed) == 0 && !home_away)
     fail("an I/O error, but no I/O ever failed");
   if (step.left || step.serving) {
     sim::ViewOracle after = oracle;
@@ -302,6 +330,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
 // Events that are not steps of a core.
 void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   const unsigned i = event.node.value();
+  note_doubts(next);
   sim::ViewOracle oracle = parts_.oracle(next.oracle);
   if (event.kind == Kind::kPropose || event.kind == Kind::kDisconnect) {
     if (event.kind == Kind::kPropose)
@@ -315,31 +344,70 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
   if (event.kind == Kind::kCrash || event.kind == Kind::kFence) {
     oracle.crash(event.node);
+    for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+      if (home_of(page) != event.node) continue;
+      set_disk(next, page, parts_.node(next.nodes[i]).slot(page).value);
+    }
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
     bool left_behind = false;
     for (unsigned other = 0; other < n_; ++other)
       left_behind = left_behind || oracle.cut_off(node_id(other));
-    if (!left_behind) next.truth &= ~(0xffu << kOutran);
+    if (!left_behind) next.truth &= ~(std::uint64_t{0xff} << kOutran);
     next.oracle = parts_.put_oracle(std::move(oracle));
     return note_losses(next);
   }
   oracle.restart(event.node);
   for (unsigned other = 0; other < n_; ++other) next.links[i * n_ + other] = 0;
-  next.nodes[i] = parts_.put_node(sim::World(config_).node(event.node));
+  sim::NodeModel fresh = sim::World(config_).node(event.node);
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    if (home_of(page) != event.node) continue;
+    fresh.set_device(page, disk_of(next, page));
+    set_disk(next, page, 0);
+  }
+  next.nodes[i] = parts_.put_node(std::move(fresh));
   next.oracle = parts_.put_oracle(std::move(oracle));
+}
+
+// Every page that some core takes for newer than its file.
+void Explorer::note_doubts(State& next) const {
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    if (home_of(page) == kNoNode) continue;
+    const PageId id = config_.geometry.page(page);
+    bool dirty = false;
+    for (unsigned i = 0; i < n_; ++i) {
+      if (next.nodes[i] == kDown) continue;
+      const Core& core = parts_.node(next.nodes[i]).core();
+      const auto entry = core.entry(id);
+      dirty = dirty || core.local(id).dirty || (entry && (entry->dirty != 0 || entry->lost != 0));
+      if (home_of(page) != node_id(i)) continue;
+      for (const PageSet& pages : core.file_pages(id.container, false))
+        dirty = dirty || pages.contains(id.page);
+    }
+    if (dirty) next.truth |= std::uint64_t{1} << (kDoubt + page);
+  }
 }
 
 void Explorer::note_losses(State& next) const {
   next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
 }
 
+void Explorer::set_disk(State& state, unsigned page, sim::Value value) {
+  state.truth &= ~(std::uint64_t{3} << (kDisk + 2 * page));
+  state.truth |= static_cast<std::uint64_t>(value & 3) << (kDisk + 2 * page);
+}
+
 void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
-  next.truth = (next.truth | wrote) & ~(wrote << kOutran);
+  next.truth = (next.truth | wrote) & ~(std::uint64_t{wrote} << kOutran);
   const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
   for (unsigned i = 0; i < n_; ++i)
     if (oracle.cut_off(node_id(i)) && oracle.view_of(writer) > oracle.view_of(node_id(i)))
-      next.truth |= wrote << kOutran;
+      next.truth |= std::uint64_t{wrote} << kOutran;
+  for_each_bit(wrote, [&](unsigned page) {
+    if (home_of(page) == kNoNode) return;
+    next.truth &= ~(std::uint64_t{1} << (8 + page));  // what was lost before is of no account
+    if (disk_of(next, page) == 1) set_disk(next, page, 2);
+  });
 }
 
 PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
@@ -347,7 +415,7 @@ PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
 }
 
 // Pages whose last write is with a member, or on its way between two.
-PageMask Explorer::existing(const State& state) const {
+PageMask Explorer::in_memory(const State& state) const {
   const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
   PageMask pages = 0;
   for (unsigned i = 0; i < n_; ++i) {
@@ -356,6 +424,27 @@ PageMask Explorer::existing(const State& state) const {
     for (unsigned to = 0; to < n_; ++to)
       if (oracle.alive(node_id(to))) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
   }
+  return pages;
+}
+
+PageMask Explorer::existing(const State& state) const {
+  PageMask pages = in_memory(state);
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (home_of(page) != kNoNode && disk_has_last(state, page)) pages |= 1u << page;
+  return pages;
+}
+
+bool Explorer::disk_has_last(const State& state, unsigned page) const {
+  const std::uint32_t home = state.nodes[home_of(page).value()];
+  if (home == kDown) return disk_of(state, page) == 1;
+  return parts_.node(home).slot(page).value == 1;
+}
+
+PageMask Explorer::rolled_back(const State& state) const {
+  PageMask pages = 0;
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (home_of(page) != kNoNode) pages |= 1u << page;
+  if (pages != 0) pages &= static_cast<PageMask>(state.truth >> 8) & 0xff & ~existing(state);
   return pages;
 }
 

@@ -30,8 +30,10 @@ struct Bounds {
   unsigned cuts = 0;  // connections that break; one of the two nodes is left behind, then fenced
   unsigned restarts = 0;
   unsigned leaves = 0;
-  bool runs = false;   // programs also access all pages as one run (pages of one stripe)
-  bool ahead = false;  // programs also ask for the other pages ahead of need
+  unsigned write_backs = 0;  // of files
+  unsigned discards = 0;
+  bool runs = false;         // programs also access all pages as one run (pages of one stripe)
+  bool ahead = false;        // programs also ask for the other pages ahead of need
   std::uint64_t max_states = 50'000'000;
 };
 
@@ -62,10 +64,12 @@ class Explorer {
     std::uint32_t links[kMaxNodes * kMaxNodes] = {};  // [from * n + to]
     std::uint32_t oracle = 0;
     std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes; all set: any number
-    std::uint32_t luck = 0;      // left of each Luck, 4 bits; kAny is never used up
+    std::uint64_t luck = 0;      // left of each Luck, 4 bits; kAny is never used up
     // 8 bits: pages written; 8: pages that may be lost; crashed; failed; 8: pages written by others
-    // since a node was left behind
-    std::uint32_t truth = 0;
+    // since a node was left behind; from kDisk on, 2 a page: what the file has whose home is down;
+    // from kDoubt on, 8: pages of which cores may not know that the file has them; from kDiscarding
+    // on, 8: pages whose discard is under way
+    std::uint64_t truth = 0;
   };
   enum Luck : unsigned {
     kFlushes = 0,
@@ -76,10 +80,15 @@ class Explorer {
     kLeaves = 20,
     kAccesses = 24,
     kCuts = 28,
+    kWriteBacks = 32,
+    kDiscards = 36,
   };
-  static constexpr std::uint32_t kCrashed = 1u << 16;
-  static constexpr std::uint32_t kFailed = 1u << 17;
+  static constexpr std::uint64_t kCrashed = 1u << 16;
+  static constexpr std::uint64_t kFailed = 1u << 17;
   static constexpr unsigned kOutran = 18;
+  static constexpr unsigned kDisk = 32;
+  static constexpr unsigned kDoubt = 48;
+  static constexpr unsigned kDiscarding = 56;
 
   struct Origin {
     std::uint32_t parent;
@@ -99,13 +108,21 @@ class Explorer {
                    const NodeStep& step);
   void move_node(State& next, const sim::WorldEvent& event);
   void note_losses(State& next) const;
+  void note_doubts(State& next) const;
   void note_writes(State& next, NodeId writer, PageMask wrote) const;
   // Pages of which the node may read old bytes: it is left behind, and others wrote since.
   [[nodiscard]] PageMask may_be_stale(const State& state, unsigned node) const;
   void check(const State& state);
   void check_rest(const State& state);
   [[nodiscard]] bool is_quiet(const State& state) const;
+  [[nodiscard]] PageMask in_memory(const State& state) const;
   [[nodiscard]] PageMask existing(const State& state) const;
+  // Pages of files whose last write ended with their home: the file's bytes are what counts.
+  [[nodiscard]] PageMask rolled_back(const State& state) const;
+  [[nodiscard]] NodeId home_of(unsigned page) const {
+    return config_.home_of(config_.geometry.page(page).container);
+  }
+  [[nodiscard]] bool disk_has_last(const State& state, unsigned page) const;
   void check_liveness();
   void fail(std::string text);
   void write_counterexample(std::uint32_t id, const sim::WorldEvent* last);
@@ -117,8 +134,13 @@ class Explorer {
 
   static std::uint32_t pack_event(const sim::WorldEvent& event, PageMask pages, PageMask ahead);
   [[nodiscard]] sim::WorldEvent unpack_event(std::uint32_t packed) const;
-  static unsigned left(const State& state, Luck what) { return (state.luck >> what) & 0xf; }
+  static unsigned left(const State& state, Luck what) { return static_cast<unsigned>(state.luck >> what) & 0xf; }
   static void spend(State& state, Luck what);
+  // What the file of a page has whose home is down: 0 nothing, 1 the last write, else an older one.
+  static sim::Value disk_of(const State& state, unsigned page) {
+    return (state.truth >> (kDisk + 2 * page)) & 3;
+  }
+  static void set_disk(State& state, unsigned page, sim::Value value);
   static void spend_access(State& state, unsigned node, bool write);
 
   sim::WorldConfig config_;

@@ -22,9 +22,9 @@ void Explorer::check(const State& state) {
   for (unsigned i = 0; i < n_; ++i) {
     if (state.nodes[i] == kDown) continue;
     const NodeFacts& facts = parts_.facts(state.nodes[i]);
-    const PageMask stale = may_be_stale(state, i);
+    const PageMask excused = may_be_stale(state, i) | rolled_back(state);
     const PageMask wrong = (written & facts.not_last) | (~written & facts.not_zero);
-    if ((wrong & ~stale) != 0)
+    if ((wrong & ~excused) != 0)
       fail("programs of node " + std::to_string(i) + " can read old bytes");
     writable |= facts.writable;
     // A node that is left behind may read beside the others' writer, but not write.
@@ -86,11 +86,15 @@ void Explorer::check_rest(const State& state) {
     const bool may_be_lost = (state.truth >> (8 + page)) & 1;
     if (!entry) {
       if (!holders.empty()) complain("a page is held, but its manager does not know it");
-      if (written && !may_be_lost) complain("a page is forgotten");
+      const bool in_file = home_of(page) != kNoNode && disk_has_last(state, page);
+      if (written && !may_be_lost && !in_file) complain("a page is forgotten");
     } else if (entry->lost != 0) {
       if (!holders.empty()) complain("a manager says lost of a page that is held");
     } else if (entry->copyset() != holders || !holders.has(entry->owner())) {
       complain("the directory does not agree with the nodes");
+    } else if (home_of(page) != kNoNode && entry->dirty == 0 && written && !may_be_lost &&
+               !disk_has_last(state, page)) {
+      complain("a manager says that the file has a page, but the file is older");
     }
   }
 }
@@ -180,8 +184,10 @@ void Explorer::pack(const State& state, std::uint32_t* words) const {
   words = std::copy_n(state.links, n_ * n_, words);
   *words++ = state.oracle;
   *words++ = state.accesses;
-  *words++ = state.luck;
-  *words = state.truth;
+  for (const std::uint64_t word : {state.luck, state.truth}) {
+    *words++ = static_cast<std::uint32_t>(word);
+    *words++ = static_cast<std::uint32_t>(word >> 32);
+  }
 }
 
 Explorer::State Explorer::load(std::uint32_t id) const {
@@ -192,14 +198,14 @@ Explorer::State Explorer::load(std::uint32_t id) const {
   words += n_ + n_ * n_;
   state.oracle = words[0];
   state.accesses = words[1];
-  state.luck = words[2];
-  state.truth = words[3];
+  state.luck = words[2] | std::uint64_t{words[3]} << 32;
+  state.truth = words[4] | std::uint64_t{words[5]} << 32;
   return state;
 }
 
 std::uint32_t Explorer::intern(const State& state, bool& is_new) {
   constexpr std::uint32_t kEmpty = ~0u;
-  std::uint32_t words[kMaxNodes + kMaxNodes * kMaxNodes + 4];
+  std::uint32_t words[kMaxNodes + kMaxNodes * kMaxNodes + 6];
   pack(state, words);
   const auto hash_of = [&](const std::uint32_t* w) {
     sim::Hash hash;

@@ -51,6 +51,7 @@ NodeFacts Parts::facts_of(const sim::NodeModel& node) const {
       if (frame.value != kLast) facts.not_last |= bit;
     }
     if (node.keeps(page, kLast)) facts.keeps_last |= bit;
+    if (node.keeps(page, kLast) || node.slot(page).value == kLast) facts.names_last |= bit;
     if (node.held(page)) facts.held |= bit;
   }
   for (unsigned t = 0; t < node.threads().size(); ++t) {
@@ -163,6 +164,12 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     case Kind::kExpire:
       after.step(event::Expire{event.pages}, nullptr, fx);
       break;
+    case Kind::kWriteBack:
+      after.step(event::WriteBack{event.pages}, nullptr, fx);
+      break;
+    case Kind::kDiscard:
+      after.step(event::Discard{event.pages}, nullptr, fx);
+      break;
     case Kind::kLeave:
       after.step(event::Leave{}, nullptr, fx);
       break;
@@ -191,6 +198,19 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
       if (done.value != kLast) step.read_not_last |= bit;
     }
   }
+  for (const sim::Effects::Job& job : fx.jobs) {
+    if (job.refusal != Refusal::kNone) continue;
+    const PageMask bit = 1u << job.page;
+    if (!job.discard) {
+      seen_.insert("written-back");
+      continue;
+    }
+    // Nobody has it: the file service writes to the file.
+    seen_.insert("discarded");
+    after.set_device(job.page, kFresh);
+    step.wrote |= bit;
+    if (after.core().pending(config_.geometry.page(job.page)) == nullptr) step.discarded |= bit;
+  }
   rename_written(step.wrote, after, fx);
   for (sim::Effects::Sent& sent : fx.sent) {
     std::uint32_t& hint = sent.packet.message.free_frames;
@@ -218,6 +238,11 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
         break;
     }
   }
+  for (const unsigned page : fx.written)
+    for (const sim::Effects::Job& job : fx.jobs)
+      if (job.page == page && !job.discard && job.refusal == Refusal::kNone &&
+          after.slot(page).value != kLast)
+        step.not_in_file |= 1u << page;
   step.serving = fx.serving;
   step.left = fx.left;
   step.broken = std::move(fx.broken);
@@ -226,7 +251,7 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
 }
 
 std::uint32_t Parts::outdate_node(std::uint32_t node, PageMask pages) {
-  if ((node_facts_[node].keeps_last & pages) == 0) return node;
+  if ((node_facts_[node].names_last & pages) == 0) return node;
   const std::uint32_t known = outdate_node_memo_(node, pages);
   if (known != Memo::kUnknown) return known;
   sim::NodeModel after = nodes_[node];

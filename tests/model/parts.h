@@ -24,7 +24,8 @@ struct NodeFacts {
   PageMask readable = 0;
   PageMask writable = 0;
   PageMask present = 0;
-  PageMask keeps_last = 0;  // frame or slot with value 1
+  PageMask keeps_last = 0;  // frame or swap slot with value 1
+  PageMask names_last = 0;  // the same, or a file
   PageMask not_zero = 0;    // readable, value not 0
   PageMask not_last = 0;    // readable, value not 1
   PageMask held = 0;
@@ -44,11 +45,13 @@ struct NodeStep {
   };
   std::vector<Sent> sent;
   PageMask wrote = 0;
+  PageMask discarded = 0;  // and no other job is under way
   PageMask read = 0;
   PageMask read_not_zero = 0;
   PageMask read_not_last = 0;
   PageMask refused_lost = 0;
   PageMask refused_io = 0;
+  PageMask not_in_file = 0;  // said to be written back, but the file has not the last write
   bool serving = false;
   bool left = false;
   std::string broken;

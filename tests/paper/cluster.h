@@ -14,8 +14,10 @@ namespace gob::paper {
 
 class Cluster {
  public:
-  explicit Cluster(unsigned nodes, unsigned pages, std::vector<std::uint64_t> budgets = {})
-      : world_(config(nodes, pages, std::move(budgets))) {
+  // `files` 1: the container is a file whose home is node 0.
+  explicit Cluster(unsigned nodes, unsigned pages, std::vector<std::uint64_t> budgets = {},
+                   unsigned files = 0)
+      : world_(config(nodes, pages, std::move(budgets), files)) {
     world_.start();
     check();
   }
@@ -31,6 +33,15 @@ class Cluster {
   void flush(unsigned node, unsigned page) {
     apply({.kind = sim::WorldEvent::Kind::kFlush, .node = id(node), .pages = one(page)});
     settle();
+  }
+  // The home of a file asks for a page to be in the file.
+  void write_back(unsigned page) {
+    apply({.kind = sim::WorldEvent::Kind::kWriteBack, .node = id(0), .pages = one(page)});
+    settle();
+  }
+  // What the file has, on the disk of its home.
+  [[nodiscard]] sim::Value in_file(unsigned page) const {
+    return world_.node(id(0)).slot(page).value;
   }
   void remove_container() {
     for (unsigned node = 0; node < world_.config().geometry.nodes; ++node)
@@ -106,12 +117,13 @@ class Cluster {
   }
 
  private:
-  static sim::WorldConfig config(unsigned nodes, unsigned pages,
-                                 std::vector<std::uint64_t> budgets) {
+  static sim::WorldConfig config(unsigned nodes, unsigned pages, std::vector<std::uint64_t> budgets,
+                                 unsigned files) {
     sim::WorldConfig config;
     config.geometry = {static_cast<std::uint16_t>(nodes), 1, pages, 1};
     config.threads = 2;
     config.budgets = std::move(budgets);
+    config.files = files;
     return config;
   }
   std::optional<sim::Value> access(sim::WorldEvent::Kind kind, unsigned node, unsigned page) {

@@ -72,6 +72,43 @@ TEST(Section4, LookingUpARunAsksOnce) {
   EXPECT_EQ(cluster.frames(reader), 16u);
 }
 
+// §4.1.2, figure 5: "the role of the interface linker is simply to relay calls to the write_page
+// function of the associated file system when this makes sense, i.e. on the node hosting the
+// device".
+TEST(Section4, OnlyTheHostingNodeWritesTheFile) {
+  Cluster cluster(3, 1, {}, 1);
+  const auto written = cluster.write(1, 0);
+  ASSERT_TRUE(written);
+  EXPECT_NE(cluster.in_file(0), *written);
+  cluster.flush(1, 0);  // it goes to another node's memory, not to a disk
+  cluster.write_back(0);
+  EXPECT_EQ(cluster.in_file(0), *written);
+  for (unsigned node = 0; node < 3; ++node) EXPECT_EQ(cluster.read(node, 0), written);
+}
+
+// §4.2.2, file I/O linker: first_touch loads the page from the disk of the hosting node; an
+// invalidation does not touch it.
+TEST(Section4, TheFirstTouchOfAFileReadsItOnce) {
+  Cluster cluster(3, 1, {}, 1);
+  cluster.forget();
+  ASSERT_TRUE(cluster.read(1, 0));
+  EXPECT_EQ(cluster.swaps(), 1u);
+  ASSERT_TRUE(cluster.read(2, 0));
+  EXPECT_EQ(cluster.swaps(), 1u);
+  ASSERT_TRUE(cluster.write(2, 0));  // invalidates the other copies
+  EXPECT_EQ(cluster.swaps(), 1u);
+}
+
+// §4.3.3: a file larger than a node's memory is read through it, and nothing written is lost.
+TEST(Section4, AFileLargerThanMemoryKeepsItsBytes) {
+  Cluster cluster(2, 40, {8, 8}, 1);
+  std::vector<std::optional<sim::Value>> written;
+  for (unsigned page = 0; page < 40; ++page) written.push_back(cluster.write(1, page));
+  for (unsigned page = 0; page < 40; ++page) ASSERT_EQ(cluster.read(1, page), written[page]);
+  EXPECT_LE(cluster.frames(0), 8u);
+  EXPECT_LE(cluster.frames(1), 8u);
+}
+
 // §4.2.1, memory I/O linker: first_touch "allocates a page frame" (of zeros, as the host kernel
 // does).
 TEST(Section4, TheFirstTouchOfMemoryGivesZeros) {

@@ -69,7 +69,7 @@ CoreConfig config_of(const CoreDriver::Options& options) {
 
 CoreDriver::CoreDriver(const Options& options) : core_(config_of(options)) {
   if (!options.serving) return;
-  step(event::AddContainer{{kContainer, kContainerPages, Epoch{1}, kNoNode}});
+  step(event::AddContainer{{kContainer, kContainerPages, Epoch{1}, options.home}});
   new_view(view_of(1, options.nodes));
   finish_view();
   EXPECT_EQ(core_.phase(), Core::Phase::kServing);

@@ -42,7 +42,8 @@ class CoreDriver {
     bool swap = true;
     bool hold_grants = true;
     bool create_ahead = true;
-    bool serving = true;  // bring the first view and the container up
+    NodeId home = kNoNode;  // the container is a file there
+    bool serving = true;    // bring the first view and the container up
   };
 
   CoreDriver() : CoreDriver(Options()) {}

@@ -222,7 +222,8 @@ TEST_F(FirstTouch, WithoutAFreeFrameWaitsForRoom) {
   tight.deliver(1, message(MessageType::kForwardGet, pages({theirs}),
                            [](Message& m) { m.requester = node(2); }));
   tight.step(event::Flush{pages({theirs, theirs + 1})});
-  const std::string answer = tight.deliver(1, message(MessageType::kFlushDiscard, pages({theirs})));
+  const std::string answer = tight.deliver(1, message(MessageType::kFlushDiscard, pages({theirs}),
+                                                      [](Message& m) { m.confirm = true; }));
   EXPECT_THAT(answer, ::testing::HasSubstr("Invalidate " + std::to_string(theirs)));
   EXPECT_THAT(answer, ::testing::HasSubstr("Get " + std::to_string(theirs + 2) + " to 1"));
 }

@@ -74,7 +74,7 @@ std::vector<Cells> table_of_the_core(const Table& table) {
 
 std::vector<Table> all_tables() {
   std::vector<Table> all;
-  for (auto make : {holder_tables, manager_tables, view_tables})
+  for (auto make : {holder_tables, manager_tables, view_tables, file_tables})
     for (const Table& table : make()) all.push_back(table);
   return all;
 }

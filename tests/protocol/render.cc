@@ -83,6 +83,16 @@ std::string type_name(MessageType type) {
       return "Report";
     case MessageType::kReportEnd:
       return "ReportEnd";
+    case MessageType::kWriteBack:
+      return "WriteBack";
+    case MessageType::kDiscard:
+      return "Discard";
+    case MessageType::kSync:
+      return "Sync";
+    case MessageType::kSyncEnd:
+      return "SyncEnd";
+    case MessageType::kExists:
+      return "Exists";
   }
   return "?";
 }
@@ -155,6 +165,11 @@ std::string pages_text(PageSet pages) {
   return joined(runs, ",");
 }
 
+std::string device_name(MessageType type) {
+  if (type == MessageType::kInvalidate) return "discard";
+  return type == MessageType::kInject ? "to file" : "from file";
+}
+
 std::string message_text(const Message& message, const Names& names) {
   std::vector<std::string> notes;
   switch (message.payload) {
@@ -175,7 +190,13 @@ std::string message_text(const Message& message, const Names& names) {
     notes.emplace_back(message.accepted ? "accepted" : "refused");
   if (message.refusal != Refusal::kNone) notes.push_back(refusal_name(message.refusal));
   if (message.acks != 0) notes.push_back(acks_text(message.acks));
-  if (message.sole) notes.emplace_back("sole");
+  if (message.sole)
+    notes.emplace_back(message.type == MessageType::kSync || message.type == MessageType::kExists
+                           ? "list"
+                           : "sole");
+  if (message.device) notes.emplace_back(device_name(message.type));
+  if (message.dirty) notes.emplace_back("dirty");
+  if (message.written) notes.emplace_back("written");
   if (message.confirm) notes.emplace_back("confirm");
   if (message.leaving) notes.emplace_back("leaving");
   if (message.requester != kNoNode) notes.push_back("for " + names.node(message.requester));
@@ -228,6 +249,16 @@ struct ActionText {
   std::string operator()(const action::Serving& a) const {
     return "Serving " + std::to_string(a.epoch.value());
   }
+  std::string operator()(const action::WriteBack& a) const {
+    return "WriteBack" + pages(a.pages) + (a.arrived ? " (arrived)" : "");
+  }
+  std::string operator()(const action::JobDone& a) const {
+    return std::string(a.discard ? "Discarded" : "WrittenBack") + pages(a.pages) +
+           (a.refusal == Refusal::kNone ? "" : " (" + refusal_name(a.refusal) + ")");
+  }
+  std::string operator()(const action::Synced& a) const {
+    return "Synced " + std::to_string(a.container.value());
+  }
   std::string operator()(const action::Violation&) const { return "violation"; }
 };
 
@@ -243,21 +274,25 @@ namespace {
 
 std::string page_situation(const LocalPage& local) {
   return state_name(local.state) + (local.held ? " held" : "") +
-         (local.flushing ? " flushing" : "");
+         (local.flushing ? " flushing" : "") + (local.dirty ? " dirty" : "");
 }
 
 std::string request_situation(const Pending& pending) {
-  const std::string verb = pending.access == Access::kWrite ? "Grab" : "Get";
+  std::string verb = pending.access == Access::kWrite ? "Grab" : "Get";
+  if (pending.job != Pending::Job::kNone)
+    verb = pending.job == Pending::Job::kDiscard ? "Discard" : "WriteBack";
   switch (pending.stage) {
     case Pending::Stage::kParked:
       return "parked " + verb;
     case Pending::Stage::kSent: {
       std::string text = "asked " + verb;
-      if (pending.wanted == Access::kNone) text += " ahead";
+      if (pending.wanted == Access::kNone && pending.job == Pending::Job::kNone) text += " ahead";
       if (pending.acks_missing != 0) text += ", " + acks_text(-pending.acks_missing) + " early";
       return text;
     }
     case Pending::Stage::kGranted:
+      if (pending.device)
+        return pending.job == Pending::Job::kNone ? "granted, read from file" : "written to file";
       return (pending.refusal == Refusal::kNone ? "granted, " : "refused, ") +
              acks_text(pending.acks_missing) + " missing";
   }
@@ -270,6 +305,7 @@ std::string entry_situation(const DirectoryEntry& entry, const Core& core, const
   std::string text = "owner " + names.node(entry.owner()) + ", copies";
   for (NodeId node : core.view().members)
     if (entry.copyset().has(node)) text += " " + names.node(node);
+  if (entry.dirty != 0) text += ", dirty";
   return text;
 }
 

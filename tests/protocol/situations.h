@@ -38,6 +38,7 @@ inline void PrintTo(const Table& table, std::ostream* out) { *out << table.name;
 std::vector<Table> holder_tables();  // holder, server, requester
 std::vector<Table> manager_tables();
 std::vector<Table> view_tables();
+std::vector<Table> file_tables();
 
 // What the core does with the column's message in the row's situation, in the notation of the
 // document's legend. States met on the way are added to `seen`.

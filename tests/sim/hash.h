@@ -27,7 +27,8 @@ inline void add(Hash& hash, const Message& m) {
            static_cast<std::uint64_t>(m.refusal) << 16 |
            static_cast<std::uint64_t>(m.holding) << 24 | std::uint64_t{m.confirm} << 32 |
            std::uint64_t{m.accepted} << 33 | std::uint64_t{m.leaving} << 34 |
-           std::uint64_t{m.sole} << 35);
+           std::uint64_t{m.sole} << 35 | std::uint64_t{m.device} << 36 |
+           std::uint64_t{m.dirty} << 37 | std::uint64_t{m.written} << 38);
   hash.add(std::uint64_t{m.requester.value()} << 16 | m.node.value());
   hash.add(std::uint64_t{m.acks} << 32 | m.free_frames);
   hash.add(m.epoch.value());

@@ -15,6 +15,8 @@ void Effects::clear() {
   woken.clear();
   touched.clear();
   held.clear();
+  jobs.clear();
+  written.clear();
   io_started = 0;
   serving = false;
   left = false;
@@ -32,6 +34,7 @@ NodeModel::NodeModel(const Geometry& geometry, const CoreConfig& config, unsigne
       slots_(geometry.pages()),
       holds_(geometry.pages()),
       threads_(threads),
+      homes_(geometry.containers + 1, kNoNode),
       allowed_(config.budget_frames) {}
 
 void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
@@ -39,6 +42,11 @@ void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
   if (std::holds_alternative<event::Leave>(event)) leaving_ = true;
   if (const auto* gone = std::get_if<event::RemoveContainer>(&event))
     removed_ |= std::uint64_t{1} << (gone->id.value() % 64);
+  if (const auto* added = std::get_if<event::AddContainer>(&event)) {
+    homes_[added->info.id.value()] = added->info.home;
+    for (unsigned page = 0; page < geometry_.pages(); ++page)
+      if (on_device(page) && geometry_.page(page).container == added->info.id) set_device(page, 0);
+  }
   Actions actions;
   core_.step(event, actions);
   for (const Action& action : actions)
@@ -73,9 +81,51 @@ void NodeModel::attempt(unsigned thread, std::uint64_t ahead, Value value, Effec
   step(event::Touch{program.pages, program.access, ahead}, nullptr, fx);
 }
 
+bool NodeModel::on_device(unsigned page) const {
+  return homes_[geometry_.page(page).container.value()] == core_.config().self;
+}
+
+bool NodeModel::of_file(unsigned page) const {
+  return homes_[geometry_.page(page).container.value()] != kNoNode;
+}
+
+bool NodeModel::may_finish(unsigned index) const {
+  for (unsigned i = 0; i < index; ++i)
+    if (io_[i].pages.container == io_[index].pages.container &&
+        io_[i].pages.stripe == io_[index].pages.stripe &&
+        (io_[i].pages.mask & io_[index].pages.mask) != 0)
+      return false;
+  return true;
+}
+
+void NodeModel::finish_file_io(const Io& io, bool ok, Effects& fx) {
+  if (io.out) {
+    unsigned rank = 0;
+    for_each_page(io.pages, [&](PageId id) {
+      const Value value = io.values[rank++];
+      if (ok) slots_[geometry_.index(id)].value = value;
+      if (ok && io.stays) fx.written.push_back(geometry_.index(id));
+      fx.touched.push_back(geometry_.index(id));
+    });
+    if (io.stays) return step(event::WrittenBack{io.pages, ok}, nullptr, fx);
+    return step(event::SwappedOut{io.pages, ok}, nullptr, fx);
+  }
+  Packet read;
+  read.message.type = MessageType::kPage;
+  read.message.payload = Payload::kCopy;
+  read.message.pages = io.pages;
+  for_each_page(io.pages, [&](PageId id) {
+    read.bytes.push_back(slots_[geometry_.index(id)].value);
+    --present_;  // what the core keeps of it, it installs
+  });
+  step(event::SwappedIn{io.pages, ok}, &read, fx);
+}
+
 void NodeModel::finish_io(unsigned index, bool ok, Effects& fx) {
   const Io io = std::move(io_[index]);
   io_.erase(io_.begin() + index);
+  if (!io.dropped && homes_[io.pages.container.value()] != kNoNode)
+    return finish_file_io(io, ok, fx);
   if (io.out) {
     if (ok && !io.dropped) {
       unsigned rank = 0;
@@ -114,12 +164,14 @@ bool NodeModel::any_held() const {
 
 bool NodeModel::keeps(unsigned page, Value value) const {
   if (frames_[page].present && frames_[page].value == value) return true;
-  return slots_[page].kept && slots_[page].value == value;
+  return slots_[page].kept && slots_[page].value == value && !on_device(page);
 }
 
 bool NodeModel::empty() const {
-  return present_ == 0 && io_.empty() &&
-         std::none_of(slots_.begin(), slots_.end(), [](const SwapSlot& s) { return s.kept; });
+  if (present_ != 0 || !io_.empty()) return false;
+  for (unsigned page = 0; page < slots_.size(); ++page)
+    if (slots_[page].kept && !on_device(page)) return false;
+  return true;
 }
 
 // What the core believes of every page, against what the host has.
@@ -137,7 +189,11 @@ void NodeModel::check(Effects& fx) {
   if (core_.phase() == Core::Phase::kDraining) allowed_ = std::max(allowed_, frames);
   if (frames > allowed_)
     fx.fail("more frames than the budget of " + std::to_string(core_.config().budget_frames));
-  allowed_ = std::max(core_.config().budget_frames, std::min(allowed_, frames));
+  // A frame that is on its way back to a program that was writing there is one of them.
+  std::uint64_t promised = 0;
+  if (allowed_ > core_.config().budget_frames)
+    for (const auto& [key, pending] : core_.all_pending()) promised += pending.reserved ? 1 : 0;
+  allowed_ = std::max(core_.config().budget_frames, std::min(allowed_, frames + promised));
 }
 
 void NodeModel::check_page(unsigned page, Effects& fx) const {
@@ -146,7 +202,7 @@ void NodeModel::check_page(unsigned page, Effects& fx) const {
   bool agrees = frame.present == (is_resident(state) && state != PageState::kSwappingIn);
   switch (state) {
     case PageState::kInvalid:
-      agrees = agrees && !slots_[page].kept;
+      agrees = agrees && slots_[page].kept == on_device(page);
       break;
     case PageState::kRead:
     case PageState::kInjecting:
@@ -196,7 +252,7 @@ std::uint64_t NodeModel::hash() const {
   for (const SwapSlot& slot : slots_) hash.add(std::uint64_t{slot.value} << 1 | slot.kept);
   for (const std::uint8_t held : holds_) hash.add(held);
   for (const Io& io : io_) {
-    hash.add(std::uint64_t{io.out} << 1 | std::uint64_t{io.dropped});
+    hash.add(std::uint64_t{io.stays} << 2 | std::uint64_t{io.out} << 1 | std::uint64_t{io.dropped});
     add(hash, io.pages);
     for (const Value value : io.values) hash.add(value);
   }

@@ -29,6 +29,7 @@ struct SwapSlot {
 // A SwapOut or SwapIn the I/O linker has not finished.
 struct Io {
   bool out = false;
+  bool stays = false;    // out: a WriteBack, whose frames stay
   bool dropped = false;  // its container was removed meanwhile
   PageSet pages;
   std::vector<Value> values;  // out: the bytes being written, in order of pages
@@ -61,16 +62,24 @@ struct Effects {
     unsigned page = 0;
     Refusal refusal = Refusal::kNone;
   };
+  // A WriteBack or Discard that ended.
+  struct Job {
+    unsigned page = 0;
+    bool discard = false;
+    Refusal refusal = Refusal::kNone;
+  };
   std::vector<Sent> sent;
-  std::vector<Done> done;         // accesses that completed
-  std::vector<Refused> refused;   // accesses that ended in an error
-  std::vector<unsigned> woken;    // threads that may try again
-  std::vector<unsigned> touched;  // pages whose frame or slot changed; may repeat
-  std::vector<unsigned> held;     // pages whose hold began
-  unsigned io_started = 0;        // new entries at the end of io()
-  bool serving = false;           // action::Serving
-  bool left = false;              // action::Left
-  std::string broken;             // the first broken rule, or empty
+  std::vector<Done> done;              // accesses that completed
+  std::vector<Refused> refused;        // accesses that ended in an error
+  std::vector<unsigned> woken;         // threads that may try again
+  std::vector<unsigned> touched;       // pages whose frame or slot changed; may repeat
+  std::vector<unsigned> held;          // pages whose hold began
+  std::vector<Job> jobs;
+  std::vector<unsigned> written;  // pages that the disk has written for a WriteBack
+  unsigned io_started = 0;             // new entries at the end of io()
+  bool serving = false;                // action::Serving
+  bool left = false;                   // action::Left
+  std::string broken;                  // the first broken rule, or empty
 
   void clear();
   void fail(std::string text);
@@ -89,6 +98,13 @@ class NodeModel {
   // A woken thread tries again; it faults anew on what it still may not access.
   void retry(unsigned thread, Value value, Effects& fx);
   void finish_io(unsigned index, bool ok, Effects& fx);
+  // The device does what concerns one page of a file in the order in which it was asked.
+  [[nodiscard]] bool may_finish(unsigned index) const;
+  // A file is what it was before its home crashed, or what the file service makes it.
+  void set_device(unsigned page, Value value) { slots_[page] = {value, true}; }
+  // The page is of a file: of this node's device, or of any.
+  [[nodiscard]] bool on_device(unsigned page) const;
+  [[nodiscard]] bool of_file(unsigned page) const;
   void expire_hold(unsigned page, Effects& fx);
 
   // --- state ----------------------------------------------------------------------------------
@@ -99,7 +115,7 @@ class NodeModel {
   [[nodiscard]] bool held(unsigned page) const { return holds_[page] != 0; }
   [[nodiscard]] bool any_held() const;
   [[nodiscard]] const std::vector<Thread>& threads() const { return threads_; }
-  // The value is in a frame, a slot or an I/O buffer here.
+  // The value is in a frame or a swap slot here.
   [[nodiscard]] bool keeps(unsigned page, Value value) const;
   [[nodiscard]] bool told_removed(ContainerId id) const {
     return (removed_ >> (id.value() % 64)) & 1;
@@ -115,6 +131,7 @@ class NodeModel {
 
  private:
   void attempt(unsigned thread, std::uint64_t ahead, Value value, Effects& fx);
+  void finish_file_io(const Io& io, bool ok, Effects& fx);
   void check(Effects& fx);
   void check_page(unsigned page, Effects& fx) const;
   void drop(unsigned page, Effects& fx);
@@ -133,6 +150,9 @@ class NodeModel {
   void perform(const action::Refuse& a, const Packet* payload, Effects& fx);
   void perform(const action::DropContainer& a, const Packet* payload, Effects& fx);
   void perform(const action::Left& a, const Packet* payload, Effects& fx);
+  void perform(const action::WriteBack& a, const Packet* payload, Effects& fx);
+  void perform(const action::JobDone& a, const Packet* payload, Effects& fx);
+  void perform(const action::Synced& a, const Packet* payload, Effects& fx);
   void perform(const action::Serving& a, const Packet* payload, Effects& fx);
   void perform(const action::Violation& a, const Packet* payload, Effects& fx);
 
@@ -146,7 +166,8 @@ class NodeModel {
   std::vector<std::uint8_t> holds_;
   std::vector<Io> io_;
   std::vector<Thread> threads_;
-  unsigned present_ = 0;   // frames taken: they hold bytes, or a swap-in fills them
+  std::vector<NodeId> homes_;  // of containers, by id
+  unsigned present_ = 0;       // frames taken: they hold bytes, or a swap-in fills them
   std::uint64_t allowed_;  // frames: the budget, and what had to be taken in during a view change
   bool expired_ = false;   // an Expire was given: time-outs are to be expected
   bool leaving_ = false;   // it was told to leave

@@ -43,6 +43,16 @@ const char* name_of(MessageType type) {
       return "Report";
     case MessageType::kReportEnd:
       return "ReportEnd";
+    case MessageType::kWriteBack:
+      return "WriteBack";
+    case MessageType::kDiscard:
+      return "Discard";
+    case MessageType::kSync:
+      return "Sync";
+    case MessageType::kSyncEnd:
+      return "SyncEnd";
+    case MessageType::kExists:
+      return "Exists";
   }
   return "?";
 }

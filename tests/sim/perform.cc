@@ -104,7 +104,7 @@ void NodeModel::perform(const action::Invalidate& a, const Packet*, Effects& fx)
 }
 
 void NodeModel::perform(const action::SwapOut& a, const Packet*, Effects& fx) {
-  Io io{true, false, a.pages, {}};
+  Io io{true, false, false, a.pages, {}};
   each(a.pages, "swap-out", fx, [&](unsigned page) {
     const Frame& frame = frames_[page];
     if (!frame.present) fx.fail(page_text("swap-out", page) + " whose frame is absent");
@@ -122,7 +122,7 @@ void NodeModel::perform(const action::SwapIn& a, const Packet*, Effects& fx) {
     if (frames_[page].present) fx.fail(page_text("swap-in", page) + " over a frame in use");
     ++present_;
   });
-  io_.push_back({false, false, a.pages, {}});
+  io_.push_back({false, false, false, a.pages, {}});
   ++fx.io_started;
 }
 
@@ -159,7 +159,7 @@ void NodeModel::perform(const action::DropContainer& a, const Packet*, Effects& 
   for (unsigned page = 0; page < geometry_.pages(); ++page) {
     if (geometry_.page(page).container != a.id) continue;
     drop(page, fx);
-    slots_[page] = SwapSlot{};
+    if (!on_device(page)) slots_[page] = SwapSlot{};
   }
   for (Io& io : io_) {
     if (io.pages.container != a.id) continue;
@@ -173,6 +173,41 @@ void NodeModel::perform(const action::Left& a, const Packet*, Effects& fx) {
   fx.left = true;
   if (!empty()) fx.fail("the node says it has left, but keeps pages");
 }
+
+void NodeModel::perform(const action::WriteBack& a, const Packet* payload, Effects& fx) {
+  Io io{true, true, false, a.pages, {}};
+  each(a.pages, "write-back", fx, [&](unsigned page) {
+    const Frame& frame = frames_[page];
+    const PageId id = geometry_.page(page);
+    if (!on_device(page)) fx.fail(page_text("write-back", page) + " of a file that is elsewhere");
+    if (a.arrived) {
+      const bool came = payload != nullptr && carries_bytes(payload->message) &&
+                        payload->message.pages.container == id.container &&
+                        payload->message.pages.contains(id.page);
+      if (!came) return fx.fail(page_text("write-back", page) + " whose bytes did not come");
+      return io.values.push_back(payload->bytes[payload->message.pages.rank(id.page)]);
+    }
+    if (!frame.present) fx.fail(page_text("write-back", page) + " whose frame is absent");
+    if (frame.rights == Access::kWrite)
+      fx.fail(page_text("write-back", page) + " that programs may still write");
+    io.values.push_back(frame.value);
+  });
+  io_.push_back(std::move(io));
+  ++fx.io_started;
+}
+
+void NodeModel::perform(const action::JobDone& a, const Packet*, Effects& fx) {
+  each(a.pages, "end of a job", fx, [&](unsigned page) {
+    fx.jobs.push_back({page, a.discard, a.refusal});
+    if (!a.discard || a.refusal != Refusal::kNone) return;
+    const PageId id = geometry_.page(page);
+    for (const Io& io : io_)
+      if (io.out && !io.dropped && io.pages.container == id.container && io.pages.contains(id.page))
+        fx.fail(page_text("discard", page) + " that is on its way to the disk");
+  });
+}
+
+void NodeModel::perform(const action::Synced&, const Packet*, Effects&) {}
 
 void NodeModel::perform(const action::Serving&, const Packet*, Effects& fx) { fx.serving = true; }
 

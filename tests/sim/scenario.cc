@@ -63,9 +63,9 @@ bool read_cluster(const Fields& fields, WorldConfig& config) {
   Geometry& g = config.geometry;
   return take(fields, "nodes", 10, g.nodes) && take(fields, "containers", 10, g.containers) &&
          take(fields, "pages", 10, g.pages_each) && take(fields, "stride", 10, g.stride) &&
-         take(fields, "threads", 10, config.threads) && g.nodes >= 1 && g.nodes <= kMaxNodes &&
-         g.containers >= 1 && g.containers < 64 && g.pages_each >= 1 && g.pages_each <= 1u << 20 &&
-         g.stride >= 1 && config.threads <= 64;
+         take(fields, "threads", 10, config.threads) && take(fields, "files", 10, config.files) &&
+         g.nodes >= 1 && g.nodes <= kMaxNodes && g.containers >= 1 && g.containers < 64 &&
+         g.pages_each >= 1 && g.pages_each <= 1u << 20 && g.stride >= 1 && config.threads <= 64;
 }
 
 bool read_core(const Fields& fields, CoreConfig& core) {
@@ -156,6 +156,8 @@ std::string to_text(const WorldEvent& event) {
     case Kind::kRemove:
     case Kind::kDisconnect:
     case Kind::kFence:
+    case Kind::kWriteBack:
+    case Kind::kDiscard:
       break;
   }
   if (!event.pages.empty()) text += " pages=" + to_text(event.pages);
@@ -172,7 +174,7 @@ void write_scenario(const Scenario& scenario, std::ostream& out) {
   const CoreConfig& core = config.core;
   out << "cluster nodes=" << config.geometry.nodes << " containers=" << config.geometry.containers
       << " pages=" << config.geometry.pages_each << " stride=" << config.geometry.stride
-      << " threads=" << config.threads << "\n"
+      << " threads=" << config.threads << " files=" << config.files << "\n"
       << "core budget=" << core.budget_frames << " low=" << core.low_water_frames
       << " high=" << core.high_water_frames << " swap=" << core.swap << " hold=" << core.hold_grants
       << " create_ahead=" << core.create_ahead << "\n";

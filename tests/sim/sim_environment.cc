@@ -38,6 +38,20 @@ void Simulator::plan_environment() {
       plan(random_.below(span), flush);
     }
   }
+  if (options_.write_backs) {
+    for (unsigned i = 0; i < 60; ++i) {
+      WorldEvent write{.kind = Kind::kWriteBack};
+      write.pages = PageSet::of(geometry.page(random_.pick(geometry.pages())));
+      if (random_.one_in(3))
+        for (unsigned page = 0; page < geometry.pages(); ++page)
+          if (const PageSet more = PageSet::of(geometry.page(page));
+              more.with(0) == write.pages.with(0))
+            write.pages.mask |= more.mask;
+      if (random_.one_in(4)) write.kind = Kind::kDiscard;
+      write.node = options_.world.home_of(write.pages.container);
+      if (write.node != kNoNode) plan(random_.below(span), write);
+    }
+  }
   if (options_.removals && random_.one_in(2)) {
     WorldEvent remove{.kind = Kind::kRemove};
     remove.pages = PageSet::of(geometry.page(random_.pick(geometry.pages())));
@@ -76,11 +90,23 @@ void Simulator::plan_faults() {
   }
 }
 
+void Simulator::plan_write_backs() {
+  for (unsigned i = 0; i < options_.world.geometry.nodes; ++i) {
+    if (!world_.oracle().alive(node_id(i))) continue;
+    const Core& core = world_.node(node_id(i)).core();
+    for (const ContainerId id : core.dirty_files())
+      for (const PageSet& pages : core.file_pages(id, false))
+        plan(0, {.kind = Kind::kWriteBack, .node = node_id(i), .pages = pages});
+  }
+}
+
 void Simulator::drain() {
   const ViewOracle& oracle = world_.oracle();
   // Generous: what is under way ends within a few steps for each page and node.
   const std::uint64_t most = result_.steps + 200'000;
   bool pressed = false;
+  unsigned asked_to_leave = 0;
+  unsigned rounds = 0;
   while (world_.violation().empty() && result_.steps < most) {
     if (!queue_.empty()) {
       const Planned next = queue_.top();
@@ -94,6 +120,12 @@ void Simulator::drain() {
     for (unsigned i = 0; i < options_.world.geometry.nodes; ++i)
       if (oracle.cut_off(node_id(i))) plan(0, {.kind = Kind::kFence, .node = node_id(i)});
     if (!queue_.empty()) continue;
+    // Hosts ask until all is handed over, or nobody can take it.
+    for (unsigned i = 0; i < options_.world.geometry.nodes && asked_to_leave < 40; ++i)
+      if (oracle.life(node_id(i)) == ViewOracle::Life::kUp && world_.node(node_id(i)).leaving())
+        plan(0, {.kind = Kind::kLeave, .node = node_id(i)});
+    ++asked_to_leave;
+    if (!queue_.empty()) continue;
     if (!pressed) {
       // Programs may wait for room that nobody can make: their clocks end that.
       pressed = true;
@@ -105,7 +137,9 @@ void Simulator::drain() {
       }
       if (!queue_.empty()) continue;
     }
-    break;
+    // Homes write back what is dirty from time to time.
+    if (rounds++ < 2 && !world_.check_rest().empty()) plan_write_backs();
+    if (queue_.empty()) break;
   }
   if (!world_.violation().empty()) return;
   if (!world_.is_quiet()) {
@@ -164,6 +198,7 @@ std::string to_text(const SimOptions& options) {
          flag("disconnects", options.disconnects) + flag("leaves", options.leaves) +
          flag("removals", options.removals) + flag("budgets", !world.budgets.empty()) +
          flag("swap", world.core.swap) + flag("io-failures", options.io_failures) +
+         flag("files", world.files != 0) +
          flag("holds", world.core.hold_grants);
 }
 

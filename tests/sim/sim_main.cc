@@ -33,6 +33,7 @@ struct Arguments {
   bool nightly = false;
   std::string record;
   bool swap = false;
+  bool files = false;
   std::uint64_t budget = 0;
 };
 
@@ -55,6 +56,12 @@ SimOptions options_for(const Arguments& arguments, std::uint64_t seed) {
   if (arguments.disconnects) options.disconnects = true;
   if (arguments.crashes) options.crashes = true;
   if (arguments.swap) world.core.swap = true;
+  if (arguments.files) {
+    // Some of the containers, or all: memory and files share the frames.
+    world.files = 1 + static_cast<unsigned>(seed % world.geometry.containers);
+    options.write_backs = true;
+    options.io_failures = options.io_failures || seed % 3 == 0;
+  }
   if (arguments.budget != 0) world.budgets.assign(world.geometry.nodes, arguments.budget);
   return options;
 }
@@ -176,6 +183,7 @@ int main(int argc, char** argv) {
   app.add_flag("--disconnects", arguments.disconnects,
                "connections break; nodes that were cut off join again");
   app.add_flag("--swap", arguments.swap, "pages may be swapped out");
+  app.add_flag("--files", arguments.files, "containers are files on the nodes' disks");
   app.add_option("--budget", arguments.budget, "frames of each node");
   app.add_option("--shrink", arguments.effort, "replays to spend on a shorter scenario");
   app.add_option("--out", arguments.out, "where the scenario of a violation is written");

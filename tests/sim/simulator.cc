@@ -131,8 +131,12 @@ void Simulator::apply(const WorldEvent& planned) {
     event = choose_access(event.node.value(), event.thread);
   }
   if (event.kind == Kind::kIo) {
-    const auto under_way = static_cast<unsigned>(world_.node(event.node).io().size());
-    if (under_way != 0) event.index = random_.pick(under_way);
+    const NodeModel& at = world_.node(event.node);
+    std::vector<unsigned> may_finish;
+    for (unsigned i = 0; i < at.io().size(); ++i)
+      if (at.may_finish(i)) may_finish.push_back(i);
+    if (!may_finish.empty())
+      event.index = may_finish[random_.pick(static_cast<unsigned>(may_finish.size()))];
   }
   if (event.kind == Kind::kPropose) proposing_ = false;
   if (!world_.refuses(event).empty()) return;  // overtaken by something else

@@ -34,6 +34,7 @@ struct SimOptions {
   bool flushes = true;    // asked for from outside
   bool expiries = true;
   bool io_failures = false;
+  bool write_backs = false;  // of files
   unsigned writes_percent = 40;
 };
 
@@ -86,6 +87,7 @@ class Simulator {
   WorldEvent choose_access(unsigned node, unsigned thread);
   void bring_to_rest();
   void drain();
+  void plan_write_backs();
   Time latency(unsigned link);
 
   SimOptions options_;

@@ -25,6 +25,14 @@ World::World(const WorldConfig& config)
       current_(config.geometry.pages()),
       written_in_(config.geometry.pages()),
       may_be_lost_(config.geometry.pages()),
+      rolled_back_(config.geometry.pages()),
+      ended_(config.geometry.pages()),
+      foreign_(config.geometry.pages()),
+      seen_by_(config.geometry.pages()),
+      revived_(config.geometry.pages()),
+      doubt_(config.geometry.pages()),
+      discarding_(config.geometry.pages()),
+      asked_(config.geometry.pages()),
       removed_(config.geometry.containers + 1) {
   nodes_.reserve(config.geometry.nodes);
   for (unsigned i = 0; i < config.geometry.nodes; ++i) {
@@ -42,6 +50,7 @@ void World::boot(NodeId node) {
     info.id = ContainerId{i};
     info.pages = std::uint64_t{geometry.pages_each} * geometry.stride;
     info.created = Epoch{1};
+    info.home = config_.home_of(info.id);
     nodes_[node.value()].step(event::AddContainer{info}, nullptr, fx_);
   }
   if (!fx_.broken.empty()) fail(fx_.broken);
@@ -90,7 +99,8 @@ std::string World::refuses(const WorldEvent& event) const {
       if (link(event.from, event.node).empty()) return "nothing is on its way";
       return oracle_.is_cut(event.from, event.node) ? "the link is cut" : "";
     case Kind::kIo:
-      return runs && event.index < at.io().size() ? "" : "no such I/O";
+      if (!runs || event.index >= at.io().size()) return "no such I/O";
+      return at.may_finish(event.index) ? "" : "an earlier one of the page comes first";
     case Kind::kHoldExpired:
       if (!runs || event.pages.size() != 1) return "one page of a node that is up is needed";
       for (unsigned page = 0; page < config_.geometry.pages(); ++page)
@@ -100,6 +110,10 @@ std::string World::refuses(const WorldEvent& event) const {
     case Kind::kExpire:
     case Kind::kRemove:
       return runs && !event.pages.empty() ? "" : "the node is down, or no page is named";
+    case Kind::kWriteBack:
+    case Kind::kDiscard:
+      if (!runs || event.pages.empty()) return "the node is down, or no page is named";
+      return config_.home_of(event.pages.container) == event.node ? "" : "not the home";
     case Kind::kLeave:
       if (oracle_.life(event.node) != ViewOracle::Life::kUp) return "the node is not up";
       return others_stay(event.node) ? "" : "nobody would be left";
@@ -180,30 +194,47 @@ void World::perform(const WorldEvent& event) {
       return at.step(event::Flush{event.pages}, nullptr, fx_);
     case Kind::kExpire:
       return at.step(event::Expire{event.pages}, nullptr, fx_);
+    case Kind::kWriteBack:
+      ask_write_back(event.pages);
+      return at.step(event::WriteBack{event.pages}, nullptr, fx_);
+    case Kind::kDiscard:
+      for_each_page(event.pages,
+                    [&](PageId id) { discarding_[config_.geometry.index(id)] = 1; });
+      return at.step(event::Discard{event.pages}, nullptr, fx_);
     case Kind::kLeave:
+      away_ = true;
       return at.step(event::Leave{}, nullptr, fx_);
     case Kind::kCrash:
     case Kind::kFence:
       return crash(event.node);
     case Kind::kCut:
+      note_doubts();
       link_of(event.from, event.node).clear();
       return note_losses();
     case Kind::kDisconnect:
+      note_doubts();
       oracle_.disconnect(event.from, event.node);
-      crashed_ = true;  // what only the loser holds is as good as dead
+      crashed_ = away_ = true;  // what only the loser holds is as good as dead
       return;
-    case Kind::kRestart:
+    case Kind::kRestart: {
+      const NodeModel before = at;  // its disk is still there
       oracle_.restart(event.node);
       at = NodeModel(config_.geometry, core_config(config_, event.node.value()), config_.threads);
       for (unsigned i = 0; i < config_.geometry.nodes; ++i) {
         link_of(event.node, node_id(i)).clear();
         link_of(node_id(i), event.node).clear();
       }
-      return boot(event.node);
+      boot(event.node);
+      for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+        if (at.on_device(page)) at.set_device(page, before.slot(page).value);
+      return;
+    }
     case Kind::kPropose:
+      note_doubts();
       oracle_.propose();
       return note_losses();
     case Kind::kView:
+      note_doubts();
       oracle_.enter(event.node, event.index);
       for (unsigned i = 0; i < config_.geometry.nodes; ++i)
         if (oracle_.is_cut(node_id(i), event.node)) link_of(node_id(i), event.node).clear();
@@ -215,7 +246,9 @@ void World::perform(const WorldEvent& event) {
 }
 
 void World::crash(NodeId node) {
-  crashed_ = true;
+  crashed_ = away_ = true;
+  note_doubts();
+  end_of(node);
   oracle_.crash(node);
   for (unsigned i = 0; i < config_.geometry.nodes; ++i) link_of(node_id(i), node).clear();
   note_losses();
@@ -226,8 +259,13 @@ void World::note_losses() {
     if (current_[page] != 0 && !exists(page)) may_be_lost_[page] = 1;
 }
 
-// The value of the last write is with a survivor, or on its way between two of them.
+// The value of the last write is with a survivor, on the disk of a file's home, alive or not, or on
+// its way between two of them.
 bool World::exists(unsigned page) const {
+  return in_memory(page) || (home_of(page) != kNoNode && on_disk(page) == current_[page]);
+}
+
+bool World::in_memory(unsigned page) const {
   const unsigned nodes = config_.geometry.nodes;
   for (unsigned i = 0; i < nodes; ++i)
     if (oracle_.alive(node_id(i)) && nodes_[i].keeps(page, current_[page])) return true;
@@ -258,22 +296,30 @@ void World::settle_effects(NodeId node) {
   for (const unsigned page : fx_.touched) {
     // A node that is not told of a death yet may grant to the dead, or drop a copy for a write
     // whose bytes died on their way: nobody can know better.
-    if (current_[page] != 0 && oracle_.mourns(node) && !exists(page)) may_be_lost_[page] = 1;
+    if (current_[page] != 0 && (oracle_.mourns(node) || discarding_[page] != 0) && !exists(page))
+      may_be_lost_[page] = 1;
+    if (home_of(page) != kNoNode && on_disk(page) == current_[page]) {
+      foreign_[page] = 0;
+      seen_by_[page].clear();
+    }
     check_page(page);
   }
   for (const Effects::Refused& refused : fx_.refused) settle_refusal(node, refused);
+  for (const Effects::Job& job : fx_.jobs) settle_job(node, job);
   if (fx_.left) oracle_.left(node);
   if (fx_.serving) oracle_.served(node);
 }
 
 void World::settle_access(NodeId node, const Effects::Done& done) {
   if (removed_[config_.geometry.page(done.page).container.value()] != 0) return;
+  if (outlived(node, done.page)) return;
   const bool writes = done.access == Access::kWrite;
   history_.add({node, done.thread, done.page, writes, done.value});
-  if (writes) {
-    current_[done.page] = done.value;
-    written_in_[done.page] = oracle_.view_of(node);
-  } else if (done.value != current_[done.page] && !may_be_stale(node, done.page)) {
+  if (writes) return note_write(node, done.page, done.value);
+  doubt_[done.page] = 0;
+  if (done.value == current_[done.page]) seen_by_[done.page].insert(node);
+  roll_back(done.page, done.value);
+  if (done.value != current_[done.page] && !may_be_stale(node, done.page)) {
     fail("node " + std::to_string(node.value()) + " read " + std::to_string(done.value) +
          " from page " + std::to_string(done.page) + ", whose last write is " +
          std::to_string(current_[done.page]));
@@ -287,9 +333,10 @@ bool World::may_be_stale(NodeId node, unsigned page) const {
   return oracle_.cut_off(node) && written_in_[page] > oracle_.view_of(node);
 }
 
+// A page that a home's end took back to what its file has is out of order by what it is.
 std::string World::check_history() const {
   return history_.check([this](unsigned page) {
-    return removed_[config_.geometry.page(page).container.value()] != 0;
+    return removed_[config_.geometry.page(page).container.value()] != 0 || rolled_back_[page] != 0;
   });
 }
 
@@ -299,12 +346,16 @@ void World::settle_refusal(NodeId node, const Effects::Refused& refused) {
   switch (refused.refusal) {
     case Refusal::kLost:
       allowed = current_[page] == 0 ? crashed_ : may_be_lost_[page] != 0 && !exists(page);
+      // The file may have it without anybody's being sure of that.
+      if (home_of(page) != kNoNode && !in_memory(page))
+        allowed = allowed || doubt_[page] != 0 || both_died(page);
+      allowed = allowed || revived_[page] != 0;
       break;
     case Refusal::kRemoved:
       allowed = removed_[config_.geometry.page(page).container.value()] != 0;
       break;
     case Refusal::kIo:
-      allowed = failed_io_;
+      allowed = failed_io_ || (away_ && nodes_[node.value()].of_file(page));
       break;
     case Refusal::kNone:
     case Refusal::kSkipped:
@@ -330,9 +381,11 @@ void World::check_page(unsigned page) {
   for (unsigned i = 0; i < config_.geometry.nodes; ++i) {
     if (!oracle_.runs(node_id(i))) continue;
     const Frame& frame = nodes_[i].frame(page);
+    if (outlived(node_id(i), page)) continue;
     if (frame.rights == Access::kWrite) ++writers;
     if (may_be_stale(node_id(i), page)) continue;
     if (frame.present && (frame.rights == Access::kWrite || !oracle_.cut_off(node_id(i)))) ++copies;
+    if (frame.rights != Access::kNone) roll_back(page, frame.value);
     if (frame.rights != Access::kNone && frame.value != current_[page])
       fail("programs of node " + std::to_string(i) + " can read " + std::to_string(frame.value) +
            " from page " + std::to_string(page) + ", whose last write is " +

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,14 @@ struct WorldConfig {
   unsigned threads = 1;                // programs' threads a node
   CoreConfig core;                     // `self` and `cluster_size` are filled in
   std::vector<std::uint64_t> budgets;  // frames of each node; empty: core.budget_frames for all
+  // Containers 1 .. files are files; the home of the first is node 0, and so on.
+  unsigned files = 0;
+
+  [[nodiscard]] NodeId home_of(ContainerId id) const {
+    return id.value() > files
+               ? kNoNode
+               : NodeId{static_cast<std::uint16_t>((id.value() - 1) % geometry.nodes)};
+  }
 };
 
 // One thing that happens. Which fields count depends on the kind (scenario.h has the text form).
@@ -42,6 +51,8 @@ struct WorldEvent {
     kRemove,       // node, container (pages.container): the container is gone
     kDisconnect,   // from, node: their connection is lost; the cluster will go on without `node`
     kFence,        // node: cut off, it learns so and ends
+    kWriteBack,    // node, pages: the home of a file wants them written
+    kDiscard,      // node, pages: the home of a file wants nobody to have them
   };
   Kind kind = Kind::kRead;
   NodeId node{0};
@@ -111,6 +122,20 @@ class World {
   void check_page(unsigned page);
   [[nodiscard]] bool may_be_stale(NodeId node, unsigned page) const;
   [[nodiscard]] bool exists(unsigned page) const;
+  [[nodiscard]] bool in_memory(unsigned page) const;
+  // world_files.cc
+  [[nodiscard]] NodeId home_of(unsigned page) const;
+  [[nodiscard]] Value on_disk(unsigned page) const;
+  void note_doubts();
+  [[nodiscard]] bool both_died(unsigned page) const;
+  [[nodiscard]] bool outlived(NodeId node, unsigned page) const;
+  void end_of(NodeId node);
+  void ask_write_back(const PageSet& pages);
+  void settle_job(NodeId node, const Effects::Job& job);
+  void settle_discard(NodeId node, unsigned page);
+  void note_write(NodeId node, unsigned page, Value value);
+  [[nodiscard]] bool forgotten(unsigned page) const;
+  void roll_back(unsigned page, Value value);
 
   WorldConfig config_;
   std::vector<NodeModel> nodes_;
@@ -119,11 +144,20 @@ class World {
   std::vector<Value> current_;
   std::vector<unsigned> written_in_;       // the number of the view its last writer was in
   std::vector<std::uint8_t> may_be_lost_;  // no survivor held it when a node died
+  std::vector<std::uint8_t> rolled_back_;  // the file counted after the end of its home
+  std::vector<std::uint8_t> ended_;        // its last write may have ended with the home of its file
+  std::vector<std::uint8_t> foreign_;      // others than the home wrote what the file has not
+  std::vector<std::set<NodeId>> seen_by_;  // nodes whose programs know what the file has not
+  std::vector<std::uint8_t> revived_;      // it has a new life in its file
+  std::vector<std::uint8_t> doubt_;        // cores may not know that the file has it
+  std::vector<std::uint8_t> discarding_;   // since it was asked for: copies go, the last one, too
+  std::vector<std::vector<Value>> asked_;  // by WriteBack under way: the last write when it began
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;
   bool crashed_ = false;
   bool failed_io_ = false;
   History history_;
+  bool away_ = false;  // some node has been, and with it the files of which it is the home
   Effects fx_;
   std::string violation_;
 };

@@ -9,8 +9,8 @@ namespace {
 NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
 constexpr const char* kKindNames[] = {
-    "read",  "write", "retry",   "deliver", "io",   "hold-expired", "flush",      "expire", "leave",
-    "crash", "cut",   "restart", "propose", "view", "remove",       "disconnect", "fence"};
+    "read",  "write",   "retry",   "deliver", "io",     "hold-expired", "flush", "expire",    "leave",
+    "crash", "cut",     "restart", "propose", "view",   "remove",       "disconnect", "fence", "write-back", "discard"};
 
 }  // namespace
 
@@ -56,13 +56,19 @@ std::string World::check_rest() const {
     }
     if (!entry) {
       if (!holders.empty()) return name + "it is held, but its manager does not know it";
-      if (current_[page] != 0 && may_be_lost_[page] == 0) return name + "it is forgotten";
+      const bool in_file = nodes_[manager.value()].of_file(page) && exists(page);
+      if (current_[page] != 0 && may_be_lost_[page] == 0 && !in_file)
+        return name + "it is forgotten";
       continue;
     }
     if (entry->lost != 0) {
       if (!holders.empty()) return name + "its manager says lost, but it is held";
       continue;
     }
+    const NodeId home = config_.home_of(id.container);
+    if (home != kNoNode && oracle_.alive(home) && entry->dirty == 0 && !forgotten(page) &&
+        nodes_[home.value()].slot(page).value != current_[page])
+      return name + "its manager says that the file has it, but the file is older";
     if (!holders.has(entry->owner())) return name + "its owner does not hold it";
     NodeSet missing{holders.bits() & ~entry->copyset().bits()};
     if (!missing.empty()) return name + "a holder is not in the copyset";

@@ -107,6 +107,9 @@ TEST(PageHeader, RandomLegalMessagesSurvive) {
     m.accepted = random() & 1;
     m.leaving = random() & 1;
     m.sole = random() & 1;
+    m.device = random() & 1;
+    m.dirty = random() & 1;
+    m.written = random() & 1;
     m.requester = random() & 1 ? kNoNode : NodeId{static_cast<std::uint16_t>(random() % kMaxNodes)};
     m.node = random() & 1 ? kNoNode : NodeId{static_cast<std::uint16_t>(random() % kMaxNodes)};
     m.acks = static_cast<std::uint32_t>(random() % (kMaxNodes + 1));
@@ -156,7 +159,7 @@ TEST(PageHeader, RefusesEachFieldOutOfRange) {
   refuse(2, std::uint8_t{4}, "payload");
   refuse(3, std::uint8_t{9}, "refusal");
   refuse(4, std::uint8_t{4}, "holding");
-  refuse(5, std::uint8_t{16}, "flags");
+  refuse(5, std::uint8_t{128}, "flags");
   refuse(6, std::uint16_t{1}, "reserved");
   refuse(8, std::uint16_t{kMaxNodes}, "requester");
   refuse(10, std::uint16_t{0x1000}, "node");

@@ -57,21 +57,23 @@ class FileData {
   // `bytes` live until `done`; then every node reads them. On failure some pages may be written.
   virtual void write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
                      Caching caching, Done done) = 0;
-  // Forgets the pages that lie wholly inside the range on every node, written or not: the file
-  // service makes the hole in the file. A page that is cut is the caller's to fill with zeros.
-  virtual void discard(ContainerId container, FileRange range, Done done) = 0;
-
   // --- at the home only: kInvalidArgument elsewhere ---
   // The open file behind the container (read and write), and how long it is now. Before the
   // container is first read; again after this node came back.
   virtual void bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes, Done done) = 0;
-  // Write-back never makes the file longer than this. Before a truncation of the file it is told
-  // the new size, after an extension (which writes may do on any node) as well.
-  virtual void set_size(ContainerId container, std::uint64_t size_bytes) = 0;
   // The file has every byte that was written, on any node, before the call: pwrite is done, fsync
   // is the caller's. Also tells, once, of an earlier write in the background that failed.
   virtual void write_back(ContainerId container, FileRange range, Done done) = 0;
+  // Forgets the pages that lie wholly inside the range on every node, written or not: the file
+  // service makes the hole in the file. A page that is cut is the caller's to fill with zeros.
+  virtual void discard(ContainerId container, FileRange range, Done done) = 0;
+  // Called whenever some of a file was written back, on a shard's thread: its times have changed.
+  virtual void on_written(std::function<void(ContainerId)> written) = 0;
 
+  // --- anywhere ---
+  // How long the file is. At the home write-back never makes it longer than this: it is told before
+  // the file is cut, and before what extends it is written. Elsewhere nothing is read ahead beyond.
+  virtual void set_size(ContainerId container, std::uint64_t size_bytes) = 0;
   // The mount, once it is there; null when it goes.
   virtual void set_kernel_cache(KernelCache* cache) = 0;
 };

@@ -1,0 +1,93 @@
+// What travels between FileData's callers and the shards: reads and writes, and the home's jobs.
+// Whoever drops the last reference to one that nobody has answered answers it with an error, so
+// that each `done` is called exactly once, whatever ends first.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "libgob/base/page_set.h"
+#include "libgob/linker/file_data.h"
+
+namespace gob {
+
+inline Error file_data_ended() {
+  return make_error(ErrorCode::kUnavailable, "gobd is ending: the page was not read or written",
+                    EIO);
+}
+
+// One read or write. Its parts, one for each stripe, belong to the shards of their stripes.
+struct FileAccess {
+  FileAccess(ContainerId id, std::uint64_t at, Caching cached, FileData::Done then)
+      : container(id), offset(at), caching(cached), done(std::move(then)) {}
+  ~FileAccess() {
+    if (done) done(file_data_ended());
+  }
+  FileAccess(const FileAccess&) = delete;
+  FileAccess& operator=(const FileAccess&) = delete;
+
+  const ContainerId container;
+  const std::uint64_t offset;
+  const Caching caching;
+  std::byte* out = nullptr;       // a read
+  const std::byte* in = nullptr;  // a write
+  std::uint64_t length = 0;
+  std::vector<PageSet> parts;  // constant once it is posted
+
+  std::mutex mutex;
+  std::size_t parts_left = 0;  // guarded by mutex
+  bool answered = false;       // guarded by mutex; then the bytes are with the caller
+  std::optional<Error> error;  // guarded by mutex
+  FileData::Done done;         // whoever sets `answered`, once
+
+  [[nodiscard]] bool writes() const { return in != nullptr; }
+  [[nodiscard]] std::uint64_t end() const { return offset + length; }
+  // The kernel may keep what was read only if it is current when the reply is given.
+  [[nodiscard]] bool must_stay_current() const { return !writes() && caching == Caching::kKernel; }
+};
+
+// The pages of one access in one stripe.
+struct FilePart {
+  std::shared_ptr<FileAccess> access;
+  PageSet pages;
+  std::uint64_t ahead = 0;  // of the same stripe, to be asked for with it
+  std::uint64_t done = 0;   // mask: read or written
+  std::uint64_t since_ns = 0;
+  unsigned drops = 0;    // the kernel's copies that have to go first
+  bool counted = false;  // it is no longer among the parts left
+  bool over = false;     // may be forgotten
+};
+
+// The end of what several shards do together: the last of them calls `done`.
+struct FileJoin {
+  explicit FileJoin(FileData::Done then) : done(std::move(then)) {}
+  ~FileJoin() { done(error ? Status(*error) : Status()); }
+  FileJoin(const FileJoin&) = delete;
+  FileJoin& operator=(const FileJoin&) = delete;
+
+  void fail(const Error& why) {
+    const std::lock_guard lock(mutex);
+    if (!error) error = why;
+  }
+
+  FileData::Done done;
+  std::mutex mutex;
+  std::optional<Error> error;  // guarded by mutex
+};
+
+// One shard's share of a write-back or discard of the pages [first, end) of a container.
+struct FileJob {
+  ContainerId container;
+  bool discard = false;
+  std::uint64_t first = 0;
+  std::uint64_t end = 0;
+  std::shared_ptr<FileJoin> join;  // null: write-back on the shard's own account
+  std::deque<PageSet> todo;
+  std::size_t under_way = 0;  // pages
+};
+
+}  // namespace gob

@@ -1,0 +1,74 @@
+// Files: FileData on one node. Cuts requests into stripes for the shards, and asks ahead for
+// readers that go through a file in order. Any thread.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "libgob/linker/backing_file.h"
+#include "libgob/linker/file_data.h"
+#include "libgob/protocol/event.h"
+
+namespace gob {
+
+class Shard;
+
+class Files final : public FileData {
+ public:
+  // The shards outlive it. `read_ahead_pages` 0: nothing is asked for ahead.
+  Files(NodeId self, std::vector<Shard*> shards, unsigned read_ahead_pages)
+      : self_(self), shards_(std::move(shards)), read_ahead_pages_(read_ahead_pages) {}
+
+  // The control thread: which containers there are. Before the shards hear of one that comes.
+  void add_container(const ContainerInfo& info);
+  void remove_container(ContainerId id);
+
+  void read(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Caching caching,
+            Done done) override;
+  void write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
+             Caching caching, Done done) override;
+  void discard(ContainerId container, FileRange range, Done done) override;
+  void bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes, Done done) override;
+  void set_size(ContainerId container, std::uint64_t size_bytes) override;
+  void write_back(ContainerId container, FileRange range, Done done) override;
+  void set_kernel_cache(KernelCache* cache) override;
+  void on_written(std::function<void(ContainerId)> written) override;
+
+ private:
+  // A reader that goes on where it stopped. Pages.
+  struct Stream {
+    std::uint64_t next = 0;    // where it would go on
+    std::uint64_t asked = 0;   // up to here it was asked for ahead
+    std::uint64_t window = 0;  // of the last time; 0: not in order yet
+    std::uint64_t used = 0;    // when; 0: free
+  };
+  struct Entry {
+    ContainerInfo info;
+    std::shared_ptr<BackingFile> backing;  // at the home, once it is bound
+    std::uint64_t size_bytes = ~std::uint64_t{0};
+    std::array<Stream, 4> streams;
+    std::uint64_t reads = 0;
+  };
+  struct Pages {
+    std::uint64_t first = 0;
+    std::uint64_t end = 0;
+  };
+
+  [[nodiscard]] Result<ContainerInfo> find(ContainerId id) const;
+  // What to ask for with a read of these pages.
+  Pages look_ahead(ContainerId id, Pages read);
+  void start(const std::shared_ptr<struct FileAccess>& access, Pages ahead);
+  void start_jobs(ContainerId id, bool discard, Pages pages, Done done);
+  [[nodiscard]] Shard& shard_of(std::uint64_t stripe) const;
+
+  const NodeId self_;
+  const std::vector<Shard*> shards_;
+  const unsigned read_ahead_pages_;
+  mutable std::mutex mutex_;
+  std::map<ContainerId, Entry> entries_;  // guarded by mutex_
+};
+
+}  // namespace gob

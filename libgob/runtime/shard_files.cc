@@ -1,0 +1,219 @@
+// A shard's pages of files: reads and writes of FileData wait for pages like programs do. Bytes are
+// looked at only while the core says that the page is readable here, and changed only while it says
+// writable.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "libgob/runtime/clock.h"
+#include "libgob/runtime/shard.h"
+#include "libgob/runtime/words.h"
+
+namespace gob {
+
+namespace {
+
+Error access_refused(PageId page, Refusal refusal, const std::string& node) {
+  return make_error(refusal == Refusal::kNoRoom ? ErrorCode::kNoSpace : ErrorCode::kLost,
+                    "page " + std::to_string(page.page.value()) + " of container " +
+                        std::to_string(page.container.value()) + ": " + to_words(refusal) +
+                        " (node " + node + ")",
+                    refusal == Refusal::kNoRoom ? ENOSPC : EIO);
+}
+
+}  // namespace
+
+void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet pages,
+                         std::uint64_t ahead) {
+  auto part = std::make_shared<FilePart>();
+  part->access = access;
+  part->pages = pages;
+  part->ahead = ahead;
+  part->since_ns = now_ns_;
+  // The kernel asks for these pages, or fills them: it has none that are older.
+  if (access->caching == Caching::kKernel) kernel_has_none(pages);
+  parts_[{pages.container, pages.stripe}].push_back(std::move(part));
+  revisit(pages);
+  settle_files();
+}
+
+void Shard::ask_file_ahead(PageSet pages) {
+  step(event::Touch{pages.with(0), Access::kRead, pages.mask});
+}
+
+// Something changed for these pages: their accesses are looked at once the core's actions are done.
+void Shard::revisit(PageSet pages) {
+  if (parts_.contains({pages.container, pages.stripe}))
+    revisit_.insert({pages.container, pages.stripe});
+}
+
+void Shard::settle_files() {
+  if (stepping_ || settling_) return;
+  settling_ = true;
+  while (!revisit_.empty() || !jobs_to_go_on_.empty()) {
+    if (!jobs_to_go_on_.empty()) {
+      const std::shared_ptr<FileJob> job = std::move(jobs_to_go_on_.front());
+      jobs_to_go_on_.pop_front();
+      go_on(job);
+      continue;
+    }
+    const FileStripe stripe = *revisit_.begin();
+    revisit_.erase(revisit_.begin());
+    const auto found = parts_.find(stripe);
+    if (found == parts_.end()) continue;
+    // Answering may bring new accesses of the same stripe.
+    const std::vector<std::shared_ptr<FilePart>> parts = found->second;
+    for (const std::shared_ptr<FilePart>& part : parts)
+      if (!part->over) advance(part);
+    const auto still = parts_.find(stripe);
+    if (still == parts_.end()) continue;
+    std::erase_if(still->second, [](const auto& part) { return part->over; });
+    if (still->second.empty()) parts_.erase(still);
+  }
+  settling_ = false;
+}
+
+void Shard::advance(const std::shared_ptr<FilePart>& part) {
+  FileAccess& access = *part->access;
+  const Access wanted = access.writes() ? Access::kWrite : Access::kRead;
+  std::uint64_t ready = 0;
+  std::uint64_t missing = 0;
+  for_each_page(part->pages.with(part->pages.mask & ~part->done), [&](PageId page) {
+    const std::uint64_t bit = PageSet::of(page).mask;
+    const PageState state = core_.local(page).state;
+    if (access.writes() ? state == PageState::kWrite : is_readable(state)) {
+      ready |= bit;
+    } else {
+      const Pending* pending = core_.pending(page);
+      if (pending == nullptr || pending->wanted < wanted) missing |= bit;
+    }
+  });
+  if (ready != 0) {
+    if (const Status status = transfer(part, part->pages.with(ready)); !status)
+      return end_part(*part, status.error());
+    part->done |= ready;
+  }
+  if (part->done == part->pages.mask) {
+    if (part->drops == 0) end_part(*part, std::nullopt);
+    return;
+  }
+  if (missing != 0) {
+    step(event::Touch{part->pages.with(missing), wanted, part->ahead & ~part->pages.mask});
+    part->ahead = 0;
+  }
+}
+
+// The bytes of some pages, all of which the core allows to be looked at or changed.
+Status Shard::transfer(const std::shared_ptr<FilePart>& part, PageSet pages) {
+  FileAccess& access = *part->access;
+  const FramePool& pool = *files_.at(pages.container).pool;
+  // What the kernel keeps must not change under it by a program's mapping.
+  if (access.must_stay_current())
+    if (Status status = linker_.downgrade(pages); !status) return status;
+  if (access.writes()) {
+    const std::uint64_t cached = changes(pages, part.get());
+    if (access.caching == Caching::kNone && cached != 0) {
+      ++part->drops;
+      drop_from_kernel(pages.with(cached), [this, part] {
+        --part->drops;
+        revisit(part->pages);
+      });
+    }
+  }
+  Status status;
+  for_each_run(pages, [&](PageIndex first, unsigned count) {
+    const std::uint64_t begin = std::max(access.offset, first.value() * kPageSize);
+    const std::uint64_t end = std::min(access.end(), (first.value() + count) * kPageSize);
+    const std::uint64_t at = begin - access.offset;
+    const Status moved = access.writes() ? pool.write_bytes(begin, {access.in + at, end - begin})
+                                         : pool.read_bytes(begin, {access.out + at, end - begin});
+    if (!moved) status = moved;
+  });
+  return status;
+}
+
+// This part is done, or has failed. The last one answers.
+void Shard::end_part(FilePart& part, const std::optional<Error>& error) {
+  FileAccess& access = *part.access;
+  FileData::Done done;
+  std::optional<Error> outcome;
+  {
+    const std::lock_guard lock(access.mutex);
+    if (error && !access.error) access.error = error;
+    if (!part.counted) {
+      part.counted = true;
+      --access.parts_left;
+    }
+    if (access.parts_left == 0 && !access.answered) {
+      access.answered = true;
+      done = std::move(access.done);
+      access.done = nullptr;
+      outcome = access.error;
+    }
+  }
+  // It stays only to be read again should a page leave before the answer.
+  const bool may_be_undone = access.must_stay_current() && !error && access.parts.size() > 1;
+  if (!may_be_undone) part.over = true;
+  if (!done) return;
+  if (access.caching == Caching::kKernel && !outcome) {
+    for (const PageSet& pages : access.parts) {
+      Shard& owner = shard_of(pages.stripe);
+      if (&owner == this)
+        kernel_has(pages, part.access);
+      else if (!owner.post([pages, kept = part.access](Shard& shard) {
+                 shard.kernel_has(pages, kept);
+                 shard.settle_files();
+               }))
+        fatal(make_error(ErrorCode::kUnavailable,
+                         "a shard is overloaded and missed what the kernel's cache holds"));
+    }
+  }
+  if (outcome)
+    done(*outcome);
+  else
+    done({});
+}
+
+void Shard::refuse_parts(PageSet pages, Refusal refusal, NodeId blamed) {
+  const auto found = parts_.find({pages.container, pages.stripe});
+  if (found == parts_.end()) return;
+  for (const std::shared_ptr<FilePart>& part : found->second) {
+    const std::uint64_t refused = part->pages.mask & ~part->done & pages.mask;
+    if (part->over || refused == 0) continue;
+    const PageSet set = pages.with(refused & (~refused + 1));
+    end_part(*part, access_refused({set.container, set.last()}, refusal, name_of(blamed)));
+  }
+  revisit(pages);
+}
+
+// Nobody waits longer than the configured time.
+void Shard::expire_parts(std::uint64_t since_ns) {
+  std::vector<PageSet> overdue;
+  for (const auto& [stripe, parts] : parts_)
+    for (const std::shared_ptr<FilePart>& part : parts)
+      if (!part->over && !part->counted && part->since_ns <= since_ns)
+        overdue.push_back(part->pages.with(part->pages.mask & ~part->done));
+  for (const PageSet& pages : overdue) {
+    if (!pages.empty()) step(event::Expire{pages});
+    refuse_parts(pages, Refusal::kTimedOut, config_.core.self);
+  }
+  settle_files();
+}
+
+void Shard::forget_file(ContainerId id) {
+  std::vector<std::shared_ptr<FilePart>> parts;
+  for (auto it = parts_.lower_bound({id, 0}); it != parts_.end() && it->first.first == id;) {
+    parts.insert(parts.end(), it->second.begin(), it->second.end());
+    it = parts_.erase(it);
+  }
+  for (const std::shared_ptr<FilePart>& part : parts) {
+    if (part->over || part->counted) continue;
+    end_part(*part, access_refused({id, part->pages.last()}, Refusal::kRemoved,
+                                   name_of(config_.core.self)));
+  }
+  std::erase_if(kernel_pages_, [id](const auto& item) { return item.first.first == id; });
+  files_.erase(id);
+  file_errors_.erase(id);
+}
+
+}  // namespace gob
