@@ -39,6 +39,21 @@ CHECKS = [
      "--nodes 3 --flushes 1 --accesses 2 --leaves 1 --crashes 1"),
     (SIMULATOR, "1000 seeds", "--seed 1 --seeds 1000 --steps 10500 --jobs 2"),
 ]
+# For mutants named file_*.
+FILE_CHECKS = [
+    (EXPLORER, "2 nodes, a file",
+     "--nodes 2 --files --flushes 1 --accesses 3 --write-backs 1 --discards 1 --io-failures 1"),
+    (EXPLORER, "2 nodes, a file, two discards",
+     "--nodes 2 --files --flushes 1 --accesses 2 --write-backs 1 --discards 2"),
+    (EXPLORER, "2 nodes, a file, crash",
+     "--nodes 2 --files --flushes 1 --accesses 2 --write-backs 1 --discards 1 --crashes 1"
+     " --restarts 1"),
+    (EXPLORER, "3 nodes, a file, small budgets",
+     "--nodes 3 --files --flushes 1 --accesses 3 --write-backs 1 --budgets 2 2 2"),
+    (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files --jobs 2"),
+    (SIMULATOR, "400 seeds, files, crashes",
+     "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),
+]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
 
 
@@ -54,6 +69,7 @@ class Mutant:
     def __init__(self, patch, toolchain):
         self.patch = patch
         self.name = patch.stem
+        self.of_files = self.name.startswith("file_")
         self.what = patch.read_text().splitlines()[0]
         self.toolchain = toolchain
         self.directory = pathlib.Path(toolchain["binary_dir"]) / self.name
@@ -131,7 +147,7 @@ class Mutant:
         began = time.monotonic()
         try:
             objects = self.build()
-            for kind, check, arguments in CHECKS:
+            for kind, check, arguments in FILE_CHECKS if self.of_files else CHECKS:
                 if any(kind == by for by, _, _ in self.caught):
                     continue
                 if found := self.try_check(kind, check, arguments, objects):
