@@ -19,8 +19,7 @@ struct FileFigureOptions {
   unsigned runs = 3;                                                // the median counts
 };
 
-// On private nodes with mounts, in network namespaces if the session says so or a rate is limited;
-// needs root. Servers that are not installed are left out, and the notes say so. Fails on wrong
+// On private nodes with mounts, in network namespaces joined by veth pairs; needs root. Servers that are not installed are left out, and the notes say so. Fails on wrong
 // bytes.
 [[nodiscard]] Result<Outcome> run_file_figure(const Session& session,
                                               const FileFigureOptions& options);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -25,10 +26,8 @@ Error wrong_bytes(const std::string& path, std::uint64_t offset) {
 }
 
 // One reader: takes the next offset until there are no more.
-Status read_parts(const std::string& path, const ReadPlan& plan,
+Status read_parts(const std::string& path, const UniqueFd& file, const ReadPlan& plan,
                   const std::vector<std::uint64_t>& offsets, std::atomic<std::size_t>& next) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return system_error("cannot open " + path);
   std::vector<std::byte> buffer(plan.request_bytes);
   for (std::size_t i = next++; i < offsets.size(); i = next++) {
     const std::uint64_t offset = offsets[i];
@@ -93,12 +92,17 @@ Result<double> read_file(const std::string& path, const ReadPlan& plan) {
   std::atomic<std::size_t> next = 0;
   std::mutex guard;
   Status failure;
+  std::vector<UniqueFd> files;
+  for (unsigned i = 0; i < plan.depth; ++i) {
+    files.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!files.back()) return system_error("cannot open " + path);
+  }
   const auto begin = std::chrono::steady_clock::now();
   {
     std::vector<std::jthread> readers;
     for (unsigned i = 0; i < plan.depth; ++i)
-      readers.emplace_back([&] {
-        const Status done = read_parts(path, plan, offsets, next);
+      readers.emplace_back([&, i] {
+        const Status done = read_parts(path, files[i], plan, offsets, next);
         if (done) return;
         const std::lock_guard lock(guard);
         failure = done;
@@ -108,6 +112,14 @@ Result<double> read_file(const std::string& path, const ReadPlan& plan) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   if (!failure) return failure.error();
   return took.count();
+}
+
+Status warm_memory(std::uint64_t bytes) {
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) return system_error("cannot touch memory before a measurement");
+  ::munmap(memory, bytes);
+  return {};
 }
 
 Status drop_from_cache(const std::string& path) {

@@ -30,9 +30,13 @@ struct ReadPlan {
 // A new file full of the pattern, on disk when it returns.
 [[nodiscard]] Status write_pattern_file(const std::string& path, std::uint64_t bytes);
 
-// Reads a file as planned with pread, a thread for each read under way. Seconds. Fails on wrong
-// bytes.
+// Reads a file as planned with pread, a thread for each read under way, each with a descriptor of
+// its own. Seconds from the first read to the last answer. Fails on wrong bytes.
 [[nodiscard]] Result<double> read_file(const std::string& path, const ReadPlan& plan);
+
+// Touches memory and lets go of it, so that the kernel has it at hand: on a virtual machine, memory
+// that was free for a while has to come from the host first, which takes longer than reading.
+[[nodiscard]] Status warm_memory(std::uint64_t bytes);
 
 // Lets go of what the kernel's cache holds of a file. kUnsupported where the file system is in
 // memory anyway.
