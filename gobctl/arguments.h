@@ -20,6 +20,7 @@ struct Arguments {
   bool json = false;
   bool quiet = false;  // names only
   bool transport = false;
+  bool all = false;    // containers of single files, too
 
   std::string name;
   std::vector<std::string> names;

@@ -130,6 +130,8 @@ const Subcommand kSubcommands[] = {
      "  gobctl ls\n  gobctl ls --quiet | xargs -r gobctl rm     remove all of them",
      [](CLI::App& app, Arguments& arguments) {
        app.add_flag("-q,--quiet", arguments.quiet, "Names only, one a line");
+       app.add_flag("-a,--all", arguments.all,
+                    "Also those that hold the bytes of single files in attached folders");
        declare_json(app, arguments);
        declare_target(app, arguments);
      },

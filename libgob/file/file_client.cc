@@ -92,6 +92,14 @@ void FileClient::forget(NodeId home, peer::FileForget forget) {
   static_cast<void>(send_(home, std::move(body)));  // a home that is gone has forgotten
 }
 
+void FileClient::tell_revoked(const RemoteFile& file, std::uint64_t number) {
+  peer::FileBody body;
+  body.mutable_revoked()->set_incarnation(file.incarnation);
+  body.mutable_revoked()->set_file(file.file);
+  body.mutable_revoked()->set_number(number);
+  static_cast<void>(send_(file.home, std::move(body)));
+}
+
 void FileClient::deliver(NodeId from, const peer::FileReply& reply) {
   Pending pending;
   {

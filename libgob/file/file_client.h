@@ -13,6 +13,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/file/file_message.h"
+#include "libgob/file/inode_table.h"
 
 namespace gob::file {
 
@@ -34,6 +35,8 @@ class FileClient {
   // The caller of a request that waits for a lock gave up.
   void cancel(std::uint64_t id);
   void forget(NodeId home, peer::FileForget forget);
+  // The kernel has let go of what a home asked for.
+  void tell_revoked(const RemoteFile& file, std::uint64_t number);
 
   void deliver(NodeId from, const peer::FileReply& reply);
   // Whether the node can be asked at all. What waits for a node that goes down ends with EIO.

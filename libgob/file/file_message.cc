@@ -91,6 +91,7 @@ Status check_file_reply(const peer::FileReply& reply) {
   if (reply.id() == 0) return bad("no id");
   if (reply.error() > 4095) return bad("an error number that cannot be");
   if (reply.data().size() > kMaxIoBytes) return bad("too many bytes");
+  if (reply.container() > kMaxContainerId) return bad("a container that cannot be");
   for (const peer::FileEntry& entry : reply.entries())
     if (entry.name().empty() || entry.name().size() > kMaxFileNameBytes ||
         entry.name().find('/') != std::string::npos)
@@ -110,6 +111,8 @@ Status check_file_body(const peer::FileBody& body) {
         return bad("references that do not match their counts");
       return {};
     case peer::FileBody::kCancel:
+    case peer::FileBody::kRevoke:
+    case peer::FileBody::kRevoked:
       return {};
     case peer::FileBody::BODY_NOT_SET:
       break;

@@ -58,6 +58,9 @@ inline constexpr std::uint32_t kSetAccessedNow = 32;
 inline constexpr std::uint32_t kSetModified = 64;
 inline constexpr std::uint32_t kSetModifiedNow = 128;
 
+// FileRequest.flags of kGetAttributes: with a lease on the size.
+inline constexpr std::uint32_t kWithLease = 1;
+
 inline constexpr std::size_t kMaxFileNameBytes = 255;
 inline constexpr std::size_t kMaxLinkBytes = 4095;
 inline constexpr std::size_t kMaxIoBytes = 1 << 20;  // of one read or write

@@ -30,6 +30,14 @@ std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode) {
 
 std::string descriptor_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
+FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::milliseconds timeout,
+                       FileStore& store)
+    : self_(self),
+      incarnation_(incarnation),
+      timeout_(timeout),
+      store_(store),
+      table_([this](File& file) { forgotten(file); }) {}
+
 Status FileServer::start() { return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate); }
 
 Result<UniqueFd> FileServer::open_root(const std::string& path) {
@@ -76,26 +84,18 @@ void FileServer::detach(ContainerId attached) {
     const std::lock_guard guard(mutex_);
     roots_.erase(attached);
   }
-  table_.drop_attachment(attached);
+  FileTable::Garbage garbage;
+  table_.drop_attachment(attached, garbage);
+  pool_.resume([gone = std::move(garbage)] {});
 }
 
 void FileServer::handle(NodeId from, Request request, Answer answer) {
-  struct Shared {
-    Request request;
-    Answer answer;
-  };
-  auto shared = std::make_shared<Shared>(Shared{std::move(request), std::move(answer)});
-  const bool posted = pool_.post([this, from, shared] {
-    if (locks(from, shared->request, shared->answer)) return;
-    Reply reply;
-    work(from, shared->request, reply);
-    shared->answer(std::move(reply));
-  });
-  if (posted) return;
+  const auto asked = std::make_shared<Asked>(Asked{from, std::move(request), std::move(answer)});
+  if (pool_.post([this, asked] { dispatch(asked); })) return;
   Reply reply;
-  reply.set_id(shared->request.id());
+  reply.set_id(asked->request.id());
   reply.set_error(EIO);
-  shared->answer(std::move(reply));
+  asked->answer(std::move(reply));
 }
 
 void FileServer::work(NodeId from, const Request& request, Reply& reply) {

@@ -7,6 +7,7 @@
 // disk may block, and answered there.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -15,6 +16,7 @@
 #include <string>
 
 #include "libgob/file/file_message.h"
+#include "libgob/file/file_store.h"
 #include "libgob/file/file_table.h"
 #include "libgob/file/worker_pool.h"
 
@@ -25,7 +27,9 @@ class FileServer {
   using Answer = std::function<void(peer::FileReply)>;
 
   // `incarnation`: what makes numbers of an earlier life of this node recognisable.
-  FileServer(NodeId self, std::uint64_t incarnation) : self_(self), incarnation_(incarnation) {}
+  // `store` outlives the server.
+  FileServer(NodeId self, std::uint64_t incarnation, std::chrono::milliseconds timeout,
+             FileStore& store);
   ~FileServer() { stop(); }
   FileServer(const FileServer&) = delete;
   FileServer& operator=(const FileServer&) = delete;
@@ -50,6 +54,8 @@ class FileServer {
   void forget(NodeId from, const peer::FileForget& forget);
   // The request waits for a lock no more: EINTR, unless it was granted before.
   void cancel(NodeId from, std::uint64_t request);
+  // The node has given a lease back.
+  void revoked(NodeId from, const peer::FileRevoked& revoked);
   // The node is gone: its references, open files and locks end.
   void drop_node(NodeId node);
 
@@ -91,10 +97,39 @@ class FileServer {
 
   // file_server_data.cc
   int open(NodeId from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
+  void let_read(NodeId from, File& file, Reply& reply);
   int create(NodeId from, const File& folder, const Request& request, Reply& reply);
   int read(const OpenFile& opened, const Request& request, Reply& reply) const;
   int write(const OpenFile& opened, const Request& request, Reply& reply) const;
   int copy_range(NodeId from, const OpenFile& opened, const Request& request, Reply& reply) const;
+
+  // file_server_changes.cc
+  struct Asked {
+    NodeId from;
+    Request request;
+    Answer answer;
+  };
+  void dispatch(const std::shared_ptr<Asked>& asked);
+  void answer_now(const Asked& asked);
+  struct Effect {
+    std::shared_ptr<File> file;  // null: no bytes change
+    bool resizes = false;        // or may do so
+    FileRange range;
+  };
+  [[nodiscard]] Effect effect_of(const Asked& asked) const;
+  void make_change(const std::shared_ptr<Asked>& asked, const Effect& effect);
+  void apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
+             const std::function<void(Reply)>& applied);
+  void resize(const std::shared_ptr<File>& file,
+              const std::function<void(const std::function<void()>&)>& change);
+  void resume(ChangeGate::Works works);
+  void end_change(File& file, std::uint64_t number);
+  void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
+  void let_go_changes(File& file, NodeId node);
+
+  // file_server_containers.cc
+  int need_container(File& file);
+  void forgotten(File& file);
 
   // file_server_locks.cc
   bool locks(NodeId from, const Request& request, const Answer& answer);
@@ -102,6 +137,8 @@ class FileServer {
 
   const NodeId self_;
   const std::uint64_t incarnation_;
+  const std::chrono::milliseconds timeout_;
+  FileStore& store_;
   WorkerPool pool_;
   FileTable table_;
   std::mutex mutex_;

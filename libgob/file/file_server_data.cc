@@ -29,20 +29,36 @@ int FileServer::open(NodeId from, const std::shared_ptr<File>& file, const Reque
   const unsigned flags = request.flags() & ~static_cast<unsigned>(O_CREAT | O_EXCL);
   UniqueFd fd(::open(descriptor_path(file->path.get()).c_str(), own_flags(flags)));
   if (!fd) return errno;
+  if ((flags & O_ACCMODE) != O_WRONLY) let_read(from, *file, reply);
   if (const int error = fill(*file, reply); error != 0) return error;
   reply.set_handle(table_.open(from, file, std::move(fd)));
   return 0;
 }
 
+// Where the bytes are, and a lease on the size. Without them the node asks for each read.
+void FileServer::let_read(NodeId from, File& file, Reply& reply) {
+  if (need_container(file) != 0) return;
+  {
+    const std::lock_guard guard(file.data_mutex);
+    reply.set_container(file.container.value());
+  }
+  const std::lock_guard guard(file.changes_mutex);
+  reply.set_lease(file.changes.try_lease(from));
+}
+
 int FileServer::create(NodeId from, const File& folder, const Request& request, Reply& reply) {
-  UniqueFd fd(::openat(folder.path.get(), request.name().c_str(),
-                       own_flags(request.flags() | O_CREAT) | O_NOFOLLOW, request.mode()));
+  // A file that another node made meanwhile is not cut here: the kernel does so as if it had opened
+  // it, by setting its size (see Mount::create).
+  const unsigned flags = (request.flags() & ~static_cast<unsigned>(O_TRUNC)) | O_CREAT;
+  UniqueFd fd(::openat(folder.path.get(), request.name().c_str(), own_flags(flags) | O_NOFOLLOW,
+                       request.mode()));
   if (!fd) return errno;
   UniqueFd path(::open(descriptor_path(fd.get()).c_str(), O_PATH | O_CLOEXEC));
   if (!path) return errno;
   const auto file = table_.adopt(from, folder.attached, folder.root_device, std::move(path));
   if (file == nullptr) return errno;
   reply.set_file(file->number);
+  if ((request.flags() & O_ACCMODE) != O_WRONLY) let_read(from, *file, reply);
   reply.set_handle(table_.open(from, file, std::move(fd)));
   return fill(*file, reply);
 }

@@ -122,7 +122,10 @@ void FileServer::drop_node(NodeId node) {
     const std::lock_guard waiting(mutex_);
     std::erase_if(waiting_, [&](const auto& item) { return item.first.first == node; });
   }
-  for (const auto& file : table_.drop_node(node)) grant(*file);
+  for (const auto& file : table_.all()) let_go_changes(*file, node);
+  FileTable::Garbage garbage;
+  for (const auto& file : table_.drop_node(node, garbage)) grant(*file);
+  pool_.resume([gone = std::move(garbage)] {});
 }
 
 }  // namespace gob::file

@@ -45,12 +45,15 @@ void FileTable::forget(NodeId node, std::uint64_t number, std::uint64_t count) {
   const auto held = references.find(node);
   if (held == references.end()) return;
   held->second -= std::min(held->second, count);
-  if (held->second == 0) references.erase(held);
+  if (held->second == 0) {
+    references.erase(held);
+  }
   if (references.empty()) erase(found);
 }
 
 void FileTable::erase(std::unordered_map<std::uint64_t, Entry>::iterator entry) {
-  const File& file = *entry->second.file;
+  File& file = *entry->second.file;
+  forgotten_(file);
   numbers_.erase(Identity{file.attached.value(), file.device, file.inode});
   files_.erase(entry);
 }
@@ -81,10 +84,14 @@ std::shared_ptr<OpenFile> FileTable::release(NodeId node, std::uint64_t handle) 
   return opened;
 }
 
-std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node) {
+std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node, Garbage& garbage) {
   std::vector<std::shared_ptr<File>> locked;
   const std::lock_guard guard(mutex_);
-  std::erase_if(open_, [&](const auto& item) { return item.second->node == node; });
+  std::erase_if(open_, [&](auto& item) {
+    if (item.second->node != node) return false;
+    garbage.push_back(std::move(item.second));
+    return true;
+  });
   for (auto it = files_.begin(); it != files_.end();) {
     const auto entry = it++;
     {
@@ -100,13 +107,24 @@ std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node) {
   return locked;
 }
 
-void FileTable::drop_attachment(ContainerId attached) {
+void FileTable::drop_attachment(ContainerId attached, Garbage& garbage) {
   const std::lock_guard guard(mutex_);
-  std::erase_if(open_, [&](const auto& item) { return item.second->file->attached == attached; });
+  std::erase_if(open_, [&](auto& item) {
+    if (item.second->file->attached != attached) return false;
+    garbage.push_back(std::move(item.second));
+    return true;
+  });
   for (auto it = files_.begin(); it != files_.end();) {
     const auto entry = it++;
     if (entry->second.file->attached == attached) erase(entry);
   }
+}
+
+std::vector<std::shared_ptr<File>> FileTable::all() const {
+  std::vector<std::shared_ptr<File>> every;
+  const std::lock_guard guard(mutex_);
+  for (const auto& [number, entry] : files_) every.push_back(entry.file);
+  return every;
 }
 
 std::size_t FileTable::files() const {

@@ -5,14 +5,19 @@
 
 #include <sys/types.h>
 
+#include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "libgob/base/ids.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/file/change_gate.h"
 #include "libgob/file/lock_table.h"
 
 namespace gob::file {
@@ -29,6 +34,19 @@ struct File {
 
   std::mutex locks_mutex;
   LockTable locks;  // guarded by locks_mutex
+
+  std::mutex changes_mutex;
+  ChangeGate changes;  // of its size; guarded by changes_mutex
+
+  // Its bytes in memory, once a node opened it for reading.
+  enum class Data : std::uint8_t { kNone, kOpening, kReady };
+  std::mutex data_mutex;
+  std::condition_variable data_settled;
+  // Guarded by data_mutex:
+  Data data = Data::kNone;
+  ContainerId container;
+  std::string container_name;
+  bool forgotten = false;  // nobody has it any more
 };
 
 // open(2) of a program on some node.
@@ -41,6 +59,9 @@ struct OpenFile {
 
 class FileTable {
  public:
+  // `forgotten` hears of a file that nobody has any more. It must not call the table.
+  explicit FileTable(std::function<void(File&)> forgotten) : forgotten_(std::move(forgotten)) {}
+
   // Takes an O_PATH descriptor of a file below attachment `attached`, and gives `node` a reference.
   // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno.
   std::shared_ptr<File> adopt(NodeId node, ContainerId attached, dev_t root_device, UniqueFd path);
@@ -53,11 +74,14 @@ class FileTable {
   [[nodiscard]] std::shared_ptr<OpenFile> find_open(NodeId node, std::uint64_t handle) const;
   std::shared_ptr<OpenFile> release(NodeId node, std::uint64_t handle);
 
-  // Everything of a node that is gone; the files whose locks were its.
-  std::vector<std::shared_ptr<File>> drop_node(NodeId node);
+  // What is dropped, for a thread that may wait for the disk to close it.
+  using Garbage = std::vector<std::shared_ptr<void>>;
+  // Everything of a node that is gone; the files that have locks of any node.
+  std::vector<std::shared_ptr<File>> drop_node(NodeId node, Garbage& garbage);
   // Everything below an attachment that ends.
-  void drop_attachment(ContainerId attached);
+  void drop_attachment(ContainerId attached, Garbage& garbage);
 
+  [[nodiscard]] std::vector<std::shared_ptr<File>> all() const;
   [[nodiscard]] std::size_t files() const;
   [[nodiscard]] std::size_t handles() const;
 
@@ -74,6 +98,7 @@ class FileTable {
   };
   void erase(std::unordered_map<std::uint64_t, Entry>::iterator entry);
 
+  const std::function<void(File&)> forgotten_;
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   std::unordered_map<std::uint64_t, Entry> files_;

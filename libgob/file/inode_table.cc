@@ -11,6 +11,12 @@ std::optional<RemoteFile> InodeTable::find(std::uint64_t inode) const {
   return found->second.remote;
 }
 
+std::uint64_t InodeTable::number_of(const RemoteFile& remote) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = numbers_.find(remote);
+  return found == numbers_.end() ? 0 : found->second;
+}
+
 std::uint64_t InodeTable::enter(const RemoteFile& remote) {
   const std::lock_guard guard(mutex_);
   const auto [number, fresh] = numbers_.try_emplace(remote, last_ + 1);

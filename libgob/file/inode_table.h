@@ -25,6 +25,8 @@ class InodeTable {
   static constexpr std::uint64_t kRootInode = 1;  // the mount's own folder, which is nobody's file
 
   [[nodiscard]] std::optional<RemoteFile> find(std::uint64_t inode) const;
+  // The kernel's number for the file; 0 if it knows none.
+  [[nodiscard]] std::uint64_t number_of(const RemoteFile& remote) const;
   // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
   // never used again.
   std::uint64_t enter(const RemoteFile& remote);

@@ -15,6 +15,8 @@ namespace gob::file {
 namespace {
 
 constexpr unsigned kMaxBackground = 64;  // requests the kernel may have under way by itself
+constexpr std::size_t kUsualReadAhead = std::size_t{128} << 10;  // the kernel's own
+constexpr std::size_t kMaxNotifiers = 512;
 constexpr int kMaxGroupsAsked = 256;
 
 }  // namespace
@@ -39,9 +41,11 @@ struct stat to_stat(const peer::FileAttributes& from) {
   return to;
 }
 
-Result<std::unique_ptr<Mount>> Mount::open(const Config& config, FileClient& client) {
-  std::unique_ptr<Mount> mount(new Mount(config, client));
+Result<std::unique_ptr<Mount>> Mount::open(const Config& config, FileClient& client,
+                                           FileData& data) {
+  std::unique_ptr<Mount> mount(new Mount(config, client, data));
   if (Status status = mount->mount(); !status) return status.error();
+  data.set_kernel_cache(mount.get());
   return mount;
 }
 
@@ -74,8 +78,17 @@ Status Mount::mount() {
                           "root?",
                       error);
   }
+  std::size_t read_ahead_bytes = kMaxIoBytes;
+  if (!set_read_ahead(config_.path, read_ahead_bytes)) {
+    spdlog::info("mount {}: the kernel reads no more than 128 KiB ahead of programs", config_.path);
+    read_ahead_bytes = kUsualReadAhead;
+  }
   try {
     for (unsigned i = 0; i < config_.threads; ++i) threads_.emplace_back([this] { serve(); });
+    if (Status started = fetch_ahead_.start(read_ahead_bytes); !started) {
+      stop();
+      return started;
+    }
   } catch (const std::system_error& error) {
     stop();
     return make_error(ErrorCode::kSystem, "cannot start the threads of the mount",
@@ -91,10 +104,18 @@ Mount::~Mount() {
 
 void Mount::stop() {
   if (session_ == nullptr || std::exchange(stopped_, true)) return;
+  data_.set_kernel_cache(nullptr);
   // Ends the connection whoever uses it, so that the threads' reads end, and takes the mount away.
   abort_mount(config_.path);
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  fetch_ahead_.stop();
+  {
+    const std::lock_guard guard(drops_mutex_);
+    notifiers_end_ = true;
+  }
+  drops_changed_.notify_all();
+  for (std::thread& thread : notifiers_) thread.join();
   fuse_session_unmount(session_);
 }
 
@@ -113,6 +134,58 @@ void Mount::serve() {
     fuse_session_process_buf(session_, &buffer);
   }
   std::free(buffer.mem);
+}
+
+void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
+                 std::function<void()> done) {
+  {
+    const std::lock_guard guard(drops_mutex_);
+    drops_.push_back({container, first, pages, std::move(done)});
+    if (drops_.size() > idle_notifiers_ && !notifiers_end_ && notifiers_.size() < kMaxNotifiers) {
+      try {
+        notifiers_.emplace_back([this] { notify(); });
+      } catch (const std::system_error& error) {
+        spdlog::warn("mount {}: no thread to tell the kernel what to forget: {}", config_.path,
+                     error.what());
+      }
+    }
+  }
+  drops_changed_.notify_one();
+}
+
+// Tells the kernel which pages to forget. It waits for those that it is reading; those reads are
+// answered meanwhile.
+void Mount::notify() {
+  ::prctl(PR_SET_NAME, "gob-mount-drop");
+  std::unique_lock lock(drops_mutex_);
+  for (;;) {
+    ++idle_notifiers_;
+    drops_changed_.wait(lock, [this] { return notifiers_end_ || !drops_.empty(); });
+    --idle_notifiers_;
+    if (drops_.empty()) return;
+    const Drop next = std::move(drops_.front());
+    drops_.pop_front();
+    lock.unlock();
+    std::uint64_t inode = 0;
+    {
+      const std::lock_guard guard(containers_mutex_);
+      const auto found = containers_.find(next.container);
+      if (found != containers_.end()) inode = inodes_.number_of(found->second);
+    }
+    // A file that the kernel has forgotten has no pages; neither has one on a mount that ended.
+    if (inode != 0)
+      static_cast<void>(fuse_lowlevel_notify_inval_inode(
+          session_, inode, static_cast<off_t>(next.first.value() * kPageSize),
+          static_cast<off_t>(next.pages * kPageSize)));
+    next.done();
+    lock.lock();
+  }
+}
+
+void Mount::revoke(NodeId home, const peer::FileRevoke& revoke) {
+  const RemoteFile file{home, revoke.incarnation(), revoke.file()};
+  leases_.revoke(file, revoke.number());
+  client_.tell_revoked(file, revoke.number());
 }
 
 void Mount::init(fuse_conn_info& connection) {
@@ -209,10 +282,18 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home) {
 }
 
 void Mount::forget_one(fuse_ino_t inode, std::uint64_t lookups) {
-  if (const auto gone = inodes_.forget(inode, lookups)) give_back(*gone);
+  const auto gone = inodes_.forget(inode, lookups);
+  if (!gone) return;
+  fetch_ahead_.forget(inode);
+  give_back(*gone);
 }
 
 void Mount::give_back(const InodeTable::Gone& gone) {
+  leases_.forget(gone.remote);
+  {
+    const std::lock_guard guard(containers_mutex_);
+    if (const auto known = container_of_.extract(gone.remote)) containers_.erase(known.mapped());
+  }
   peer::FileForget forgotten;
   forgotten.set_incarnation(gone.remote.incarnation);
   forgotten.add_files(gone.remote.file);

@@ -1,16 +1,19 @@
 // Mount: the cluster's attached files and folders as a file system of this node (FUSE, low level).
 // Each operation becomes a request to the file's home and is answered when that is; no thread
-// waits. Nothing is answered from memory here: what a program sees is what the home has at that
-// time.
+// waits. Names and attributes are asked for each time. Bytes are read from the file's container, by
+// whatever node has them; the kernel keeps those of files that are opened for reading only, until
+// they change on some node.
 //
-// Threads: the kernel's requests come on threads of the mount; attachments are told by any thread.
+// Threads: the kernel's requests come on threads of the mount; the rest may be called by any
+// thread.
 #pragma once
 
 #define FUSE_USE_VERSION 312
 #include <fuse3/fuse_lowlevel.h>
 #include <sys/stat.h>
 
-#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,22 +22,28 @@
 #include <thread>
 #include <vector>
 
+#include "libgob/file/fetch_ahead.h"
 #include "libgob/file/file_client.h"
 #include "libgob/file/inode_table.h"
+#include "libgob/file/size_leases.h"
+#include "libgob/linker/file_data.h"
 
 namespace gob::file {
 
-class Mount {
+class Mount final : private KernelCache {
  public:
   struct Config {
     std::string path;    // an empty folder
     std::string source;  // shown by findmnt(8)
+    NodeId self;
+    std::uint64_t fetch_whole_bytes = 0;  // files up to this size may be fetched whole
     unsigned threads = 4;
   };
-  // Mounts. A mount that a gobd left behind when it died is taken away first. `client` outlives
-  // the mount.
-  static Result<std::unique_ptr<Mount>> open(const Config& config, FileClient& client);
-  ~Mount();
+  // Mounts. A mount that a gobd left behind when it died is taken away first. `client` and
+  // `data` outlive the mount.
+  static Result<std::unique_ptr<Mount>> open(const Config& config, FileClient& client,
+                                             FileData& data);
+  ~Mount() override;
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
 
@@ -45,6 +54,9 @@ class Mount {
   // What the mount's own folder shows.
   void attach(ContainerId container, const std::string& name, NodeId home);
   void detach(ContainerId container);
+
+  // A home wants to change the size of a file.
+  void revoke(NodeId home, const peer::FileRevoke& revoke);
 
   // In words, for the log: how data passes between kernel and gobd.
   [[nodiscard]] static std::string describe_data_path();
@@ -58,14 +70,34 @@ class Mount {
   struct Opened {
     RemoteFile remote;
     std::uint64_t handle = 0;
+    ContainerId container;  // none: its bytes are read at the home
+  };
+  // A read(2) on its way.
+  struct Reading {
+    fuse_req_t req = nullptr;
+    fuse_ino_t inode = 0;
+    Opened file;
+    std::uint64_t offset = 0;
+    std::size_t size = 0;
+    Caching caching = Caching::kNone;
+    std::unique_ptr<std::byte[]> bytes;  // room for `size`
+    std::size_t length = 0;              // of what is there to be read
+    unsigned tries = 0;
   };
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;
   using Done = std::function<void(const Reply&)>;
 
-  Mount(Config config, FileClient& client) : config_(std::move(config)), client_(client) {}
+  Mount(Config config, FileClient& client, FileData& data)
+      : config_(std::move(config)),
+        client_(client),
+        data_(data),
+        fetch_ahead_(config_.path, config_.fetch_whole_bytes) {}
+  void drop(ContainerId container, PageIndex first, std::uint64_t pages,
+            std::function<void()> done) override;
   Status mount();
   void serve();
+  void notify();
   void init(fuse_conn_info& connection);
 
   // mount.cc: what the operations share
@@ -137,6 +169,14 @@ class Mount {
   static void lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
                     fuse_file_info* info);
   void release_handle(const Opened& file, FileOp op);
+  std::unique_ptr<Opened> make_opened(const RemoteFile& remote, const Reply& reply);
+  void read_at_home(const std::shared_ptr<Reading>& reading);
+  void read_container(const std::shared_ptr<Reading>& reading);
+  void fail_reading(const std::shared_ptr<Reading>& reading, int error);
+  void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
+  void ask_for_lease(const std::shared_ptr<Reading>& reading);
+  void cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+                   std::function<void(std::unique_ptr<Opened>)> give);
 
   // mount_locks.cc
   static void getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct flock* lock);
@@ -149,11 +189,33 @@ class Mount {
   // Constant after open().
   const Config config_;
   FileClient& client_;
+  FileData& data_;
   fuse_session* session_ = nullptr;
   bool stopped_ = false;
   std::vector<std::thread> threads_;
 
   InodeTable inodes_;
+  SizeLeases leases_;
+  FetchAhead fetch_ahead_;
+  std::mutex containers_mutex_;
+  std::map<ContainerId, RemoteFile> containers_;    // guarded by containers_mutex_
+  std::map<RemoteFile, ContainerId> container_of_;  // the reverse
+  // Pages that the kernel is to forget. It keeps the thread that tells it waiting while it reads
+  // one of them, and that read may wait for what another node says after a drop of its own: so no
+  // drop ever waits for another, and there are as many threads as drops under way at once.
+  struct Drop {
+    ContainerId container;
+    PageIndex first;
+    std::uint64_t pages = 0;
+    std::function<void()> done;
+  };
+  std::mutex drops_mutex_;
+  std::condition_variable drops_changed_;
+  std::deque<Drop> drops_;      // guarded by drops_mutex_
+  bool notifiers_end_ = false;  // guarded by drops_mutex_
+  std::size_t idle_notifiers_ = 0;      // guarded by drops_mutex_
+  std::vector<std::thread> notifiers_;  // guarded by drops_mutex_ until they end
+
   std::mutex mutex_;
   std::map<std::string, Attachment> attachments_;  // guarded by mutex_
 };

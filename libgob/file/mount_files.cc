@@ -12,11 +12,15 @@ namespace gob::file {
 
 namespace {
 
-// Every read and write comes to gobd: the kernel keeps nothing of its own that could grow old. A
-// shared mapping, which would have to be kept, is refused by the kernel with ENODEV.
-void pass_through(fuse_file_info& info) {
-  info.direct_io = 1;
-  info.keep_cache = 0;
+constexpr unsigned kMaxTries = 64;  // of a read whose file changes its size all the time
+
+// A descriptor for reading only goes by the kernel's cache, and so do its mappings. Through one
+// that may write, every read and write comes here, and a shared mapping is refused by the kernel
+// with ENODEV: it would not tell when a page is written.
+void choose_path(fuse_file_info& info, bool has_container) {
+  const bool reads_only = (info.flags & O_ACCMODE) == O_RDONLY && has_container;
+  info.direct_io = reads_only ? 0 : 1;
+  info.keep_cache = reads_only ? 1 : 0;
 }
 
 }  // namespace
@@ -32,9 +36,9 @@ void Mount::open_file(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
                fuse_reply_err(req, static_cast<int>(reply.error()));
                return;
              }
-             auto state = std::make_unique<Opened>(Opened{*remote, reply.handle()});
+             auto state = self.make_opened(*remote, reply);
              file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
-             pass_through(file_info);
+             choose_path(file_info, state->container != ContainerId{});
              if (fuse_reply_open(req, &file_info) != 0)
                self.release_handle(*state, FileOp::kRelease);
              else
@@ -50,37 +54,144 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
   request.set_name(name);
   request.set_mode(mode & 07777);
   request.set_flags(static_cast<std::uint32_t>(info->flags));
-  self.ask(req, parent, FileOp::kCreate, std::move(request),
-           [&self, req, folder, file_info = *info](const Reply& reply) mutable {
-             fuse_entry_param out{};
-             if (reply.error() != 0 || !self.fill_entry(folder->home, reply, out)) {
-               fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
-               return;
-             }
-             auto state = std::make_unique<Opened>(
-                 Opened{{folder->home, reply.incarnation(), reply.file()}, reply.handle()});
-             file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
-             pass_through(file_info);
-             if (fuse_reply_create(req, &out, &file_info) != 0) {
-               self.release_handle(*state, FileOp::kRelease);
-               self.forget_one(out.ino, 1);
-             } else {
-               static_cast<void>(state.release());
-             }
-           });
+  self.ask(
+      req, parent, FileOp::kCreate, std::move(request),
+      [&self, req, folder, file_info = *info](const Reply& reply) mutable {
+        fuse_entry_param out{};
+        if (reply.error() != 0 || !self.fill_entry(folder->home, reply, out)) {
+          fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
+          return;
+        }
+        auto state = self.make_opened({folder->home, reply.incarnation(), reply.file()}, reply);
+        file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
+        choose_path(file_info, state->container != ContainerId{});
+        const auto give = [&self, req, out, file_info](std::unique_ptr<Opened> made) {
+          if (fuse_reply_create(req, &out, &file_info) != 0) {
+            self.release_handle(*made, FileOp::kRelease);
+            self.forget_one(out.ino, 1);
+          } else {
+            static_cast<void>(made.release());  // until release()
+          }
+        };
+        if ((file_info.flags & O_TRUNC) == 0 || reply.attributes().size() == 0)
+          return give(std::move(state));
+        self.cut_created(req, std::move(state), give);
+      });
 }
 
-void Mount::read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+// Another node made the file first: it is cut like one that was opened.
+void Mount::cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+                        std::function<void(std::unique_ptr<Opened>)> give) {
   Request request;
-  request.set_offset(static_cast<std::uint64_t>(offset));
-  request.set_size(std::min(size, kMaxIoBytes));
-  of(req).ask_opened(req, opened(*info), FileOp::kRead, std::move(request),
-                     [req](const Reply& reply) {
-                       if (reply.error() != 0)
-                         fuse_reply_err(req, static_cast<int>(reply.error()));
-                       else
-                         fuse_reply_buf(req, reply.data().data(), reply.data().size());
-                     });
+  request.set_set(kSetSize);
+  const Opened& named = *file;
+  const auto kept = std::make_shared<std::unique_ptr<Opened>>(std::move(file));
+  ask_opened(req, named, FileOp::kSetAttributes, std::move(request),
+             [kept, give](const Reply&) { give(std::move(*kept)); });
+}
+
+std::unique_ptr<Mount::Opened> Mount::make_opened(const RemoteFile& remote, const Reply& reply) {
+  const ContainerId container{reply.container()};
+  if (container != ContainerId{}) {
+    const std::lock_guard guard(containers_mutex_);
+    containers_[container] = remote;
+    container_of_[remote] = container;
+  }
+  take_lease(remote, container, reply);
+  return std::make_unique<Opened>(Opened{remote, reply.handle(), container});
+}
+
+void Mount::take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply) {
+  if (reply.lease() == 0) return;
+  leases_.grant(remote, {reply.lease(), reply.attributes().size()});
+  // Nothing is read ahead beyond; the home knows it by itself.
+  if (container != ContainerId{} && remote.home != config_.self)
+    data_.set_size(container, reply.attributes().size());
+}
+
+void Mount::read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset, fuse_file_info* info) {
+  // Only a read on behalf of a program names one; the others fill the kernel's cache.
+  const auto reading =
+      std::make_shared<Reading>(Reading{req,
+                                        inode,
+                                        opened(*info),
+                                        static_cast<std::uint64_t>(offset),
+                                        std::min(size, kMaxIoBytes),
+                                        info->lock_owner != 0 ? Caching::kNone : Caching::kKernel,
+                                        nullptr});
+  if (reading->file.container == ContainerId{}) return of(req).read_at_home(reading);
+  of(req).read_container(reading);
+}
+
+void Mount::read_at_home(const std::shared_ptr<Reading>& reading) {
+  Request request;
+  request.set_offset(reading->offset);
+  request.set_size(reading->size);
+  ask_opened(reading->req, reading->file, FileOp::kRead, std::move(request),
+             [reading](const Reply& reply) {
+               if (reply.error() != 0)
+                 fuse_reply_err(reading->req, static_cast<int>(reply.error()));
+               else
+                 fuse_reply_buf(reading->req, reply.data().data(), reply.data().size());
+             });
+}
+
+// Up to the size that this node has a lease on, which must still hold when the kernel is answered.
+void Mount::read_container(const std::shared_ptr<Reading>& reading) {
+  const auto lease = leases_.find(reading->file.remote);
+  if (!lease) return ask_for_lease(reading);
+  const auto answer = [this, reading, serial = lease->serial] {
+    const bool answered = leases_.answer_under(reading->file.remote, serial, [&] {
+      fuse_reply_buf(reading->req, reinterpret_cast<const char*>(reading->bytes.get()),
+                     reading->length);
+    });
+    if (answered) return;
+    // The home may wait for this node to forget the pages, and this for the home's new lease.
+    if (reading->length != 0 && reading->caching == Caching::kKernel)
+      data_.not_given(reading->file.container, reading->offset, reading->length);
+    ask_for_lease(reading);
+  };
+  const std::uint64_t left = lease->size - std::min(lease->size, reading->offset);
+  reading->length = std::min<std::uint64_t>(left, reading->size);
+  if (reading->length == 0) return answer();
+  if (reading->caching == Caching::kKernel)
+    fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size);
+  if (reading->bytes == nullptr)
+    reading->bytes = std::make_unique_for_overwrite<std::byte[]>(reading->size);
+  data_.read(reading->file.container, reading->offset,
+             {reading->bytes.get(), reading->length}, reading->caching,
+             [this, reading, answer](const Status& status) {
+               if (status) return answer();
+               const int error = status.error().errno_value;
+               fail_reading(reading, error != 0 ? error : EIO);
+             });
+}
+
+// The pages could not be had; if the home knows a better reason, that is the answer.
+void Mount::fail_reading(const std::shared_ptr<Reading>& reading, int error) {
+  ask_opened(reading->req, reading->file, FileOp::kGetAttributes, {},
+             [reading, error](const Reply& reply) {
+               const int better = static_cast<int>(reply.error());
+               fuse_reply_err(reading->req, better != 0 ? better : error);
+             });
+}
+
+void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
+  if (++reading->tries > kMaxTries) {
+    fuse_reply_err(reading->req, EIO);
+    return;
+  }
+  Request request;
+  request.set_flags(kWithLease);
+  ask_opened(reading->req, reading->file, FileOp::kGetAttributes, std::move(request),
+             [this, reading](const Reply& reply) {
+               if (reply.error() != 0) {
+                 fuse_reply_err(reading->req, static_cast<int>(reply.error()));
+                 return;
+               }
+               take_lease(reading->file.remote, reading->file.container, reply);
+               read_container(reading);
+             });
 }
 
 void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, off_t offset,

@@ -153,7 +153,7 @@ void Mount::opendir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
                fuse_reply_err(req, static_cast<int>(reply.error()));
                return;
              }
-             auto state = std::make_unique<Opened>(Opened{*remote, reply.handle()});
+             auto state = std::make_unique<Opened>(Opened{*remote, reply.handle(), {}});
              file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
              if (fuse_reply_open(req, &file_info) != 0)
                self.release_handle(*state, FileOp::kReleaseFolder);

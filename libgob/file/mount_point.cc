@@ -101,6 +101,15 @@ Status prepare_mount_point(const std::string& path) {
   return {};
 }
 
+bool set_read_ahead(const std::string& path, std::size_t bytes) {
+  const auto there = mounted_at(path);
+  if (!there) return false;
+  const std::string file = "/sys/class/bdi/0:" + std::to_string(there->minor) + "/read_ahead_kb";
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  const std::string text = std::to_string(bytes / 1024);
+  return fd && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
 void abort_mount(const std::string& path) {
   const auto there = mounted_at(path);
   if (!there || !there->type.starts_with("fuse")) return;  // somebody unmounted it already

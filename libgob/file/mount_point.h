@@ -11,6 +11,10 @@ namespace gob::file {
 // daemon is dead is unmounted. A living mount is refused.
 Status prepare_mount_point(const std::string& path);
 
+// Has the kernel read up to `bytes` ahead of programs that read a file in order (128 KiB by itself).
+// False if it does not let this process say so.
+bool set_read_ahead(const std::string& path, std::size_t bytes);
+
 // Ends the FUSE connection of the mount at `path` whoever uses it, and takes the mount out of the
 // tree. Requests that its kernel side waits for fail; programs get ENOTCONN.
 void abort_mount(const std::string& path);

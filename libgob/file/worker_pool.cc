@@ -26,6 +26,15 @@ bool WorkerPool::post(Work work) {
   return true;
 }
 
+void WorkerPool::resume(Work work) {
+  {
+    const std::lock_guard guard(mutex_);
+    if (stopped_) return;
+    queue_.push_back(std::move(work));
+  }
+  wake_.notify_one();
+}
+
 void WorkerPool::stop() {
   std::deque<Work> unrun;
   {

@@ -26,6 +26,8 @@ class WorkerPool {
   Status start(unsigned threads, std::size_t capacity, std::function<void()> begin);
   // False when too much waits already, or after stop(): `work` will not run. Any thread.
   [[nodiscard]] bool post(Work work);
+  // The rest of something that has begun: never refused before stop().
+  void resume(Work work);
   // Waits for the work under way; what has not begun never will.
   void stop();
 

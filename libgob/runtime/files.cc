@@ -10,8 +10,9 @@ namespace gob {
 
 namespace {
 
-constexpr std::uint64_t kFirstWindow = 16;        // pages
-constexpr std::uint64_t kWindowOfReadAhead = 16;  // times the configured read-ahead
+constexpr std::uint64_t kFirstWindow = 16;       // pages, at least
+constexpr std::uint64_t kWindowOfReadAhead = 4;   // times the configured read-ahead: what comes
+                                                  // faster than the network waits in memory there
 
 std::uint64_t page_after(std::uint64_t byte) {
   return byte / kPageSize + (byte % kPageSize != 0 ? 1 : 0);
@@ -69,6 +70,14 @@ void Files::read(ContainerId container, std::uint64_t offset, std::span<std::byt
   Pages ahead;
   if (read_ahead_pages_ != 0) ahead = look_ahead(container, pages);
   start(access, ahead);
+}
+
+// Behind the kernel_has() of the read that it takes back.
+void Files::not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) {
+  for_each_stripe(container, offset / kPageSize, page_after(offset + length), [&](PageSet pages) {
+    static_cast<void>(
+        shard_of(pages.stripe).post([pages](Shard& shard) { shard.kernel_has_none(pages); }));
+  });
 }
 
 void Files::write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
@@ -156,7 +165,8 @@ Files::Pages Files::look_ahead(ContainerId id, Pages read) {
   stream->next = read.end;
   stream->asked = std::max(stream->asked, read.end);
   const std::uint64_t most = read_ahead_pages_ * kWindowOfReadAhead;
-  const std::uint64_t window = std::clamp(stream->window * 2, kFirstWindow, most);
+  const std::uint64_t least = std::min(std::max(kFirstWindow, read.end - read.first), most);
+  const std::uint64_t window = std::clamp(stream->window * 2, least, most);
   // The next run is asked for while half of the last is still before the reader.
   if (stream->window != 0 && stream->asked - read.end > stream->window / 2) return {};
   const Pages ahead{stream->asked, std::min(read.end + window, page_after(entry.size_bytes))};

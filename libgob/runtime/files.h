@@ -28,6 +28,7 @@ class Files final : public FileData {
 
   void read(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Caching caching,
             Done done) override;
+  void not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) override;
   void write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
              Caching caching, Done done) override;
   void discard(ContainerId container, FileRange range, Done done) override;

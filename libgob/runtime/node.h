@@ -151,9 +151,15 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   [[nodiscard]] bool not_serving(Responder& responder) const;
 
   // node_files.cc
+  class Containers;
   Status open_files();
+  void make_file_container(const std::string& name, const std::shared_ptr<UniqueFd>& file,
+                           std::uint64_t size_bytes,
+                           const std::function<void(Result<ContainerId>)>& done);
+  void drop_file_container(const std::string& name);
   void close_files();
   bool send_file_message(NodeId to, peer::FileBody body);
+  void give_lease_back(NodeId home, const peer::FileRevoke& revoke);
   void queue_for_peer(NodeId to, std::string bytes);
   void send_queued();
   void receive_file_message(NodeId from, peer::FileBody body);
@@ -223,6 +229,9 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::vector<Responder> leave_requests_;
 
   // Files: this node as a home, this node's requests, and where programs see them (null: nowhere).
+  std::unique_ptr<file::FileStore> file_store_;
+  std::map<std::uint64_t, std::function<void(const Result<ContainerRecord>&)>>
+      file_containers_;  // being made, by the table's request
   std::unique_ptr<file::FileServer> file_server_;
   std::unique_ptr<file::FileClient> file_client_;
   std::unique_ptr<file::Mount> mount_;

@@ -11,11 +11,76 @@
 namespace gob {
 
 namespace {
+constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 44;  // of one file
+// A file that is read here and there is fetched whole if it takes no more than this share of memory.
+constexpr std::uint64_t kShareForOneFile = 8;
 constexpr std::size_t kMaxFileBytesOnLink = std::size_t{4} << 20;
 }  // namespace
 
+// What the file service asks of the table of containers, from its threads.
+class Node::Containers final : public file::FileStore {
+ public:
+  explicit Containers(Node& node) : node_(node) {}
+
+  void provide(const std::string& name, UniqueFd file, std::uint64_t size_bytes,
+               std::function<void(Result<ContainerId>)> done) override {
+    const auto fd = std::make_shared<UniqueFd>(std::move(file));
+    const bool posted = node_.mailbox_.post([this, name, fd, size_bytes, done] {
+      node_.make_file_container(name, fd, size_bytes, done);
+    });
+    if (!posted) done(make_error(ErrorCode::kUnavailable, "this node is overloaded", EAGAIN));
+  }
+  void withdraw(ContainerId, const std::string& name) override {
+    static_cast<void>(node_.mailbox_.post([this, name] { node_.drop_file_container(name); }));
+  }
+  void send(NodeId to, peer::FileBody body) override {
+    if (to != node_.self_) return static_cast<void>(node_.send_file_message(to, std::move(body)));
+    static_cast<void>(node_.mailbox_.post([this, told = std::move(body)]() mutable {
+      node_.receive_file_message(node_.self_, std::move(told));
+    }));
+  }
+  FileData& data() override { return *node_.files_; }
+
+ private:
+  Node& node_;
+};
+
+// A container for the bytes of one file of this node's disk; programs do not open it by name.
+void Node::make_file_container(const std::string& name, const std::shared_ptr<UniqueFd>& file,
+                               std::uint64_t size_bytes,
+                               const std::function<void(Result<ContainerId>)>& done) {
+  ContainerTable::NewContainer wanted;
+  wanted.name = name;
+  wanted.size_bytes = kMaxFileBytes;
+  wanted.mode = 0;
+  wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
+  wanted.home = self_;
+  wanted.kind = ContainerKind::kFile;
+  wanted.source = name;
+  container::Actions actions;
+  const std::uint64_t id = table_->create(wanted, {}, actions);
+  file_containers_[id] = [this, file, size_bytes, done](const Result<ContainerRecord>& made) {
+    if (!made) return done(made.error());
+    files_->bind(made->info.id, std::move(*file), size_bytes,
+                 [done, container = made->info.id](const Status& bound) {
+                   done(bound ? Result<ContainerId>(container) : bound.error());
+                 });
+  };
+  perform(actions);
+}
+
+void Node::drop_file_container(const std::string& name) {
+  if (table_->find(name) == nullptr) return;
+  container::Actions actions;
+  table_->remove(name, {}, actions);
+  perform(actions);
+}
+
 Status Node::open_files() {
-  file_server_ = std::make_unique<file::FileServer>(self_, transport_->incarnation());
+  file_store_ = std::make_unique<Containers>(*this);
+  file_server_ = std::make_unique<file::FileServer>(
+      self_, transport_->incarnation(), std::chrono::milliseconds(config_.file_timeout_ms),
+      *file_store_);
   if (Status status = file_server_->start(); !status) return status;
   file_client_ = std::make_unique<file::FileClient>(
       std::chrono::milliseconds(config_.file_timeout_ms),
@@ -23,7 +88,9 @@ Status Node::open_files() {
   file_client_->node_up(self_);
   if (config_.mount.empty()) return {};
   Result<std::unique_ptr<file::Mount>> mount =
-      file::Mount::open({config_.mount, "gob:" + config_.cluster}, *file_client_);
+      file::Mount::open({config_.mount, "gob:" + config_.cluster, self_,
+                         config_.budget_bytes / kShareForOneFile},
+                        *file_client_, *files_);
   if (!mount) return mount.error();
   mount_ = std::move(*mount);
   spdlog::info("files appear at {}: {}", config_.mount, file::Mount::describe_data_path());
@@ -58,7 +125,11 @@ bool Node::send_file_message(NodeId to, peer::FileBody body) {
       // On another thread: the answer may come at once, and its receiver may be in the middle of
       // asking for this.
       return mailbox_.post([this, id = body.cancel().id()] { file_server_->cancel(self_, id); });
+    case peer::FileBody::kRevoked:
+      file_server_->revoked(self_, body.revoked());
+      return true;
     case peer::FileBody::kReply:
+    case peer::FileBody::kRevoke:
     case peer::FileBody::BODY_NOT_SET:
       break;
   }
@@ -97,9 +168,18 @@ void Node::receive_file_message(NodeId from, peer::FileBody body) {
       return file_server_->forget(from, body.forget());
     case peer::FileBody::kCancel:
       return file_server_->cancel(from, body.cancel().id());
+    case peer::FileBody::kRevoke:
+      return give_lease_back(from, body.revoke());
+    case peer::FileBody::kRevoked:
+      return file_server_->revoked(from, body.revoked());
     case peer::FileBody::BODY_NOT_SET:
       break;
   }
+}
+
+void Node::give_lease_back(NodeId home, const peer::FileRevoke& revoke) {
+  if (mount_ != nullptr) return mount_->revoke(home, revoke);
+  file_client_->tell_revoked({home, revoke.incarnation(), revoke.file()}, revoke.number());
 }
 
 void Node::add_tree(const ContainerRecord& record) {

@@ -151,6 +151,7 @@ void Node::await_table(std::uint64_t request, ClientId client, Opened rights, Re
 }
 
 void Node::answer_table(const container::Reply& answer) {
+  if (auto made = file_containers_.extract(answer.request)) return made.mapped()(answer.result);
   const auto found = table_requests_.find(answer.request);
   if (found == table_requests_.end()) return;
   TableRequest asked = std::move(found->second);

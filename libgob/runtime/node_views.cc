@@ -74,7 +74,7 @@ void Node::perform(const container::Action& action) {
           containers_.erase(a.id);
           files_->remove_container(a.id);
           each_shard([id = a.id](Shard& shard) { shard.remove_container(id); });
-          spdlog::info("container {} removed", a.id.value());
+          spdlog::debug("container {} removed", a.id.value());
         } else if constexpr (std::is_same_v<A, container::Violation>) {
           spdlog::error("node {}: {}; dropped", name_of(a.from), a.what);
           channel_->drop(a.from, DownReason::kProtocol, a.what);
@@ -94,8 +94,12 @@ void Node::add_local(const ContainerRecord& record) {
   containers_[record.info.id] = LocalContainer{shared};
   if (is_file(record.info)) files_->add_container(record.info);
   each_shard([info = record.info, shared](Shard& shard) { shard.add_container(info, shared); });
-  spdlog::info("container {} {}: {}", record.info.id.value(), quoted(record.name),
-               format_size(record.size_bytes));
+  const bool file = record.kind == ContainerKind::kFile;
+  spdlog::log(file ? spdlog::level::debug : spdlog::level::info, "container {} {}: {}",
+              record.info.id.value(), quoted(record.name), format_size(record.size_bytes));
+  // Of an earlier life of this node: nobody can ask for its bytes any more.
+  if (file && record.info.home == self_ && record.creator.incarnation != transport_->incarnation())
+    static_cast<void>(mailbox_.post([this, name = record.name] { drop_file_container(name); }));
 }
 
 void Node::perform_sync(const SyncService::Out& out) {

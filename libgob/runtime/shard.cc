@@ -135,6 +135,7 @@ std::int64_t Shard::wait_ns() const {
     return 0;
   std::uint64_t wake_at = ~std::uint64_t{0};
   if (core_.has_deferred() && !holds_.empty()) wake_at = holds_.front().deadline_ns;
+  if (!kept_.empty()) wake_at = std::min(wake_at, kept_.front().deadline_ns);
   if (linker_.waiting() != 0 || !parts_.empty())
     wake_at = std::min(wake_at, next_overdue_check_ns_);
   if (config_.write_back_ms != 0 && core_.has_dirty_files())
@@ -151,6 +152,10 @@ void Shard::fire_timers() {
     const PageSet pages = holds_.front().pages;
     holds_.pop_front();
     step(event::HoldExpired{pages});
+  }
+  if (!kept_.empty() && kept_.front().deadline_ns <= now_ns_) {
+    expire_kept();
+    settle_files();
   }
   const std::uint64_t write_back_ns = std::uint64_t{config_.write_back_ms} * 1'000'000;
   if (!core_.has_dirty_files()) {

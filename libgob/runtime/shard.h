@@ -121,6 +121,8 @@ class Shard final : private ChannelSink {
   // At the home of a file container.
   Status bind_file(ContainerId id, const std::shared_ptr<const BackingFile>& file);
   void start_job(const std::shared_ptr<FileJob>& job);
+  // The kernel has none of these pages and may be told so: it asks for them.
+  void kernel_has_none(PageSet pages);
   void set_kernel_cache(KernelCache* cache) { kernel_ = cache; }
   void on_written(std::function<void(ContainerId)> written) { written_ = std::move(written); }
   // Pages of the container that this shard holds, to be flushed.
@@ -154,6 +156,10 @@ class Shard final : private ChannelSink {
     std::shared_ptr<const FramePool> pool;
   };
   // Pages that the kernel was told to forget; parts of it that it has.
+  struct KeptUntil {
+    std::uint64_t deadline_ns = 0;
+    std::shared_ptr<FilePart> part;
+  };
   struct KernelDrop {
     PageSet pages;
     std::size_t runs_left = 0;
@@ -213,10 +219,14 @@ class Shard final : private ChannelSink {
 
   // shard_kernel_cache.cc: what the kernel keeps of them
   void kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access);
-  void kernel_has_none(PageSet pages);
-  std::uint64_t changes(PageSet pages, const FilePart* except);
+  std::uint64_t changes(PageSet pages, const FilePart* except, bool leaves = false);
+  void undo(FilePart& part, std::uint64_t mask);
+  void keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages);
+  void end_kept(FilePart& part);
+  void expire_kept();
   void left_node(PageSet pages);
   void drop_from_kernel(PageSet pages, std::function<void()> then);
+  void tell_kernel(std::uint64_t drop);
   void dropped(std::uint64_t id);
   std::uint64_t wait_for_kernel(PageSet pages);
   [[nodiscard]] bool must_wait(const HeldMessage& next, std::size_t before) const;
@@ -310,6 +320,7 @@ class Shard final : private ChannelSink {
   std::map<FileStripe, std::uint64_t> kernel_pages_;  // pages that the kernel may hold
   std::map<std::uint64_t, KernelDrop> drops_;
   std::uint64_t next_drop_ = 0;
+  std::deque<KeptUntil> kept_;  // reads with pages that left
   std::deque<HeldMessage> held_messages_;  // in the order in which the core sent them
   std::map<FileStripe, std::deque<FileWrite>> file_writes_;  // under way
   std::map<ContainerId, FileSurvey> surveys_;

@@ -154,6 +154,7 @@ void Shard::end_part(FilePart& part, const std::optional<Error>& error) {
   // It stays only to be read again should a page leave before the answer.
   const bool may_be_undone = access.must_stay_current() && !error && access.parts.size() > 1;
   if (!may_be_undone) part.over = true;
+  if (error) end_kept(part);
   if (!done) return;
   if (access.caching == Caching::kKernel && !outcome) {
     for (const PageSet& pages : access.parts) {
@@ -211,7 +212,13 @@ void Shard::forget_file(ContainerId id) {
     end_part(*part, access_refused({id, part->pages.last()}, Refusal::kRemoved,
                                    name_of(config_.core.self)));
   }
-  std::erase_if(kernel_pages_, [id](const auto& item) { return item.first.first == id; });
+  // Descriptors that are still open must not find old bytes.
+  for (auto it = kernel_pages_.lower_bound({id, 0});
+       it != kernel_pages_.end() && it->first.first == id;) {
+    const PageSet pages{id, it->first.second, it->second};
+    it = kernel_pages_.erase(it);
+    drop_from_kernel(pages, {});
+  }
   files_.erase(id);
   file_errors_.erase(id);
 }

@@ -6,6 +6,10 @@
 // No cycle: a page is called the kernel's only when the reply with its bytes is given, and a reply
 // waits for nothing. A read of the page that arrives says that the kernel has none, and sets free
 // what was held back on its account.
+//
+// A read of many pages must not starve while other nodes write them one by one: after some attempts
+// pages that leave stay in its answer, and the write that takes them waits for the answer, but not
+// longer than a moment, since the answer may wait for that very write.
 #include <algorithm>
 
 #include "libgob/runtime/shard.h"
@@ -13,6 +17,9 @@
 namespace gob {
 
 namespace {
+
+constexpr unsigned kAttempts = 2;                  // of a read, before its pages are kept
+constexpr std::uint64_t kKeepNs = 20'000'000;      // so long at most
 
 bool overlap(const PageSet& a, const PageSet& b) {
   return a.container == b.container && a.stripe == b.stripe && (a.mask & b.mask) != 0;
@@ -28,8 +35,12 @@ bool speaks_of_all(const Message& message) {
 void Shard::kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access) {
   const auto parts = parts_.find({pages.container, pages.stripe});
   if (parts != parts_.end()) {
-    for (const std::shared_ptr<FilePart>& part : parts->second)
-      if (part->access == access) part->over = true;
+    for (const std::shared_ptr<FilePart>& part : parts->second) {
+      if (part->access != access) continue;
+      part->over = true;
+      // The kernel forgets these as soon as it has the answer.
+      for (const std::uint64_t drop : std::exchange(part->kept_drops, {})) tell_kernel(drop);
+    }
     revisit(pages);
   }
   if (kernel_ == nullptr || !files_.contains(pages.container)) return;
@@ -65,7 +76,8 @@ void Shard::kernel_has_none(PageSet pages) {
 // The pages leave this node, or their bytes change by another way than the kernel's own: what was
 // read and not yet given to the kernel is read again. Returns those that the kernel may hold, which
 // are its no more: they have to be dropped. `except`: the part that changes them.
-std::uint64_t Shard::changes(PageSet pages, const FilePart* except) {
+// `leaves`: they leave, and what this node says about them can wait.
+std::uint64_t Shard::changes(PageSet pages, const FilePart* except, bool leaves) {
   std::uint64_t cached = 0;
   if (const auto found = kernel_pages_.find({pages.container, pages.stripe});
       found != kernel_pages_.end()) {
@@ -79,24 +91,72 @@ std::uint64_t Shard::changes(PageSet pages, const FilePart* except) {
     const std::uint64_t stale = part->done & pages.mask;
     FileAccess& access = *part->access;
     if (part->over || stale == 0 || !access.must_stay_current()) continue;
-    const std::lock_guard lock(access.mutex);
-    if (access.answered) {
-      if (!access.error) cached |= stale;  // kernel_has() is on its way
+    {
+      const std::lock_guard lock(access.mutex);
+      if (access.answered) {
+        if (!access.error) cached |= stale;  // kernel_has() is on its way
+        continue;
+      }
+    }
+    if (leaves && kernel_ != nullptr && part->undone >= kAttempts) {
+      keep_in_answer(part, pages.with(stale));
       continue;
     }
-    part->done &= ~stale;
-    if (part->counted) {
-      part->counted = false;
-      ++access.parts_left;
-    }
-    revisit(pages);
+    ++part->undone;
+    undo(*part, stale);
   }
   return cached;
 }
 
+// These pages of a read that is not answered are to be read again.
+void Shard::undo(FilePart& part, std::uint64_t mask) {
+  FileAccess& access = *part.access;
+  const std::lock_guard lock(access.mutex);
+  if (access.answered) return;  // kernel_has() sees to it
+  part.done &= ~mask;
+  if (part.counted) {
+    part.counted = false;
+    ++access.parts_left;
+  }
+  revisit(part.pages);
+}
+
+void Shard::keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages) {
+  const std::uint64_t id = next_drop_++;
+  drops_[id].pages = pages;
+  if (part->kept_drops.empty()) kept_.push_back({now_ns_ + kKeepNs, part});
+  part->kept_drops.push_back(id);
+}
+
+// The read takes too long, or has failed: what waits for it goes on.
+void Shard::end_kept(FilePart& part) {
+  for (const std::uint64_t id : std::exchange(part.kept_drops, {})) {
+    const auto drop = drops_.find(id);
+    if (drop == drops_.end()) continue;
+    if (!part.over) undo(part, drop->second.pages.mask);
+    drops_.erase(drop);
+  }
+  send_what_may_go();
+}
+
+void Shard::expire_kept() {
+  while (!kept_.empty() && kept_.front().deadline_ns <= now_ns_) {
+    const std::shared_ptr<FilePart> part = std::move(kept_.front().part);
+    kept_.pop_front();
+    if (part->kept_drops.empty()) continue;
+    bool answered = false;
+    {
+      const std::lock_guard lock(part->access->mutex);
+      answered = part->access->answered && !part->access->error;
+    }
+    if (answered) continue;  // kernel_has() is on its way
+    end_kept(*part);
+  }
+}
+
 // The frames of these pages are gone: nothing about them is said until the kernel's are, too.
 void Shard::left_node(PageSet pages) {
-  const std::uint64_t cached = changes(pages, nullptr);
+  const std::uint64_t cached = changes(pages, nullptr, true);
   if (cached != 0) drop_from_kernel(pages.with(cached), {});
 }
 
@@ -109,6 +169,18 @@ void Shard::drop_from_kernel(PageSet pages, std::function<void()> then) {
   KernelDrop& drop = drops_[id];
   drop.pages = pages;
   drop.then = std::move(then);
+  tell_kernel(id);
+}
+
+void Shard::tell_kernel(std::uint64_t id) {
+  const auto found = drops_.find(id);
+  if (found == drops_.end()) return;
+  KernelDrop& drop = found->second;
+  const PageSet pages = drop.pages;
+  if (pages.empty() || kernel_ == nullptr) {
+    drops_.erase(found);
+    return send_what_may_go();
+  }
   std::vector<std::pair<PageIndex, unsigned>> runs;
   for_each_run(pages, [&](PageIndex first, unsigned count) { runs.emplace_back(first, count); });
   drop.runs_left = runs.size();

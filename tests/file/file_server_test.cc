@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +22,55 @@ const ContainerId kTree{5};
 const NodeId kHere{0};
 const NodeId kPeer{1};
 constexpr std::uint32_t kNobody = 65534;
+
+// Containers that are only numbers, and what was asked of their bytes.
+class Store final : public FileStore, public FileData {
+ public:
+  void provide(const std::string&, UniqueFd, std::uint64_t,
+               std::function<void(Result<ContainerId>)> done) override {
+    done(ContainerId{++last_});
+  }
+  void withdraw(ContainerId container, const std::string&) override {
+    withdrawn.push_back(container);
+  }
+  void send(NodeId to, peer::FileBody body) override {
+    if (gives_back_to != nullptr && body.has_revoke()) {
+      peer::FileRevoked revoked;
+      revoked.set_incarnation(body.revoke().incarnation());
+      revoked.set_file(body.revoke().file());
+      revoked.set_number(body.revoke().number());
+      gives_back_to->revoked(to, revoked);
+    }
+    if (++sends == 1) first_sent.set_value(std::move(body));
+  }
+  FileData& data() override { return *this; }
+
+  void read(ContainerId, std::uint64_t, std::span<std::byte>, Caching, Done done) override {
+    done({});
+  }
+  void write(ContainerId, std::uint64_t, std::span<const std::byte>, Caching, Done done) override {
+    done({});
+  }
+  void not_given(ContainerId, std::uint64_t, std::uint64_t) override {}
+  void discard(ContainerId, FileRange range, Done done) override {
+    discarded.push_back(range);
+    done({});
+  }
+  void bind(ContainerId, UniqueFd, std::uint64_t, Done done) override { done({}); }
+  void write_back(ContainerId, FileRange, Done done) override { done({}); }
+  void on_written(std::function<void(ContainerId)>) override {}
+  void set_size(ContainerId, std::uint64_t) override {}
+  void set_kernel_cache(KernelCache*) override {}
+
+  FileServer* gives_back_to = nullptr;  // every node gives leases back at once
+  std::vector<ContainerId> withdrawn;
+  std::vector<FileRange> discarded;
+  std::promise<peer::FileBody> first_sent;
+  std::atomic<int> sends = 0;
+
+ private:
+  std::uint32_t last_ = 0;
+};
 
 class FileServerTest : public testing::Test {
  protected:
@@ -65,11 +115,13 @@ class FileServerTest : public testing::Test {
   }
 
   fs::path folder_;
-  FileServer server_{kHere, kIncarnation};
+  Store store_;
+  FileServer server_{kHere, kIncarnation, std::chrono::seconds(30), store_};
   std::uint64_t last_id_ = 0;
 };
 
 TEST_F(FileServerTest, HandsOutFilesOpensReadsAndWritesThem) {
+  store_.gives_back_to = &server_;
   write_file("tree/a", "hello");
   const auto top = root(kPeer);
   ASSERT_EQ(top.error(), 0u);
@@ -92,6 +144,51 @@ TEST_F(FileServerTest, HandsOutFilesOpensReadsAndWritesThem) {
   EXPECT_EQ(ask(kPeer, write).value(), 6u);
   EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 11u);
   EXPECT_EQ(ask(kHere, read).error(), static_cast<std::uint32_t>(ESTALE));  // not its handle
+}
+
+TEST_F(FileServerTest, AWriteForgetsThePagesItChangedBeforeItIsAnswered) {
+  write_file("tree/a", std::string(10000, 'a'));
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  const auto opened = ask(kPeer, open);
+  ASSERT_NE(opened.container(), 0u);
+  EXPECT_NE(opened.lease(), 0u);
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_handle(opened.handle());
+  write.set_offset(4095);
+  write.set_data("xy");
+  ASSERT_EQ(ask(kPeer, write).error(), 0u);
+  ASSERT_EQ(store_.discarded.size(), 1u);
+  EXPECT_EQ(store_.discarded[0].offset, 0u);
+  EXPECT_EQ(store_.discarded[0].length, 8192u);
+  EXPECT_EQ(store_.sends, 0);  // the size stays
+}
+
+TEST_F(FileServerTest, ALongerFileWaitsForTheLeasesOnItsSize) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  const auto opened = ask(kPeer, make(FileOp::kOpen, a.file()));
+  ASSERT_NE(opened.lease(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(50);
+  grow.set_id(1000);
+  grow.set_incarnation(kIncarnation);
+  grow.mutable_caller()->set_uid(::geteuid());
+  std::promise<peer::FileReply> grown;
+  server_.handle(kPeer, grow, [&](peer::FileReply reply) { grown.set_value(std::move(reply)); });
+  auto result = grown.get_future();
+  // The node gives its lease back; until then the file stays as it is.
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 5u);
+  ASSERT_TRUE(sent.has_revoke());
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(a.file());
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  EXPECT_EQ(result.get().attributes().size(), 50u);
 }
 
 TEST_F(FileServerTest, ALinkIsHandedOutAndNotFollowed) {

@@ -57,6 +57,44 @@ TEST(FileFailures, WithoutTheirHomeFilesGiveAnErrorAndWithItTheyAreBack) {
   ::close(open);
 }
 
+// What nodes hold of a file is read on while its home is dead; when that is back the file is another.
+TEST(FileFailures, PagesHeldElsewhereAreReadOnWithoutTheHome) {
+  constexpr std::size_t kBytes = 64 * 4096;
+  auto settings = file_settings();
+  settings.read_ahead_pages = 0;
+  Nodes nodes(3, settings);
+  const SharedFolder folder;
+  folder.attach(nodes, 2);
+  std::ofstream(folder.tree() + "/held") << std::string(kBytes, 'h');
+  const int whole = ::open((seen_at(nodes, 0) + "/held").c_str(), O_RDONLY);
+  const int part = ::open((seen_at(nodes, 1) + "/held").c_str(), O_RDONLY);
+  ASSERT_GE(whole, 0);
+  ASSERT_GE(part, 0);
+  std::string seen(kBytes, '\0');
+  ASSERT_EQ(::pread(whole, seen.data(), kBytes, 0), static_cast<ssize_t>(kBytes));
+  char byte = 0;
+  ASSERT_EQ(::pread(part, &byte, 1, 0), 1);
+  nodes.kill_node(2);
+  for (const int fd : {whole, part}) {
+    std::fill(seen.begin(), seen.end(), '\0');
+    ASSERT_EQ(::pread(fd, seen.data(), kBytes, 0), static_cast<ssize_t>(kBytes))
+        << std::strerror(errno);
+    EXPECT_EQ(seen, std::string(kBytes, 'h'));
+  }
+  nodes.start(2);
+  nodes.wait_ready();
+  std::ofstream(folder.tree() + "/held") << std::string(kBytes, 'n');
+  // The kernel keeps nothing of the old file.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  for (const int fd : {whole, part}) {
+    while (::pread(fd, &byte, 1, 0) == 1 && std::chrono::steady_clock::now() < give_up)
+      EXPECT_EQ(byte, 'h');
+    EXPECT_EQ(::pread(fd, &byte, 1, 0), -1);
+    EXPECT_EQ(errno, ESTALE);
+    ::close(fd);
+  }
+}
+
 TEST(FileFailures, ANodeThatOnlyReadLosesNothingWhenItDies) {
   Nodes nodes(3, file_settings());
   const SharedFolder folder;

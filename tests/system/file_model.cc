@@ -194,7 +194,7 @@ std::string FileModel::on_slot(Slot& slot) {
   const std::size_t length = 1 + below(6000);
   const std::string data = bytes();
   Slot& other = slots_[below(kSlots)];
-  switch (below(12)) {
+  switch (below(13)) {
     case 0:
     case 1: {
       const std::string report = compare(
@@ -266,6 +266,25 @@ std::string FileModel::on_slot(Slot& slot) {
           },
           &slot, &other);
     }
+    case 11:
+      return compare(
+          "shared mapping",
+          [&](const std::string&, int fd, int) {
+            // By a descriptor that only reads: on a mount the others have none.
+            const int reads =
+                ::open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_RDONLY | O_CLOEXEC);
+            struct stat status {};
+            if (reads < 0 || ::fstat(reads, &status) != 0) return result(-1);
+            const auto size = static_cast<std::size_t>(status.st_size);
+            void* const at = size == 0 ? nullptr
+                                       : ::mmap(nullptr, size, PROT_READ, MAP_SHARED, reads, 0);
+            ::close(reads);
+            if (at == MAP_FAILED) return result(-1);
+            const std::string seen(static_cast<const char*>(at), size);
+            if (at != nullptr) ::munmap(at, size);
+            return hash_of(seen);
+          },
+          &slot);
     default:
       return compare(
           "lseek to the end",

@@ -134,6 +134,127 @@ TEST(Files, ASharedWritableMappingIsRefusedWithTheDocumentedErrno) {
   ::close(fd);
 }
 
+TEST(Files, MappingsForReadingFollowTheWritesOfOtherNodes) {
+  constexpr std::size_t kBytes = 8 * 4096;
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(seen_at(nodes, 0) + "/mapped") << std::string(kBytes, '.');
+  const int writer = ::open((seen_at(nodes, 0) + "/mapped").c_str(), O_RDWR);
+  for (unsigned reader_node = 0; reader_node < 2; ++reader_node)
+    for (const int kind : {MAP_SHARED, MAP_PRIVATE}) {
+      const int fd = ::open((seen_at(nodes, reader_node) + "/mapped").c_str(), O_RDONLY);
+      void* at = ::mmap(nullptr, kBytes, PROT_READ, kind, fd, 0);
+      ASSERT_NE(at, MAP_FAILED) << std::strerror(errno);
+      const volatile char* bytes = static_cast<const volatile char*>(at);
+      for (int i = 0; i < 100; ++i) {
+        const auto place = static_cast<off_t>((i * 5003) % static_cast<int>(kBytes));
+        const char mark = static_cast<char>('a' + i % 26);
+        ASSERT_EQ(::pwrite(writer, &mark, 1, place), 1);
+        ASSERT_EQ(bytes[place], mark) << "write " << i << " seen at n" << reader_node + 1;
+      }
+      EXPECT_EQ(::mprotect(at, kBytes, PROT_READ | PROT_WRITE), kind == MAP_SHARED ? -1 : 0);
+      ::munmap(at, kBytes);
+      ::close(fd);
+    }
+  ::close(writer);
+}
+
+// Writers on two nodes raise the number in each page; readers on both, by read and by mapping, never
+// see one go back, and see the last when the writers are done.
+TEST(Files, CachedPagesNeverGoBack) {
+  constexpr std::size_t kPages = 16;
+  constexpr std::uint32_t kRounds = 400;
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const auto path = [&](unsigned node) { return seen_at(nodes, node) + "/numbers"; };
+  std::ofstream(path(0)) << std::string(kPages * 4096, '\0');
+  std::vector<pid_t> pids;
+  for (unsigned writer = 0; writer < 2; ++writer) {
+    const pid_t pid = ::fork();
+    if (pid != 0) {
+      pids.push_back(pid);
+      continue;
+    }
+    // Each has pages of its own, so that a page's numbers have one order.
+    const int fd = ::open(path(writer).c_str(), O_WRONLY);
+    for (std::uint32_t round = 1; round <= kRounds; ++round)
+      for (std::size_t page = writer; page < kPages; page += 2)
+        if (::pwrite(fd, &round, 4, static_cast<off_t>(page * 4096)) != 4) ::_exit(1);
+    ::_exit(0);
+  }
+  for (unsigned reader = 0; reader < 3; ++reader) {
+    const pid_t pid = ::fork();
+    if (pid != 0) {
+      pids.push_back(pid);
+      continue;
+    }
+    const int fd = ::open(path(reader).c_str(), O_RDONLY);
+    void* at = ::mmap(nullptr, kPages * 4096, PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) ::_exit(2);
+    std::uint32_t seen[kPages] = {};
+    for (std::size_t done = 0; done < kPages;) {
+      done = 0;
+      for (std::size_t page = 0; page < kPages; ++page) {
+        std::uint32_t number = 0;
+        if (page % 3 == 0)
+          number = *reinterpret_cast<const volatile std::uint32_t*>(static_cast<char*>(at) +
+                                                                    page * 4096);
+        else if (::pread(fd, &number, 4, static_cast<off_t>(page * 4096)) != 4)
+          ::_exit(3);
+        if (number < seen[page]) ::_exit(4);
+        seen[page] = number;
+        if (number == kRounds) ++done;
+      }
+    }
+    ::_exit(0);
+  }
+  for (const pid_t pid : pids) EXPECT_EQ(Nodes::wait_for(pid, 120'000), 0);
+}
+
+// A file that is read here and there comes whole into the kernel's cache, and stays coherent.
+TEST(Files, AFileThatIsReadAtRandomIsFetchedWhole) {
+  constexpr std::size_t kPages = 2048;  // an eighth of the budget
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  {
+    std::ofstream file(folder.tree() + "/data");
+    for (std::size_t page = 0; page < kPages; ++page)
+      file << std::string(4096, static_cast<char>('a' + page % 26));
+  }
+  const int fd = ::open((seen_at(nodes, 1) + "/data").c_str(), O_RDONLY);
+  ASSERT_GE(fd, 0);
+  void* const at = ::mmap(nullptr, kPages * 4096, PROT_READ, MAP_SHARED, fd, 0);
+  ASSERT_NE(at, MAP_FAILED);
+  const auto expect = [&](std::size_t page, char byte) {
+    char seen = 0;
+    ASSERT_EQ(::pread(fd, &seen, 1, static_cast<off_t>(page * 4096 + 7)), 1);
+    ASSERT_EQ(seen, byte) << "page " << page;
+  };
+  for (std::size_t i = 0; i < 40; ++i) {
+    const std::size_t page = (i * 1361 + 700) % kPages;
+    expect(page, static_cast<char>('a' + page % 26));
+  }
+  std::vector<unsigned char> there(kPages);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  do {
+    ASSERT_EQ(::mincore(at, kPages * 4096, there.data()), 0);
+  } while (std::ranges::count(there, 0) != 0 && std::chrono::steady_clock::now() < give_up);
+  EXPECT_EQ(std::ranges::count(there, 0), 0) << "pages are not in the kernel's cache";
+  for (std::size_t page = 0; page < kPages; ++page)
+    expect(page, static_cast<char>('a' + page % 26));
+  const int writer = ::open((seen_at(nodes, 0) + "/data").c_str(), O_WRONLY);
+  for (const std::size_t page : {std::size_t{0}, std::size_t{999}, kPages - 1}) {
+    ASSERT_EQ(::pwrite(writer, "Z", 1, static_cast<off_t>(page * 4096 + 7)), 1);
+    expect(page, 'Z');
+  }
+  ::close(writer);
+  ::munmap(at, kPages * 4096);
+  ::close(fd);
+}
+
 TEST(Files, HolesAreFoundAndSpaceIsTold) {
   Nodes nodes(2, file_settings());
   const SharedFolder folder;

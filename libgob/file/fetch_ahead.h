@@ -1,0 +1,63 @@
+// FetchAhead: files that programs read here and there. Each such read costs a round trip of its own,
+// and the kernel reads ahead only for those who read in order; so once a good part of a file was
+// read this way, this has the kernel read all of it ahead, in large requests, if it is not too
+// large. Those are requests like any others: nothing is cached that would not be kept coherent.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "libgob/base/result.h"
+
+namespace gob::file {
+
+class FetchAhead {
+ public:
+  // Of files below `mount` of at most `largest_bytes`; 0: of none.
+  FetchAhead(std::string mount, std::uint64_t largest_bytes)
+      : mount_(std::move(mount)), largest_bytes_(largest_bytes) {}
+  ~FetchAhead() { stop(); }
+  FetchAhead(const FetchAhead&) = delete;
+  FetchAhead& operator=(const FetchAhead&) = delete;
+
+  // `step_bytes`: what the kernel reads ahead at once on this mount.
+  Status start(std::size_t step_bytes);
+  // After the end of the FUSE connection, for which a fetch may be waiting.
+  void stop();
+
+  // Any thread: the kernel asks for these bytes of a file that is `size` bytes long.
+  void note(std::uint64_t inode, std::uint64_t offset, std::uint64_t bytes, std::uint64_t size);
+  // The kernel's number may come to mean another file.
+  void forget(std::uint64_t inode);
+
+ private:
+  struct Pattern {
+    std::uint64_t next = 0;    // where a reader in order would go on
+    std::uint64_t strays = 0;  // small reads out of order since the last fetch
+    unsigned fetches = 0;
+  };
+  struct Fetch {
+    std::uint64_t inode = 0;
+    std::uint64_t size = 0;
+  };
+  void run();
+  void fetch(const Fetch& wanted);
+  [[nodiscard]] bool ends();
+
+  const std::string mount_;
+  const std::uint64_t largest_bytes_;
+  std::size_t step_bytes_ = 0;  // constant after start()
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::uint64_t, Pattern> patterns_;  // guarded by mutex_
+  std::deque<Fetch> fetches_;                  // guarded by mutex_
+  bool ends_ = false;                          // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace gob::file

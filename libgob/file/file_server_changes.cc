@@ -1,0 +1,193 @@
+// Changes of bytes and sizes. A change is made in the file; then every node forgets the pages of
+// the range, and only then the program that asked hears of it. Before a change of the size the
+// leases on it are taken back; no thread waits for that.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "libgob/base/ids.h"
+#include "libgob/file/file_server.h"
+
+namespace gob::file {
+
+namespace {
+
+std::uint64_t size_of(const File& file) {
+  struct stat status {};
+  return ::fstat(file.path.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+// Whole pages, so that none is left that was cut.
+FileRange from_byte(std::uint64_t offset) {
+  return {offset / kPageSize * kPageSize, FileRange::kToEnd};
+}
+FileRange of_bytes(std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t first = offset / kPageSize * kPageSize;
+  const std::uint64_t end = (offset + length + kPageSize - 1) / kPageSize * kPageSize;
+  return {first, end - first};
+}
+
+}  // namespace
+
+void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
+  if (locks(asked->from, asked->request, asked->answer)) return;
+  if (const Effect effect = effect_of(*asked); effect.file != nullptr)
+    return make_change(asked, effect);
+  const bool leases = op_of(asked->request) == FileOp::kGetAttributes &&
+                      asked->request.flags() == kWithLease &&
+                      asked->request.incarnation() == incarnation_;
+  const auto file = leases ? table_.find(asked->request.file()) : nullptr;
+  if (file != nullptr) return lease(asked, file);
+  answer_now(*asked);
+}
+
+void FileServer::answer_now(const Asked& asked) {
+  Reply reply;
+  work(asked.from, asked.request, reply);
+  asked.answer(std::move(reply));
+}
+
+// What the request does to the bytes of which file.
+FileServer::Effect FileServer::effect_of(const Asked& asked) const {
+  const Request& request = asked.request;
+  Effect effect;
+  if (request.incarnation() != incarnation_) return effect;
+  const auto grows = [&](std::uint64_t end) { return end > size_of(*effect.file); };
+  switch (op_of(request)) {
+    case FileOp::kOpen:
+      if ((request.flags() & O_TRUNC) == 0) return effect;
+      effect = {table_.find(request.file()), true, from_byte(0)};
+      break;
+    case FileOp::kSetAttributes:
+      if ((request.set() & kSetSize) == 0) return effect;
+      effect = {table_.find(request.file()), true, from_byte(request.attributes().size())};
+      break;
+    case FileOp::kWrite:
+      effect.file = table_.find(request.file());
+      if (effect.file == nullptr) return effect;
+      effect.resizes =
+          (request.flags() & O_APPEND) != 0 || grows(request.offset() + request.data().size());
+      effect.range = of_bytes(request.offset(), request.data().size());
+      break;
+    case FileOp::kAllocate:
+      effect = {table_.find(request.file()), true, from_byte(request.offset())};
+      break;
+    case FileOp::kCopyRange: {
+      const auto target = table_.find_open(asked.from, request.to_handle());
+      if (target == nullptr) return effect;
+      effect = {target->file, true, of_bytes(request.to_offset(), request.size())};
+      break;
+    }
+    default:
+      break;
+  }
+  return effect;
+}
+
+void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& effect) {
+  if (effect.resizes)
+    return resize(effect.file, [this, asked, effect](const std::function<void()>& made) {
+      apply(asked, effect, [asked, made](Reply reply) {
+        asked->answer(std::move(reply));
+        made();
+      });
+    });
+  const std::uint64_t before = size_of(*effect.file);
+  apply(asked, effect, [this, asked, effect, before](Reply reply) {
+    const auto kept = std::make_shared<Reply>(std::move(reply));
+    // Not on the shard's thread that says that the pages are forgotten: the disk may be slow.
+    pool_.resume([this, asked, effect, before, kept] {
+      if (size_of(*effect.file) <= before) return asked->answer(std::move(*kept));
+      // It was cut while the write was on its way, which then made it longer.
+      resize(effect.file, [asked, kept](const std::function<void()>& made) {
+        asked->answer(std::move(*kept));
+        made();
+      });
+    });
+  });
+}
+
+// Has `change` done once no node has a lease on the size; it calls its argument when it is made.
+void FileServer::resize(const std::shared_ptr<File>& file,
+                        const std::function<void(const std::function<void()>&)>& change) {
+  const auto begin = [this, file, change](std::uint64_t number) {
+    change([this, file, number] { end_change(*file, number); });
+  };
+  ChangeGate::Begun begun;
+  {
+    const std::lock_guard guard(file->changes_mutex);
+    begun = file->changes.begin(begin);
+  }
+  if (begun.ask.empty()) return begin(begun.number);
+  peer::FileBody body;
+  peer::FileRevoke& revoke = *body.mutable_revoke();
+  revoke.set_incarnation(incarnation_);
+  revoke.set_file(file->number);
+  revoke.set_number(begun.number);
+  for (const NodeId node : begun.ask) store_.send(node, body);
+}
+
+// Makes the change in the file, and has every node forget the old pages.
+void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
+                       const std::function<void(Reply)>& applied) {
+  const auto reply = std::make_shared<Reply>();
+  work(asked->from, asked->request, *reply);
+  FileRange range = effect.range;
+  if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0)
+    range =
+        of_bytes(reply->attributes().size() - std::min(reply->value(), reply->attributes().size()),
+                 reply->value());
+  ContainerId container;
+  {
+    const std::lock_guard guard(effect.file->data_mutex);
+    if (effect.file->data == File::Data::kReady) container = effect.file->container;
+  }
+  if (container == ContainerId{} || range.length == 0) return applied(std::move(*reply));
+  store_.data().set_size(container, size_of(*effect.file));
+  store_.data().discard(container, range, [reply, applied](const Status& forgot) {
+    // Bytes that may be old somewhere are no success.
+    if (!forgot && reply->error() == 0) reply->set_error(EIO);
+    applied(std::move(*reply));
+  });
+}
+
+void FileServer::resume(ChangeGate::Works works) {
+  for (auto& work : works) pool_.resume(std::move(work));
+}
+
+void FileServer::end_change(File& file, std::uint64_t number) {
+  const std::lock_guard guard(file.changes_mutex);
+  resume(file.changes.end(number));
+}
+
+void FileServer::lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file) {
+  std::uint64_t number = 0;
+  {
+    const std::lock_guard guard(file->changes_mutex);
+    number = file->changes.lease(asked->from, [this, asked, file] { lease(asked, file); });
+  }
+  if (number == 0) return;
+  // The size cannot change before the node gives the lease back, which it may do before it has it.
+  Reply reply;
+  work(asked->from, asked->request, reply);
+  reply.set_lease(number);
+  asked->answer(std::move(reply));
+}
+
+void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {
+  if (revoked.incarnation() != incarnation_) return;
+  const auto file = table_.find(revoked.file());
+  if (file == nullptr) return;
+  const std::lock_guard guard(file->changes_mutex);
+  resume(file->changes.acknowledged(from, revoked.number()));
+}
+
+// The node is gone, and its lease with it.
+void FileServer::let_go_changes(File& file, NodeId node) {
+  const std::lock_guard guard(file.changes_mutex);
+  resume(file.changes.node_gone(node));
+}
+
+}  // namespace gob::file
