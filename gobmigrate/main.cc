@@ -10,6 +10,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "libgob/base/completion.h"
 #include "libgob/base/size.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/session.h"
@@ -54,12 +55,13 @@ nlohmann::json to_json(const Plan& plan) {
           {"obstacles", plan.obstacles}};
 }
 
-nlohmann::json to_json(const Moved& moved) {
+nlohmann::json to_json(const Moved& moved, bool waited) {
   const Phases& p = moved.phases;
-  return {{"moved", true},
+  nlohmann::json json = {{"moved", true},
           {"pid", moved.there},
           {"image_bytes", moved.image_bytes},
           {"lazy_pages", moved.lazy_pages},
+          {"out_pages", moved.out_pages},
           {"freeze_ms", p.freeze()},
           {"phases_ms",
            {{"dump", p.dump},
@@ -67,6 +69,19 @@ nlohmann::json to_json(const Moved& moved) {
             {"restore", p.restore},
             {"take_over", p.take_over}}},
           {"hand_over_ms", p.hand_over}};
+  if (waited) {
+    const Arrived& all = moved.arrived;
+    json["arrival"] = {{"complete", all.instead().empty()},
+                       {"instead", all.instead()},
+                       {"ms", moved.arrival},
+                       {"faults", all.faults()},
+                       {"fault_us_mean", all.faults() == 0 ? 0.0
+                                                           : static_cast<double>(all.fault_ns()) / 1e3 /
+                                                                 static_cast<double>(all.faults())},
+                       {"fault_us_log2_histogram", all.slots()},
+                       {"streamed_pages", all.streamed()}};
+  }
+  return json;
 }
 
 void print(const Plan& plan) {
@@ -122,7 +137,14 @@ int move(Flags& flags) {
     return fail(flags, kFailed,
                 "the process goes on here, it was not moved: " + moved.error().message());
   }
-  if (flags.json) std::cout << to_json(*moved).dump(2) << '\n';
+  if (flags.json) {
+    std::cout << to_json(*moved, flags.move.wait).dump(2) << '\n';
+  } else if (flags.move.wait) {
+    const std::string& instead = moved->arrived.instead();
+    std::cout << (instead.empty() ? "All its memory is there; this node is needed no more"
+                                  : "Not all of its memory went there: " + instead)
+              << '\n';
+  }
   return kOk;
 }
 
@@ -181,11 +203,21 @@ int main(int argc, char** argv) {
                  "gob: memory follows on demand; basic: all memory goes before it runs again")
       ->check(CLI::IsMember({"gob", "basic"}))
       ->option_text("MODE (gob)");
-  app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
+  CLI::Option* no_stream =
+      app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
+  app.add_flag("--wait", flags.move.wait,
+               "Return when all its memory is there, and this node can leave")
+      ->excludes(no_stream);
   app.add_flag("--dry-run", flags.dry_run, "Only say what would move, and what is in the way");
   app.add_flag("--json", flags.json, "Answer in JSON, with the phases of the freeze");
   CLI::App* serving = app.add_subcommand("serve", "Take processes for this node");
   common(*serving);
+  std::string shell;
+  CLI::App* completing = app.add_subcommand("completion", "Print a completion script");
+  completing->group("");  // for installers: not in the help
+  completing->add_option("SHELL", shell)
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   CLI::App* receiving = app.add_subcommand("receive", "");
   receiving->group("");  // started by serve
   receiving->add_option("SESSION", flags.session)->required();
@@ -194,6 +226,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  if (completing->parsed()) {
+    print_completion(app, "gobmigrate", shell, std::cout);
+    return std::cout.flush() ? kOk : kFailed;
   }
   if (serving->parsed()) return run_serve(flags);
   if (receiving->parsed()) return run_receive(flags);

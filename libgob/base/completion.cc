@@ -28,7 +28,7 @@ struct Entry {
 
 Word value_of(std::string_view flag) {
   if (flag == "node") return Word::kNode;
-  if (flag == "socket" || flag == "gobd" || flag == "file") return Word::kFile;
+  if (flag == "socket" || flag == "gobd" || flag == "file" || flag == "criu") return Word::kFile;
   if (flag == "dir" || flag == "tree" || flag == "results" || flag == "cluster-dir")
     return Word::kFolder;
   return Word::kNothing;

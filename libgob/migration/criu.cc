@@ -2,19 +2,43 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 
 namespace gob::migration {
+namespace {
+
+// Returns in a process of the same namespaces as `pid`. The caller's process stays outside, hands
+// its status on, and takes it along when it dies.
+void go_beside(pid_t pid) {
+  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+  if (fd < 0 || ::setns(fd, CLONE_NEWPID | CLONE_NEWNS) != 0) ::_exit(125);
+  ::close(fd);
+  const pid_t inner = ::fork();
+  if (inner < 0) ::_exit(125);
+  if (inner == 0) {
+    // The parent is in no namespace that this process sees: its end shows as a signal only.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return;
+  }
+  int status = 0;
+  while (::waitpid(inner, &status, 0) < 0 && errno == EINTR) continue;
+  ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+}  // namespace
 
 Result<Child> Child::start(const std::vector<std::string>& argv, const std::vector<int>& keep,
-                           int log) {
+                           int log, pid_t beside) {
   std::vector<char*> arguments;
   for (const std::string& each : argv) arguments.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
@@ -37,6 +61,7 @@ Result<Child> Child::start(const std::vector<std::string>& argv, const std::vect
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    if (beside != 0) go_beside(beside);
     ::execvp(arguments[0], arguments.data());
     ::_exit(127);
   }

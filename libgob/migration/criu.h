@@ -16,9 +16,10 @@ namespace gob::migration {
 class Child {
  public:
   // argv[0] is looked for in PATH. Of the descriptors only 0 to 2 (null, and `log` if it is not -1)
-  // and `keep` are open in it, under their own numbers.
+  // and `keep` are open in it, under their own numbers. `beside`: a process whose pid and mount
+  // namespaces it runs in.
   static Result<Child> start(const std::vector<std::string>& argv, const std::vector<int>& keep,
-                             int log = -1);
+                             int log = -1, pid_t beside = 0);
   Child(Child&& other) noexcept = default;
   Child& operator=(Child&&) = delete;
   ~Child();

@@ -84,6 +84,19 @@ Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::st
   return runs;
 }
 
+Result<std::vector<LazyRun>> saved_runs(const std::string& pagemap) {
+  const auto maps = records(pagemap, kPagemapMagic);
+  if (!maps) return maps.error();
+  std::vector<LazyRun> runs;
+  for (std::size_t i = 1; i < maps->size(); ++i) {
+    criu::PagemapEntry entry;
+    if (!parse((*maps)[i], entry)) return bad("a page map entry");
+    runs.push_back({entry.vaddr(),
+                    entry.has_nr_pages_wide() ? entry.nr_pages_wide() : entry.nr_pages()});
+  }
+  return runs;
+}
+
 Result<std::vector<pid_t>> read_processes(const std::string& folder) {
   const auto image = read_file(folder + "/pstree.img");
   if (!image) return image.error();
@@ -112,7 +125,9 @@ Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder) {
     if (!mm) return mm.error();
     auto runs = lazy_runs(*pagemap, *mm);
     if (!runs) return runs.error();
-    tasks.push_back({pid, std::move(*runs)});
+    auto saved = saved_runs(*pagemap);
+    if (!saved) return saved.error();
+    tasks.push_back({pid, std::move(*runs), std::move(*saved)});
   }
   return tasks;
 }

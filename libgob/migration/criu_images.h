@@ -21,7 +21,8 @@ struct LazyRun {
 
 struct LazyTask {
   pid_t pid = 0;
-  std::vector<LazyRun> runs;  // ascending
+  std::vector<LazyRun> runs;   // ascending
+  std::vector<LazyRun> saved;  // every page CRIU saw, lazy or in its images
 };
 
 // The processes in `folder`/pstree.img, parents first.
@@ -31,5 +32,7 @@ Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
 
 // Exposed for tests: from the bytes of pagemap-N.img and mm-N.img. kProtocol if they are none.
 Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm);
+// Of pagemap-N.img: all pages.
+Result<std::vector<LazyRun>> saved_runs(const std::string& pagemap);
 
 }  // namespace gob::migration

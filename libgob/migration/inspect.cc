@@ -11,6 +11,10 @@
 #include <set>
 #include <sstream>
 
+#include "libgob/base/ids.h"
+#include "libgob/base/unique_fd.h"
+#include "libgob/migration/resident.h"
+
 namespace gob::migration {
 namespace {
 
@@ -50,12 +54,15 @@ class Inspector {
 
   void process(pid_t pid) {
     const std::string who = "process " + std::to_string(pid) + " ";
-    for (const char* kind : {"pid", "mnt", "net", "ipc", "uts", "user", "cgroup"})
-      if (link_of(proc(pid, std::string("ns/") + kind)) !=
-          link_of(std::string("/proc/self/ns/") + kind))
-        obstacle(who + "is in another " + kind +
-                 " namespace than gobmigrate (a container, or it was migrated here): that cannot "
-                 "be moved yet");
+    for (const std::string kind : {"pid", "mnt", "net", "ipc", "uts", "user", "cgroup"}) {
+      // A migrant's namespaces are those it came in with its descendants.
+      const bool own = plan_.migrant && (kind == "pid" || kind == "mnt");
+      if (link_of(proc(pid, "ns/" + kind)) !=
+          link_of(own ? proc(plan_.pid, "ns/" + kind) : "/proc/self/ns/" + kind))
+        obstacle(who + "is in another " + kind + " namespace than " +
+                 (own ? "the process that is to move" : "gobmigrate") +
+                 " (a container?): that cannot be moved yet");
+    }
     if (status_field(pid, "TracerPid") != "0")
       obstacle(who + "is being traced by process " + status_field(pid, "TracerPid") +
                "; end the debugger first");
@@ -67,6 +74,18 @@ class Inspector {
     file(link_of(proc(pid, "exe")), true);
     for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
     maps(pid);
+  }
+
+  // Processes that came with a migrant and whose parents have ended since are children of process 1
+  // of its namespace: they would stay, and end with it.
+  void left_behind() {
+    const pid_t first =
+        static_cast<pid_t>(std::strtol(status_field(plan_.pid, "PPid").c_str(), nullptr, 10));
+    for (const pid_t pid : tree_of(first))
+      if (pid != first && std::ranges::count(plan_.processes, pid) == 0 &&
+          !status_field(pid, "State").starts_with("Z"))
+        obstacle("process " + std::to_string(pid) +
+                 " came with it, and is no descendant of it any more: it would be left behind");
   }
 
   // Pipes may join processes that move, but not one that stays.
@@ -165,6 +184,26 @@ std::vector<pid_t> tree_of(pid_t pid) {
   return all;
 }
 
+pid_t inside_number(pid_t pid) {
+  const std::string numbers = status_field(pid, "NSpid");
+  const std::size_t last = numbers.find_last_of('\t');
+  return static_cast<pid_t>(std::strtol(
+      numbers.c_str() + (last == std::string::npos ? 0 : last + 1), nullptr, 10));
+}
+
+std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages) {
+  constexpr std::uint64_t kPresentOrSwapped = std::uint64_t{3} << 62;
+  const UniqueFd map(::open(proc(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::uint64_t> entries(pages);
+  const ssize_t got = map ? ::pread(map.get(), entries.data(), pages * sizeof entries[0],
+                                    static_cast<off_t>(address / kPageSize * sizeof entries[0]))
+                          : 0;
+  std::vector<std::uint64_t> present;
+  for (std::size_t i = 0; got > 0 && i < static_cast<std::size_t>(got) / sizeof entries[0]; ++i)
+    if ((entries[i] & kPresentOrSwapped) != 0) present.push_back(address + i * kPageSize);
+  return present;
+}
+
 Result<Plan> inspect(pid_t pid) {
   Plan plan;
   plan.pid = pid;
@@ -181,9 +220,30 @@ Result<Plan> inspect(pid_t pid) {
   if (std::ranges::count(plan.processes, ::getpid()) != 0)
     plan.obstacles.push_back("gobmigrate itself runs under process " + std::to_string(pid) +
                              "; start it from elsewhere");
+  plan.inside = inside_number(pid);
+  if (link_of(proc(pid, "ns/pid")) != link_of("/proc/self/ns/pid")) {
+    auto resident = Resident::connect(pid);
+    ResidentRequest hello;
+    hello.set_hello(true);
+    if (const auto said = resident ? resident->call(hello) : resident.error(); !said) {
+      plan.obstacles.push_back("process " + std::to_string(pid) +
+                               " is in another pid namespace than gobmigrate (a container?): " +
+                               said.error().message());
+    } else if (said->root() != plan.inside) {
+      plan.obstacles.push_back(
+          "process " + std::to_string(pid) +
+          " came here with its parent: they only move on together; move the parent");
+    } else {
+      plan.migrant = true;
+      plan.node = said->node();
+      plan.out_pages = said->out_pages();
+      plan.private_bytes = plan.out_pages * kPageSize;
+    }
+  }
   Inspector inspector(plan);
   for (const pid_t each : plan.processes) inspector.process(each);
   inspector.outside();
+  if (plan.migrant) inspector.left_behind();
   return plan;
 }
 

@@ -15,6 +15,10 @@ namespace gob::migration {
 
 struct Plan {
   pid_t pid = 0;
+  pid_t inside = 0;      // its number in its own namespace
+  bool migrant = false;  // it was moved here,
+  std::string node;      // that is, to this node,
+  std::uint64_t out_pages = 0;  // and so much of its memory is still on its way
   std::string command;
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
@@ -25,8 +29,12 @@ struct Plan {
 
 // kNotFound: there is no such process.
 Result<Plan> inspect(pid_t pid);
+// The number of a process in its own pid namespace; 0: it has ended.
+pid_t inside_number(pid_t pid);
 // The process and all its descendants that live now, parents first.
 std::vector<pid_t> tree_of(pid_t pid);
+// Those of `pages` pages from `address` that the process has; none if it has ended. Addresses.
+std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages);
 // What is missing at this node for files of a plan; empty: nothing.
 std::vector<std::string> missing_here(const std::vector<File>& files);
 

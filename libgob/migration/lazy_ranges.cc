@@ -1,7 +1,6 @@
 #include "libgob/migration/lazy_ranges.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "libgob/base/ids.h"
 
@@ -56,6 +55,13 @@ void LazyRanges::move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes)
   drop(from, from + bytes);
   drop(to, to + bytes);
   for (const Run& run : moved) add(run.address, run.page, run.pages);
+}
+
+std::vector<LazyRanges::Run> LazyRanges::runs() const {
+  std::vector<Run> all;
+  for (const auto& [start, part] : ranges_)
+    all.push_back({start, part.page, (part.end - start) / kPageSize});
+  return all;
 }
 
 std::uint64_t LazyRanges::pages() const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <vector>
 
 namespace gob::migration {
 
@@ -29,6 +30,8 @@ class LazyRanges {
   // mremap: what was to come at `from` comes at `to`.
   void move(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
 
+  // All that is out, by address.
+  [[nodiscard]] std::vector<Run> runs() const;
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
   [[nodiscard]] std::uint64_t pages() const;
 

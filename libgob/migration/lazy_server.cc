@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 
 namespace gob::migration {
@@ -25,7 +26,7 @@ void signal(int eventfd) {
 
 }  // namespace
 
-Result<std::unique_ptr<LazyServer>> LazyServer::create(TargetStore& store,
+Result<std::unique_ptr<LazyServer>> LazyServer::create(TargetStores& store,
                                                        std::function<void(int)> on_uffd) {
   UniqueFd changed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -55,13 +56,14 @@ void LazyServer::clear_fd() {
   if (::read(changed_.get(), &count, sizeof count) < 0) return;
 }
 
-void LazyServer::add(UniqueFd uffd, LazyRanges ranges) {
+void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid) {
   ::fcntl(uffd.get(), F_SETFL, O_NONBLOCK);
   {
     const std::lock_guard lock(mutex_);
     Task& task = tasks_.emplace_back();
     task.uffd = std::move(uffd);
     task.ranges = std::move(ranges);
+    task.pid = pid;
   }
   signal(wake_.get());
 }
@@ -124,6 +126,9 @@ LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std
         return Copied::kLater;
       }
     }
+    if (holding_)
+      if (const auto run = task.ranges.find(at, step / kPageSize))
+        task.recent.add(at, run->page, run->pages);
     task.ranges.drop(at, at + step);
     at += step;
     source += step;
@@ -149,16 +154,19 @@ void LazyServer::read_events(Task& task) {
           break;
         case UFFD_EVENT_REMAP:
           task.ranges.move(arg.remap.from, arg.remap.to, arg.remap.len);
+          task.recent.move(arg.remap.from, arg.remap.to, arg.remap.len);
           break;
         case UFFD_EVENT_REMOVE:
         case UFFD_EVENT_UNMAP:
           task.ranges.drop(arg.remove.start, arg.remove.end);
+          task.recent.drop(arg.remove.start, arg.remove.end);
           break;
         case UFFD_EVENT_FORK: {
           Task& child = tasks_.emplace_back();
           child.uffd.reset(static_cast<int>(arg.fork.ufd));
           ::fcntl(child.uffd.get(), F_SETFL, O_NONBLOCK);
           child.ranges = task.ranges;
+          child.recent = task.recent;
           on_uffd_(child.uffd.get());
           break;
         }
@@ -200,8 +208,10 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
     return;
   }
   ++counts_.faults;
-  counts_.fault_ns += static_cast<std::uint64_t>(
+  const auto took = static_cast<std::uint64_t>(
       std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
+  counts_.fault_ns += took;
+  ++counts_.slots[std::min<std::size_t>(std::bit_width(took / 1000), counts_.slots.size() - 1)];
   task.cursor = address + kPageSize;
 }
 

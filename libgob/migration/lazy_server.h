@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -29,17 +30,19 @@ class LazyServer {
     std::uint64_t zero_faults = 0;  // in memory that never had any
     std::uint64_t streamed = 0;     // pages
     std::uint64_t fault_ns = 0;     // time from reading a fault to its answer, in sum
+    std::array<std::uint64_t, 24> slots{};  // faults by duration, as in message Arrived
   };
 
   // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
   // thread.
-  static Result<std::unique_ptr<LazyServer>> create(TargetStore& store,
+  static Result<std::unique_ptr<LazyServer>> create(TargetStores& store,
                                                     std::function<void(int)> on_uffd);
   ~LazyServer();
   LazyServer(const LazyServer&) = delete;
   LazyServer& operator=(const LazyServer&) = delete;
 
-  void add(UniqueFd uffd, LazyRanges ranges);
+  // `pid`: the process in its namespace.
+  void add(UniqueFd uffd, LazyRanges ranges, pid_t pid);
   // Also brings what nobody asked for.
   void start_stream();
   // Readable when finished() or failure() may have changed.
@@ -50,18 +53,32 @@ class LazyServer {
   // Pages that cannot be had: the migrant must not go on.
   [[nodiscard]] std::optional<Error> failure();
   [[nodiscard]] Counts counts();
+  // Pages that have not reached the migrant.
+  [[nodiscard]] std::uint64_t pages_out();
+
+  // The migrant is about to be frozen, to move on: from here on pages come only for faults, and it
+  // is noted which. `processes` are all its processes.
+  using Processes = google::protobuf::RepeatedPtrField<ResidentRequest::Process>;
+  Status hold(const Processes& processes);
+  // It did not move.
+  void resume(bool stream);
+  // With the migrant frozen: every page that is out, or came since hold(). Whether its context was
+  // taken with one of the latter, only the context tells. kUnavailable: try again another time.
+  Status collect(const Processes& processes, Memory& out);
 
  private:
   struct Task {
     UniqueFd uffd;
     LazyRanges ranges;
+    LazyRanges recent;         // came since hold()
+    pid_t pid = 0;             // in its namespace; 0: of a fork, not known yet
     std::uint64_t cursor = 0;  // where the stream goes on
     bool ended = false;
     std::vector<std::uint64_t> waiting;  // faults to be answered
   };
   enum class Copied { kDone, kLater, kEnded };
 
-  LazyServer(TargetStore& store, std::function<void(int)> on_uffd, UniqueFd changed, UniqueFd wake)
+  LazyServer(TargetStores& store, std::function<void(int)> on_uffd, UniqueFd changed, UniqueFd wake)
       : store_(store),
         on_uffd_(std::move(on_uffd)),
         changed_(std::move(changed)),
@@ -74,8 +91,9 @@ class LazyServer {
   Copied copy(Task& task, std::uint64_t address, const std::byte* from, std::uint64_t pages);
   void fail(const Error& error);
   void say_changed() const;
+  Status identify(Task& task, const Processes& processes);
 
-  TargetStore& store_;
+  TargetStores& store_;
   const std::function<void(int)> on_uffd_;
   UniqueFd changed_;
   UniqueFd wake_;  // for the fault thread
@@ -87,6 +105,7 @@ class LazyServer {
   std::optional<Error> failure_;
   Counts counts_;
   bool streaming_ = false;
+  bool holding_ = false;
   bool stopping_ = false;
   std::thread faults_;
   std::thread streamer_;

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <functional>
 #include <gob.hpp>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "libgob/base/ids.h"
 #include "libgob/base/result.h"
 #include "libgob/migration/criu_images.h"
+#include "libgob/migration/migration.pb.h"
 
 namespace gob::migration {
 
@@ -40,9 +42,9 @@ class SourceStore {
   // Containers for about `pages` pages, made while the process still runs.
   static Result<SourceStore> create(const gobelins::Connection& gob, const std::string& session,
                                     std::uint64_t pages);
-  // More containers, if the process grew meanwhile, and what they will hold.
-  Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids);
-  [[nodiscard]] std::vector<std::string> names() const;
+  // More containers, if the process grew meanwhile, and what they will hold; `pids`: the tasks as
+  // this side sees them. Appends this to `memory`.
+  Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   // Copies every page out of the stopped processes, what the target waits for first. Between two
   // runs it asks `go_on`; an error of that ends the filling.
@@ -76,7 +78,7 @@ class SourceStore {
 class TargetStore {
  public:
   static Result<TargetStore> open(const gobelins::Connection& gob, const std::string& session,
-                                  const std::vector<std::string>& names, std::uint64_t pages);
+                                  std::uint64_t pages);
   // Makes this node the only one with `pages` pages from `page` (within one container), and gives
   // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
@@ -98,6 +100,28 @@ class TargetStore {
   gobelins::Mutex source_life_;
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;
+};
+
+// Where the next store of `memory` begins: a multiple of kStorePages.
+std::uint64_t next_store(const Memory& memory);
+
+// The containers of this move and, for a migrant that moved on early, of those before it. Their
+// pages are numbered one store after the other.
+class TargetStores {
+ public:
+  Status add(const gobelins::Connection& gob, const Memory::Store& store);
+  // As TargetStore's.
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  [[nodiscard]] bool complete() const;
+  // Session, first page and pages of each, in the order of add().
+  void describe(Memory& memory) const;
+
+ private:
+  struct Part {
+    Memory::Store place;
+    std::unique_ptr<TargetStore> store;
+  };
+  std::vector<Part> parts_;
 };
 
 }  // namespace gob::migration

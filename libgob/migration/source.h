@@ -9,6 +9,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/migration.pb.h"
 
 namespace gob::migration {
 
@@ -19,6 +20,7 @@ struct SourceOptions {
   std::string criu;
   bool lazy = true;    // else all memory goes before the process runs again
   bool stream = true;  // bring pages nobody asked for
+  bool wait = false;   // until the process needs this node no more
   std::string folder = "/dev/shm";
 };
 
@@ -36,7 +38,10 @@ struct Moved {
   pid_t there = 0;  // the process at the target
   std::uint64_t image_bytes = 0;
   std::uint64_t lazy_pages = 0;
+  std::uint64_t out_pages = 0;  // that were on their way from earlier moves, and still are
   Phases phases;
+  double arrival = 0;  // ms from "it runs there" until all its memory was there; if waited for
+  Arrived arrived;     // likewise
 };
 
 // Asks the target whether it could take the process; nothing is frozen. The error says why not.

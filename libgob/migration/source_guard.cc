@@ -9,14 +9,38 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <gob.hpp>
 
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/talk.h"
 
 namespace gob::migration {
 namespace {
 
 constexpr int kAnswerMs = 10'000;
+
+// False: the other end is closed.
+bool hear(int pipe, void* to, std::size_t bytes) {
+  for (std::size_t got = 0; got < bytes;) {
+    const ssize_t step = ::read(pipe, static_cast<char*>(to) + got, bytes - got);
+    if (step < 0 && errno == EINTR) continue;
+    if (step <= 0) return false;
+    got += static_cast<std::size_t>(step);
+  }
+  return true;
+}
+
+bool lives(const std::string& socket, const std::string& life) {
+  try {
+    gobelins::Connection gob(socket);
+    gobelins::Mutex lock = gob.mutex(life);
+    const auto held = is_held(lock);
+    return held && *held;
+  } catch (const std::system_error&) {
+    return false;
+  }
+}
 
 [[noreturn]] void guard(int pipe, int answers, const std::string& socket,
                         const std::string& session, const std::string& folder, pid_t root) {
@@ -24,11 +48,18 @@ constexpr int kAnswerMs = 10'000;
   ::setsid();  // no signal of the terminal
   const UniqueFd alive(static_cast<int>(
       ::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
+  std::vector<std::string> sessions{session};
   char state = 0;
-  for (char said = 0;;) {
-    const ssize_t got = ::read(pipe, &said, 1);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
+  for (char said = 0; hear(pipe, &said, 1);) {
+    if (said == 'I') {
+      unsigned char size = 0;
+      std::string name;
+      if (!hear(pipe, &size, 1)) break;
+      name.resize(size);
+      if (!hear(pipe, name.data(), size)) break;
+      sessions.push_back(name);
+      continue;
+    }
     state = said;
     if (said == 'C' && ::write(answers, &said, 1) != 1) break;
   }
@@ -36,10 +67,15 @@ constexpr int kAnswerMs = 10'000;
   pollfd ended{alive.get(), POLLIN, 0};
   const bool there = alive && ::poll(&ended, 1, 0) == 0;
   if (there && state == 'F') signal_tree(root, SIGCONT);
-  if (there && state == 'C') signal_tree(root, SIGKILL);
+  const bool committed = state == 'C' || state == 'G';
+  if (there && committed) signal_tree(root, SIGKILL);
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);
-  static_cast<void>(remove_session(socket, session));
+  // Containers of earlier moves stay this node's until "go" is said; then all are the target's, if
+  // it lives.
+  if (state == 'G' && lives(socket, Talk::life_of(session, End::kTarget))) ::_exit(0);
+  if (!committed) sessions.resize(1);
+  for (const std::string& each : sessions) static_cast<void>(remove_session(socket, each));
   ::_exit(0);
 }
 
@@ -80,7 +116,12 @@ void SourceGuard::say(char what) {
   if (::write(pipe_.get(), &what, 1) != 1) return;
 }
 
-Status SourceGuard::committed() {
+Status SourceGuard::committed(const std::vector<std::string>& inherited) {
+  for (const std::string& session : inherited) {
+    say('I');
+    say(static_cast<char>(session.size()));
+    for (const char each : session) say(each);
+  }
   say('C');
   pollfd answer{answers_.get(), POLLIN, 0};
   char said = 0;

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
@@ -26,8 +27,11 @@ class SourceGuard {
   // CRIU keeps this open as well: the guard acts once both are gone.
   [[nodiscard]] int fd() const { return pipe_.get(); }
   void freezing() { say('F'); }
-  // From here on the source never runs again. The guard knows when this returns.
-  Status committed();
+  // From here on the source never runs again. The guard knows when this returns. `inherited`:
+  // sessions of earlier moves, whose containers go to the target.
+  Status committed(const std::vector<std::string>& inherited);
+  // The target has been told to let it run.
+  void gone() { say('G'); }
   // Nothing is left to do for the guard.
   void done() { say('D'); }
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
@@ -14,6 +15,8 @@
 
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
+#include "libgob/migration/inspect.h"
+#include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/session.h"
 
 namespace gob::migration {
@@ -43,6 +46,7 @@ SourceRun::~SourceRun() {
 
 Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& running) {
   Status status = open();
+  if (status && plan_.migrant) status = reach_resident();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
     auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
@@ -55,6 +59,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   if (!status) {
     // The guard lets the process go on, and removes what is left.
     give_up(status.error().message());
+    if (status.error().code == ErrorCode::kLost) signal_tree(options_.pid, SIGKILL);
     return status.error();
   }
   status = take_over();
@@ -69,7 +74,18 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   }
   signal_tree(options_.pid, SIGKILL);
   guard_->done();
+  if (options_.wait) await_arrival();
   return moved_;
+}
+
+// The process runs over there: whatever fails here is only news of it.
+void SourceRun::await_arrival() {
+  const auto answer = expect(Message::kArrived, std::chrono::hours(24 * 365));
+  if (answer)
+    moved_.arrived = answer->arrived();
+  else
+    moved_.arrived.set_instead(answer.error().message());
+  moved_.arrival = milliseconds_since(running_since_);
 }
 
 Status SourceRun::freeze_and_move() {
@@ -77,6 +93,11 @@ Status SourceRun::freeze_and_move() {
   fs::create_directory(folder_, error);
   if (error) return make_error(ErrorCode::kSystem, "making " + folder_ + ": " + error.message());
   fs::permissions(folder_, fs::perms::owner_all, error);
+  if (resident_) {
+    ResidentRequest request;
+    *request.mutable_hold() = processes();
+    if (const auto held = resident_->call(request); !held) return held.error();
+  }
   auto begin = Clock::now();
   guard_->freezing();
   if (Status dumped = dump(); !dumped) return dumped;
@@ -105,7 +126,7 @@ Status SourceRun::dump() {
   std::vector<std::string> argv{options_.criu,
                                 "dump",
                                 "--tree",
-                                std::to_string(options_.pid),
+                                std::to_string(plan_.inside),
                                 "--images-dir",
                                 folder_,
                                 "--leave-stopped",
@@ -124,7 +145,7 @@ Status SourceRun::dump() {
     keep.push_back(theirs.get());
     keep.push_back(write_end.get());
   }
-  auto child = Child::start(argv, keep);
+  auto child = Child::start(argv, keep, -1, plan_.migrant ? options_.pid : 0);
   if (!child) return child.error();
   theirs.reset();
   write_end.reset();
@@ -141,7 +162,12 @@ Status SourceRun::dump() {
     }
   }
   const auto status = child->wait(kDump);
-  if (!status) return status.error();
+  if (!status || *status >= 128)
+    return make_error(ErrorCode::kLost,
+                      "CRIU was killed while it worked on process " + std::to_string(plan_.pid) +
+                          (status ? " (signal " + std::to_string(*status - 128) + ")"
+                                  : ", after " + std::to_string(kDump.count()) + " s") +
+                          "; nobody can tell in which state that was left, so it was ended");
   if (*status == 0) return {};
   return make_error(ErrorCode::kSystem, "CRIU could not take the context of process " +
                                             std::to_string(options_.pid) + " (status " +
@@ -149,17 +175,84 @@ Status SourceRun::dump() {
                                             "): " + errors_of_log(folder_ + "/dump.log"));
 }
 
+Status SourceRun::reach_resident() {
+  if (gob_->node_name(gob_->node_id()) != plan_.node)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "process " + std::to_string(plan_.pid) + " belongs to node " + plan_.node +
+                          ": start gobmigrate with the socket of its gobd");
+  if (!options_.lazy && plan_.out_pages != 0)
+    return make_error(ErrorCode::kUnavailable,
+                      "part of its memory is still on its way here; wait for it (gobmigrate --wait), "
+                      "or use --mode gob");
+  auto resident = Resident::connect(plan_.pid);
+  if (!resident) return resident.error();
+  resident_.emplace(std::move(*resident));
+  return {};
+}
+
+// All processes of the tree that live now.
+ResidentRequest::Processes SourceRun::processes() const {
+  ResidentRequest::Processes all;
+  for (const pid_t pid : tree_of(options_.pid)) {
+    ResidentRequest::Process& process = *all.add_processes();
+    process.set_pid(pid);
+    process.set_inside(inside_number(pid));
+  }
+  return all;
+}
+
+// What an earlier move still owes the process. Pages may come while the context is being taken: what
+// the stopped process has by now counts, whether CRIU saw it or not.
+Status SourceRun::ask_what_is_out(std::vector<LazyTask>& tasks) {
+  if (!resident_) return {};
+  ResidentRequest request;
+  *request.mutable_frozen() = processes();
+  auto answer = resident_->call(request);
+  if (!answer) return answer.error();
+  *memory_.mutable_inherited() = answer->out().inherited();
+  for (const Memory::Task& said : answer->out().tasks()) {
+    const auto task = std::ranges::find(tasks, said.pid(), &LazyTask::pid);
+    if (task == tasks.end()) continue;  // it has ended
+    LazyRanges out;
+    for (const Run& run : said.runs()) out.add(run.start(), run.page(), run.pages());
+    for (const LazyRun& run : task->saved) out.drop(run.start, run.start + run.pages * kPageSize);
+    for (const LazyRanges::Run& run : out.runs()) {
+      for (const std::uint64_t page : present_pages(outside_[said.pid()], run.address, run.pages)) {
+        task->runs.push_back({page, 1});
+        out.drop(page, page + kPageSize);
+      }
+    }
+    Memory::Task& entry = *memory_.add_tasks();
+    entry.set_pid(said.pid());
+    for (const LazyRanges::Run& left : out.runs()) {
+      moved_.out_pages += left.pages;
+      Run& run = *entry.add_runs();
+      run.set_start(left.address);
+      run.set_page(left.page);
+      run.set_pages(left.pages);
+      for (const Memory::Store& store : answer->out().stores())
+        if (left.page >= store.first() && left.page < store.first() + store.pages() &&
+            std::ranges::find(memory_.stores(), store.first(), &Memory::Store::first) ==
+                memory_.stores().end())
+          *memory_.add_stores() = store;
+    }
+  }
+  return {};
+}
+
 Status SourceRun::send_images() {
   Message message;
   Images& images = *message.mutable_images();
   if (options_.lazy) {
-    const auto tasks = read_lazy_tasks(folder_);
+    auto tasks = read_lazy_tasks(folder_);
     if (!tasks) return tasks.error();
-    std::vector<pid_t> pids;  // inside and outside are the same: one pid namespace
-    for (const LazyTask& task : *tasks) pids.push_back(task.pid);
-    if (Status assigned = store_->assign(*tasks, pids); !assigned) return assigned;
-    for (const std::string& name : store_->names()) images.add_stores(name);
-    images.set_pages(store_->pages());
+    const ResidentRequest::Processes all = processes();
+    for (const ResidentRequest::Process& process : all.processes())
+      outside_[process.inside()] = process.pid();
+    if (Status asked = ask_what_is_out(*tasks); !asked) return asked;
+    std::vector<pid_t> pids;
+    for (const LazyTask& task : *tasks) pids.push_back(outside_[task.pid]);
+    if (Status assigned = store_->assign(*tasks, pids, memory_); !assigned) return assigned;
     moved_.lazy_pages = store_->pages();
   }
   std::vector<fs::path> files;
@@ -171,9 +264,11 @@ Status SourceRun::send_images() {
     files.push_back(entry.path());
     moved_.image_bytes += entry.file_size();
   }
+  const std::string memory = memory_.SerializeAsString();
+  images.set_memory_bytes(memory.size());
   try {
     const std::string name = session_ + ".image";
-    gob_->create(name, moved_.image_bytes);
+    gob_->create(name, moved_.image_bytes + memory.size());
     const gobelins::Mapping bytes = gob_->open(name).map();
     char* at = static_cast<char*>(bytes.data());
     for (std::size_t i = 0; i < files.size(); ++i) {
@@ -183,6 +278,7 @@ Status SourceRun::send_images() {
       if (!in.read(at, size)) return system_error("reading " + files[i].string());
       at += size;
     }
+    memory.copy(at, memory.size());
   } catch (const std::system_error& error) {
     return error_of(error, "putting the images into a container");
   }
@@ -203,14 +299,21 @@ void SourceRun::start_filling() {
 // The moment of truth. The guard first: once it knows, the source can only die.
 Status SourceRun::take_over() {
   const auto begin = Clock::now();
-  if (Status sure = guard_->committed(); !sure) return sure;
+  if (Status sure = guard_->committed({memory_.inherited().begin(), memory_.inherited().end()}); !sure) return sure;
+  if (resident_) {
+    ResidentRequest request;
+    request.set_moved_on(options_.node);
+    if (const auto left = resident_->call(request); !left) return left.error();
+  }
   Message go;
   go.set_go(true);
   if (Status said = talk_->send(go, kTakeOver); !said) return said;
+  guard_->gone();
   const auto running = expect(Message::kRunning, kTakeOver);
   if (!running) return running.error();
   moved_.there = static_cast<pid_t>(running->running());
   moved_.phases.take_over = milliseconds_since(begin);
+  running_since_ = Clock::now();
   return {};
 }
 

@@ -5,11 +5,13 @@
 #include <chrono>
 #include <functional>
 #include <gob.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/resident.h"
 #include "libgob/migration/source.h"
 #include "libgob/migration/source_guard.h"
 #include "libgob/migration/talk.h"
@@ -33,11 +35,15 @@ class SourceRun {
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status reach_resident();
   Status dump();
+  Status ask_what_is_out(std::vector<LazyTask>& tasks);
   Status send_images();
   void start_filling();
   Status take_over();
   Status finish();
+  void await_arrival();
+  [[nodiscard]] ResidentRequest::Processes processes() const;
   Result<Message> expect(Message::BodyCase what, std::chrono::milliseconds limit);
 
   const SourceOptions& options_;
@@ -48,7 +54,11 @@ class SourceRun {
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
   std::optional<SourceStore> store_;
+  std::optional<Resident> resident_;  // when the process had moved before
+  Memory memory_;                   // where the target finds it
+  std::map<pid_t, pid_t> outside_;  // process numbers, by those inside
   Moved moved_;
+  std::chrono::steady_clock::time_point running_since_;
   std::thread filler_;
   Status filled_;
   std::atomic<bool> stop_filling_{false};

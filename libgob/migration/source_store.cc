@@ -1,8 +1,11 @@
 // The source's end of the containers: out of the stopped processes.
+#include <fcntl.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 
+#include "libgob/base/unique_fd.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/talk.h"
 
@@ -10,6 +13,18 @@ namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
+
+bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
+  const iovec local{to, bytes};
+  const iovec remote{reinterpret_cast<void*>(from), bytes};
+  if (::process_vm_readv(pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(bytes)) return true;
+  // Memory that the program itself may not read now, but can make readable again.
+  const UniqueFd memory(
+      ::open(("/proc/" + std::to_string(pid) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+  return memory && ::pread(memory.get(), to, bytes, static_cast<off_t>(from)) ==
+                       static_cast<ssize_t>(bytes);
+}
+
 }  // namespace
 
 Result<SourceStore> SourceStore::create(const gobelins::Connection& gob, const std::string& session,
@@ -32,13 +47,25 @@ Status SourceStore::grow(std::size_t stores) {
   }
 }
 
-Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids) {
+Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids,
+                           Memory& memory) {
+  const std::uint64_t first = next_store(memory);
   for (std::size_t i = 0; i < tasks.size(); ++i) {
+    Memory::Task& task = *memory.add_tasks();
+    task.set_pid(tasks[i].pid);
     for (const LazyRun& run : tasks[i].runs) {
+      Run& entry = *task.add_runs();
+      entry.set_start(run.start);
+      entry.set_page(first + pages_);
+      entry.set_pages(run.pages);
       pieces_.push_back({pages_, run, pids[i]});
       pages_ += run.pages;
     }
   }
+  Memory::Store& store = *memory.add_stores();
+  store.set_session(session_);
+  store.set_first(first);
+  store.set_pages(pages_);
   if (Status grown = grow((pages_ + kStorePages - 1) / kStorePages); !grown) return grown;
   try {
     gob_.create(state_name(session_), sizeof(FillState) + runs_of(pages_) + 1);
@@ -47,12 +74,6 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   } catch (const std::system_error& error) {
     return error_of(error, "making the container that tells which pages can be had");
   }
-}
-
-std::vector<std::string> SourceStore::names() const {
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < stores_.size(); ++i) names.push_back(store_name(session_, i));
-  return names;
 }
 
 // The kernel's write into the mapping makes the pages exist, here: a first touch.
@@ -66,12 +87,8 @@ Status SourceStore::fill_run(std::uint64_t run) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
     std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
                     page % kStorePages * kPageSize;
-    const iovec local{to, pages * kPageSize};
-    const iovec remote{
-        reinterpret_cast<void*>(piece->run.start + (page - piece->first) * kPageSize),
-        pages * kPageSize};
-    if (::process_vm_readv(piece->pid, &local, 1, &remote, 1, 0) !=
-        static_cast<ssize_t>(pages * kPageSize))
+    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, to,
+                  pages * kPageSize))
       return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
                           " into its container (is there room? see gobd's --budget and --swap)");
     page += pages;

@@ -77,14 +77,11 @@ Status Talk::check_peer() {
                                                  : "the source's side of the migration ended");
 }
 
-void Talk::await_end_of_peer(Milliseconds limit) {
-  try {
-    const std::lock_guard<gobelins::Mutex> lock(mutex_);
-    const auto deadline = Clock::now() + limit;
-    while (Clock::now() < deadline && check_peer()) static_cast<void>(changed_.wait(kLookForDeath));
-  } catch (const std::system_error&) {
-    // gobd is gone: nobody can remove anything
-  }
+void await_end(const gobelins::Connection& gob, const std::string& life,
+               std::chrono::milliseconds limit) {
+  const int taken = gob_lock(gob.get(), life.c_str(), limit.count());
+  // Otherwise it still lives, or gobd is gone and nobody can remove anything.
+  if (taken == 0 || taken == -EOWNERDEAD) gob_unlock(gob.get(), life.c_str());
 }
 
 // With mutex_ held.

@@ -25,9 +25,6 @@ class Talk {
   // Waits until the other end took its last message. kUnavailable: it died; kTimedOut.
   Status send(const Message& message, Milliseconds timeout);
   Result<Message> receive(Milliseconds timeout);
-  // Until the other end's program has ended, but not longer than `limit`: before containers are
-  // removed that it may still read or fill.
-  void await_end_of_peer(Milliseconds limit);
   // kUnavailable if the other end has died, or this node's gobd.
   Status check_peer();
 
@@ -54,6 +51,10 @@ class Talk {
 
 // Is a lock that stands for a living program held by it? Errors: gobd is gone.
 Result<bool> is_held(gobelins::Mutex& life);
+// Until whoever holds the lock `life` as long as it lives has ended, but not longer than `limit`:
+// before containers are removed that it may still read or fill.
+void await_end(const gobelins::Connection& gob, const std::string& life,
+               std::chrono::milliseconds limit);
 // Calls of gob.hpp throw; this side of the project returns errors.
 Error error_of(const std::system_error& error, const std::string& what);
 

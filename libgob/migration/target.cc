@@ -25,7 +25,6 @@
 
 namespace gob::migration {
 namespace {
-constexpr std::chrono::seconds kEndOfSource{60};
 constexpr std::chrono::seconds kAnswer{60};
 constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
@@ -57,13 +56,18 @@ Status TargetRun::take_over() {
   if (!images->has_images())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
   if (Status taken = take_images(images->images()); !taken) return taken;
-  if (Status made = prepare_memory(images->images()); !made) return made;
+  if (Status made = prepare_memory(); !made) return made;
   if (Status restored = restore(); !restored) return restored;
   message.set_restored(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
   const auto go = talk_->receive(kAnswer);
   if (!go) return go.error();
   if (!go->go()) return make_error(ErrorCode::kUnavailable, "the source gave up: " + go->abort());
+  // From here on they are this node's to remove.
+  sessions_ = {memory_.inherited().begin(), memory_.inherited().end()};
+  for (const std::string& session : sessions_)
+    if (Status owned = warden_.own(session); !owned) return owned;
+  sessions_.push_back(options_.session);
   if (Status went = warden_.go(); !went) return went;
   if (server_ && begin_.stream()) server_->start_stream();
   migrant_ = warden_.migrant(root_).value_or(0);
@@ -111,35 +115,26 @@ Status TargetRun::take_images(const Images& images) {
       at += file.size_bytes();
       left -= file.size_bytes();
     }
+    if (images.memory_bytes() > left || !memory_.ParseFromArray(at, static_cast<int>(images.memory_bytes())))
+      return make_error(ErrorCode::kProtocol, "what the source says of the memory is odd");
     return {};
   } catch (const std::system_error& failed) {
     return error_of(failed, "taking the images");
   }
 }
 
-Status TargetRun::prepare_memory(const Images& images) {
+Status TargetRun::prepare_memory() {
   const auto pids = read_processes(folder_);
   if (!pids) return pids.error();
   root_ = pids->front();
   if (!begin_.lazy()) return {};
-  const auto tasks = read_lazy_tasks(folder_);
-  if (!tasks) return tasks.error();
-  std::uint64_t page = 0;
-  for (const LazyTask& task : *tasks) {
-    LazyRanges& ranges = ranges_[task.pid];
-    for (const LazyRun& run : task.runs) {
-      ranges.add(run.start, page, run.pages);
-      page += run.pages;
-    }
-  }
-  if (page != images.pages())
-    return make_error(ErrorCode::kProtocol, "source and target count lazy pages differently");
-  auto store = TargetStore::open(*gob_, options_.session,
-                                 {images.stores().begin(), images.stores().end()}, page);
-  if (!store) return store.error();
-  store_.emplace(std::move(*store));
+  for (const Memory::Task& task : memory_.tasks())
+    for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
+  stores_.emplace();
+  for (const Memory::Store& store : memory_.stores())
+    if (Status added = stores_->add(*gob_, store); !added) return added;
   auto server =
-      LazyServer::create(*store_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
+      LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
   if (!server) return server.error();
   server_ = std::move(*server);
   listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -180,7 +175,7 @@ Status TargetRun::hear_criu() {
   std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
   UniqueFd uffd(fd);
   if (Status held = warden_.hold(fd); !held) return held;
-  server_->add(std::move(uffd), ranges_[word]);
+  server_->add(std::move(uffd), ranges_[word], word);
   return {};
 }
 
@@ -220,68 +215,22 @@ Status TargetRun::restore() {
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }
 
-Status TargetRun::stay() {
-  bool needs_us = true;
-  while (true) {
-    if (needs_us && (!server_ || (server_->finished() && store_->complete()))) {
-      needs_us = false;
-      if (Status freed = warden_.done(); !freed) return freed;
-      if (server_) {
-        const LazyServer::Counts counts = server_->counts();
-        spdlog::info("{}: all memory is here: {} faults, {} µs each on average, {} pages streamed",
-                     options_.session, counts.faults,
-                     counts.faults == 0 ? 0 : counts.fault_ns / counts.faults / 1000,
-                     counts.streamed);
-        server_.reset();
-        store_.reset();
-      }
-      clean_up();
-    }
-    pollfd waiting[2] = {{warden_.fd(), POLLIN, 0}, {server_ ? server_->fd() : -1, POLLIN, 0}};
-    if (::poll(waiting, 2, needs_us ? kLookMs : -1) < 0 && errno != EINTR)
-      return system_error("waiting for the process");
-    if (waiting[1].revents != 0) server_->clear_fd();
-    if (server_)
-      if (const auto lost = server_->failure())
-        return make_error(lost->code, "the process is killed, since part of its memory is lost: " +
-                                          lost->message());
-    if (waiting[0].revents == 0) continue;
-    const Warden::News news = warden_.receive();
-    if (news.what != Warden::News::What::kEnded)
-      return make_error(ErrorCode::kLost, "the warden of the process was killed, and it with it");
-    spdlog::info("{}: process {} ended with {} {}", options_.session, migrant_,
-                 WIFEXITED(news.status) ? "status" : "signal",
-                 WIFEXITED(news.status) ? WEXITSTATUS(news.status) : WTERMSIG(news.status));
-    if (needs_us) clean_up();
-    return {};
-  }
-}
-
-void TargetRun::clean_up() {
-  // The source still hears that the process runs here, and may still be filling its containers.
-  if (talk_) talk_->await_end_of_peer(kEndOfSource);
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
-  talk_.reset();
-  gob_.reset();
-  if (const Status removed = remove_session(options_.socket, options_.session); !removed)
-    spdlog::warn("{}: containers may be left over: {}", options_.session,
-                 removed.error().message());
-}
-
 Status run_target(const TargetOptions& options) {
   const std::string folder = options.folder + "/gob-" + options.session;
   auto warden = Warden::start(options.socket, options.session, folder);
   if (!warden) return warden.error();
   std::optional<gobelins::Connection> gob;
+  std::string node;
   try {
     gob.emplace(options.socket);
+    node = gob->node_name(gob->node_id());
   } catch (const std::system_error& error) {
     return error_of(error, "connecting to gobd at " + options.socket);
   }
   auto talk = Talk::open(*gob, options.session, End::kTarget);
   if (!talk) return talk.error();
-  return TargetRun(options, folder, std::move(*warden), std::move(*gob), std::move(*talk)).run();
+  return TargetRun(options, folder, node, std::move(*warden), std::move(*gob), std::move(*talk))
+      .run();
 }
 
 }  // namespace gob::migration

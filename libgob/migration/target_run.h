@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/resident.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target.h"
 #include "libgob/migration/warden.h"
@@ -19,10 +21,11 @@ namespace gob::migration {
 
 class TargetRun {
  public:
-  TargetRun(TargetOptions options, std::string folder, Warden warden, gobelins::Connection gob,
-            Talk talk)
+  TargetRun(TargetOptions options, std::string folder, std::string node, Warden warden,
+            gobelins::Connection gob, Talk talk)
       : options_(std::move(options)),
         folder_(std::move(folder)),
+        node_(std::move(node)),
         warden_(std::move(warden)),
         gob_(std::move(gob)),
         talk_(std::move(talk)) {}
@@ -33,23 +36,34 @@ class TargetRun {
   Status stay();       // until it ends
   Status check();
   Status take_images(const Images& images);
-  Status prepare_memory(const Images& images);
+  Status prepare_memory();
   Status restore();
   Status hear_criu();
+  void hear_resident();
+  ResidentReply answer(const ResidentRequest& request);
+  void all_is_here();
+  void tell_arrival(const std::string& instead);
+  Status ended(int status);
   void clean_up();
 
   const TargetOptions options_;
   const std::string folder_;
+  const std::string node_;  // this one
   Warden warden_;
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
   Begin begin_;
   pid_t root_ = 0;     // its number in its namespace: the one it had at the source
   pid_t migrant_ = 0;  // and outside
+  Memory memory_;
   std::map<pid_t, LazyRanges> ranges_;
   UniqueFd listener_, criu_socket_;
-  std::optional<TargetStore> store_;
+  std::optional<TargetStores> stores_;
   std::unique_ptr<LazyServer> server_;
+  std::optional<ResidentPort> port_;
+  std::vector<std::string> sessions_;  // whose containers are removed when the memory is here
+  bool moving_on_ = false;  // somebody may need the containers
+  std::string moved_on_;    // to this node
 };
 
 }  // namespace gob::migration

@@ -1,6 +1,8 @@
 // The target's end of the containers: pages come through the page service, from wherever they are.
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/talk.h"
 
@@ -10,12 +12,11 @@ constexpr std::chrono::milliseconds kLookForDeath{300};
 }
 
 Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std::string& session,
-                                      const std::vector<std::string>& names, std::uint64_t pages) {
+                                      std::uint64_t pages) {
   TargetStore store(gob, session);
-  if (names.size() * kStorePages < pages)
-    return make_error(ErrorCode::kProtocol, "the source names too few containers");
   try {
-    for (const std::string& name : names) store.stores_.push_back(store.gob_.open(name).map());
+    for (std::size_t i = 0; i * kStorePages < pages; ++i)
+      store.stores_.push_back(store.gob_.open(store_name(session, i)).map());
     store.state_ = store.gob_.open(state_name(session)).map();
     if (store.state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
       return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
@@ -62,6 +63,35 @@ Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pa
                       "page " + std::to_string(page) + " of the process's memory is lost", errno);
   }
   return static_cast<const std::byte*>(at);
+}
+
+std::uint64_t next_store(const Memory& memory) {
+  std::uint64_t next = 0;
+  for (const Memory::Store& store : memory.stores())
+    next = std::max<std::uint64_t>(next, store.first() + store.pages());
+  return (next + kStorePages - 1) / kStorePages * kStorePages;
+}
+
+Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& store) {
+  auto opened = TargetStore::open(gob, store.session(), store.pages());
+  if (!opened) return opened.error();
+  parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened))});
+  return {};
+}
+
+Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+  for (const Part& part : parts_)
+    if (page >= part.place.first() && page + pages <= part.place.first() + part.place.pages())
+      return part.store->bring(page - part.place.first(), pages, urgent);
+  return make_error(ErrorCode::kProtocol, "no container holds page " + std::to_string(page));
+}
+
+bool TargetStores::complete() const {
+  return std::ranges::all_of(parts_, [](const Part& part) { return part.store->complete(); });
+}
+
+void TargetStores::describe(Memory& memory) const {
+  for (const Part& part : parts_) *memory.add_stores() = part.place;
 }
 
 }  // namespace gob::migration

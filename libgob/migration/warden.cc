@@ -75,6 +75,7 @@ Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
   return say(bytes);
 }
 Status Warden::hold(int uffd) { return say("U", uffd); }
+Status Warden::own(const std::string& session) { return say("S" + session); }
 Status Warden::go() { return say("G"); }
 Status Warden::done() { return say("D"); }
 

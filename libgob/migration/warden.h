@@ -37,9 +37,12 @@ class Warden {
   // Starts CRIU; `root` is the number the migrant will have in its namespace.
   Status restore(const std::vector<std::string>& argv, pid_t root);
   Status hold(int uffd);
+  // Containers of this session, too, are to be removed if it has to end the migrant.
+  Status own(const std::string& session);
   Status go();
   // All memory is there: the migrant needs nobody any more.
   Status done();
+  [[nodiscard]] pid_t pid() const { return pid_; }
   // The migrant's number outside of its namespace, if it lives.
   [[nodiscard]] std::optional<pid_t> migrant(pid_t root) const;
 

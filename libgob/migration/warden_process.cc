@@ -67,6 +67,9 @@ bool WardenProcess::hear() {
         uffds_.emplace_back(fd);
       }
       break;
+    case 'S':
+      sessions_.emplace_back(bytes + 1, static_cast<std::size_t>(got - 1));
+      break;
     case 'G':
       ::kill(-1, SIGCONT);
       break;
@@ -142,7 +145,7 @@ void WardenProcess::end_migrant() {
   } while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR);
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
-  static_cast<void>(remove_session(gobd_, session_));
+  for (const std::string& session : sessions_) static_cast<void>(remove_session(gobd_, session));
   ::_exit(1);
 }
 

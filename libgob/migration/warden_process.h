@@ -15,8 +15,8 @@ class WardenProcess {
   WardenProcess(UniqueFd socket, std::string socket_path, std::string session, std::string folder)
       : socket_(std::move(socket)),
         gobd_(std::move(socket_path)),
-        session_(std::move(session)),
-        folder_(std::move(folder)) {}
+        folder_(std::move(folder)),
+        sessions_{std::move(session)} {}
   [[noreturn]] void run();
 
  private:
@@ -29,7 +29,8 @@ class WardenProcess {
   [[noreturn]] void end_migrant();
 
   UniqueFd socket_;
-  std::string gobd_, session_, folder_;
+  std::string gobd_, folder_;
+  std::vector<std::string> sessions_;
   UniqueFd children_;  // signalfd of SIGCHLD
   std::vector<UniqueFd> uffds_;
   pid_t criu_ = -1;

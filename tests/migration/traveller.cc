@@ -1,6 +1,6 @@
 // A program to be moved. Keeps every byte of a piece of memory checkable and changes it round by
 // round; one line a round to the file of its first argument: "ROUND PID wrong WORDS", flushed.
-// Arguments: FILE MEBIBYTES [threads N | tree | churn]. Ends with 7 when FILE.stop exists.
+// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | sparse | avx]. Ends with 7 when FILE.stop exists.
 #include <fcntl.h>
 #include <immintrin.h>
 #include <sys/mman.h>
@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15;
 constexpr std::size_t kPage = 4096;
+constexpr std::size_t kParts = 64;
 
 std::uint64_t word(std::size_t i, std::uint64_t round) { return i * kStep + round; }
 
@@ -37,11 +38,34 @@ Memory make(std::size_t bytes) {
   return memory;
 }
 
+Memory make_sparse(std::size_t bytes) {
+  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) std::abort();
+  Memory memory{static_cast<std::uint64_t*>(at), bytes / 8};
+  for (std::size_t i = 0; i < memory.count; ++i)
+    if (i % (std::size_t{1} << 17) < kPage / 8) memory.words[i] = word(i, 0);
+  return memory;
+}
+
+std::string wrong_file;
+
+// The first wrong word of a turn: the round whose word is there instead, or that it is zero.
+void note(const Memory& memory, std::size_t i, std::uint64_t round) {
+  FILE* file = std::fopen(wrong_file.c_str(), "a");
+  if (file == nullptr) return;
+  std::fprintf(file, "%p (page %zu): %s, of round %ld instead of %lu\n",
+               static_cast<void*>(memory.words + i), i * 8 / kPage,
+               memory.words[i] == 0 ? "zero" : "another word",
+               static_cast<long>(memory.words[i] - i * kStep), round);
+  std::fclose(file);
+}
+
 // Checks and changes a part; how many words were wrong.
 std::size_t turn(const Memory& memory, std::uint64_t round, std::size_t first, std::size_t last) {
   std::size_t wrong = 0;
   for (std::size_t i = first; i < last; ++i) {
-    if (memory.words[i] != word(i, round)) ++wrong;
+    if (memory.words[i] != word(i, round) && ++wrong == 1) note(memory, i, round);
     memory.words[i] = word(i, round + 1);
   }
   return wrong;
@@ -86,16 +110,55 @@ std::size_t churn(std::size_t bytes) {
   return wrong;
 }
 
+// Memory the program itself may not read, but for the moment of this check.
+std::size_t hidden(std::uint64_t round) {
+  static const Memory memory = make(kPage);
+  mprotect(memory.words, kPage, PROT_READ | PROT_WRITE);
+  const std::size_t wrong = turn(memory, round, 0, memory.count);
+  mprotect(memory.words, kPage, PROT_NONE);
+  return wrong;
+}
+
+// Of every MiB one page has bytes; a word of another, each round elsewhere, must be zero.
+std::size_t sparse(const Memory& memory, std::uint64_t round) {
+  constexpr std::size_t kMebibyte = (std::size_t{1} << 20) / 8;
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < memory.count; i += kMebibyte) {
+    wrong += turn(memory, round, i, i + kPage / 8);
+    const std::size_t empty = i + (1 + round % 255) * kPage / 8;
+    if (memory.words[empty] != 0) ++wrong;
+  }
+  return wrong;
+}
+
+// Keeps a value in vector registers for some milliseconds, in which the program may be moved.
+__attribute__((target("avx"))) std::size_t avx(std::uint64_t round) {
+  alignas(32) std::uint64_t in[8];
+  alignas(32) std::uint64_t out[8] = {};
+  for (std::size_t i = 0; i < 8; ++i) in[i] = word(i, round);
+  std::uint64_t spins = 20'000'000;
+  asm volatile(
+      "vmovdqa (%1), %%ymm3\n\tvmovdqa 32(%1), %%ymm14\n"
+      "1:\n\tdec %0\n\tjnz 1b\n\t"
+      "vmovdqa %%ymm3, (%2)\n\tvmovdqa %%ymm14, 32(%2)\n\tvzeroupper"
+      : "+r"(spins)
+      : "r"(in), "r"(out)
+      : "ymm3", "ymm14", "memory", "cc");
+  return std::memcmp(in, out, sizeof in) == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const std::string file = argv[1];
   const std::size_t bytes = std::strtoull(argv[2], nullptr, 10) << 20;
+  wrong_file = file + ".wrong";
   const std::string kind = argc > 3 ? argv[3] : "";
   const std::size_t threads = argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 1;
   const int log = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-  const Memory memory = make(bytes);
+  const bool is_sparse = kind == "sparse";
+  const Memory memory = is_sparse ? make_sparse(bytes) : make(bytes);
   // In vector registers throughout: part of the context.
   const __m128i seed = _mm_set1_epi64x(static_cast<long long>(kStep));
   int to_child[2] = {-1, -1};
@@ -124,10 +187,22 @@ int main(int argc, char** argv) {
         const std::lock_guard<std::mutex> lock(mutex);
         wrong += bad;
       });
-    const std::size_t mine = turn(memory, round, 0, threads == 1 ? memory.count : share);
+    // "part": another 64th each round, so that most of it is not touched for long.
+    std::size_t first = 0;
+    std::size_t last = threads == 1 ? memory.count : share;
+    std::uint64_t turns = round;
+    if (kind == "part") {
+      first = round % kParts * (memory.count / kParts);
+      last = first + memory.count / kParts;
+      turns = round / kParts;
+    }
+    const std::size_t mine =
+        is_sparse ? sparse(memory, round) : turn(memory, turns, first, last);
     for (std::thread& worker : workers) worker.join();
     wrong += mine;
+    wrong += hidden(round);
     if (kind == "churn") wrong += churn(bytes);
+    if (kind == "avx" && __builtin_cpu_supports("avx")) wrong += avx(round);
     if (kind == "tree") {
       std::size_t theirs = 0;
       if (write(to_child[1], &round, sizeof round) != sizeof round ||

@@ -1,0 +1,171 @@
+# What the tests of gobmigrate share: nodes with servers, programs that check their own memory, and
+# waiting for what other processes do. Sourced with the arguments gobctl gobd gobmigrate traveller
+# criu_shim; then `begin NODES`.
+# shellcheck shell=bash
+# shellcheck source=../gobctl/checks.sh source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/../gobctl/checks.sh"
+gobctl=$1 gobd=$2 gobmigrate=$3 traveller=$4 shim=$5
+if [[ $EUID -ne 0 ]]; then
+  echo "moving processes needs root"
+  exit 77
+fi
+command -v criu >/dev/null || fail "criu is not installed; see scripts/packages.txt"
+
+dir=$(mktemp -d)
+export GOB_DIR=$dir/cluster
+unset GOB_SOCKET XDG_RUNTIME_DIR
+declare -A server=()  # of each node: process number
+clean_up() {
+  local pid name
+  for name in "$dir"/*; do [[ ! -f $name ]] || touch "$name.stop"; done
+  for pid in $(travellers "$dir/*"); do kill -9 "$pid" 2>/dev/null; done
+  for pid in "${server[@]}"; do kill "$pid" 2>/dev/null; done
+  "$gobctl" cluster down --timeout 10 >/dev/null 2>&1
+  [[ $failures -eq 0 ]] || tail -n 100 "$dir"/*.log
+  rm -rf "$dir"
+}
+trap clean_up EXIT
+
+# CRIU before 4.2 does not know this kernel's vdso, and waits for a breakpoint that virtual machines
+# may never deliver: see criu_shim.c.
+criu=$dir/criu.sh
+printf '#!/bin/sh\nLD_PRELOAD=%s CRIU_FAULT=130 exec %s "$@"\n' "$shim" "$(command -v criu)" >"$criu"
+chmod +x "$criu"
+export GOB_CRIU=$criu
+
+# until_true SECONDS CONDITION...: waits for what another process does.
+until_true() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [[ $SECONDS -lt $end ]] || { fail "not in time: $*"; return 1; }
+    sleep 0.02
+  done
+}
+socket() { echo "$GOB_DIR/$1/gobd.sock"; }
+lines() { [[ -e $1 && $(wc -l <"$1") -ge $2 ]]; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+# said NODE TEXT: its server's log has it.
+said() { grep -q "$2" "$dir/$1.log"; }
+
+# serve NODE: a server that takes processes there.
+serve() {
+  "$gobmigrate" serve --socket "$(socket "$1")" >>"$dir/$1.log" 2>&1 &
+  server[$1]=$!
+}
+# end_server NODE: asks it to end, and it does.
+end_server() {
+  kill "${server[$1]}"
+  wait "${server[$1]}"
+  equal $? 0
+  unset "server[$1]"
+}
+# begin NODES: a cluster of them.
+begin() {
+  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes "$1" --budget 1G
+  [[ -S $(socket n1) ]] || fail "no socket of n1 below $GOB_DIR"
+}
+
+# travellers FILE: those that write to FILE. By their open files: a command line may be among the
+# memory that has not arrived. Zombies have none.
+travellers() {
+  local at
+  for at in $(pgrep -x traveller); do
+    [[ -z $(find "/proc/$at/fd" -lname "$1" 2>/dev/null) ]] || echo "$at"
+  done
+}
+# start NAME COMMAND...: a program that could be moved, and writes lines as a traveller does to the
+# file NAME; its number is then in $pid.
+start() {
+  local name=$1
+  (
+    # Whoever runs the tests may have left pipes open in this shell.
+    for fd in "/proc/$BASHPID/fd"/*; do
+      [[ ${fd##*/} -le 2 ]] || eval "exec ${fd##*/}>&-"
+    done
+    exec setsid "${@:2}"
+  ) </dev/null >/dev/null 2>&1 &
+  pid=$!
+  disown
+  until_true 60 lines "$dir/$name" 3
+}
+# launch NAME ARGUMENTS...: a traveller.
+launch() { start "$1" "$traveller" "$dir/$1" "${@:2}"; }
+# all_right NAME LINES: it never saw a wrong word, and worked a few more rounds after LINES.
+all_right() {
+  until_true 120 lines "$dir/$1" $(($2 + 3))
+  local wrong
+  wrong=$(grep -v 'wrong 0$' "$dir/$1" | head -n 3)
+  [[ -z $wrong ]] || fail "$1 met wrong memory: $wrong $(cat "$dir/$1.wrong")"
+}
+# move PID FROM TO OPTIONS...: its number there is then in $there.
+move() {
+  local from=$2 to=$3
+  expect 0 "$gobmigrate" "$1" "$to" --socket "$(socket "$from")" --json "${@:4}"
+  # shellcheck disable=SC2034  # for those who source this
+  there=$(json 'j["pid"]') || there=0
+}
+# state PROCESS: its letter in proc(5), then in $state; without starting a program.
+state_of() {
+  local line=''
+  state=''
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+  line=${line##*) }
+  state=${line:0:1}
+}
+is_stopped() { state_of "$1" && [[ $state == [Tt] ]]; }
+none_stopped() {
+  local at
+  for at in $(travellers "$dir/$1"); do ! is_stopped "$at" || return 1; done
+}
+# is_at PHASE: has the move of $pid to n2 come so far? Starts no program: phases are short.
+is_at() {
+  case $1 in
+    asked) said n2 "migrate.n2.$pid.*begins" ;; # before the freeze, where time does not press
+    dumping) compgen -G "/dev/shm/gob-migrate.n2.$pid.*.out" >/dev/null ;;
+    traced) state_of "$pid" && [[ $state == t ]] ;; # by CRIU
+    stopped) is_stopped "$pid" ;;
+    restoring) compgen -G "/dev/shm/gob-migrate.n2.$pid.*[0-9]" >/dev/null ;;
+    creating) compgen -G "/dev/shm/gob-migrate.n2.$pid.*[0-9]/restore.log" >/dev/null ;;
+    running) said n2 "process $pid runs here" ;;
+  esac
+}
+# reach PHASE NAME: moves traveller NAME, made anew, from n1 to n2, and returns when the move is
+# there; gobmigrate is then $mover. On a busy machine a phase may pass unseen: then once more.
+reach() {
+  local try
+  for try in 1 2 3 4 5; do
+    rm -f "$dir/$2"*
+    launch "$2" 48
+    "$gobmigrate" "$pid" n2 --socket "$(socket n1)" >"$dir/mover.log" 2>&1 &
+    mover=$!
+    until is_at "$1"; do
+      if ! state_of "$mover" || [[ $state == Z ]]; then break; fi
+    done
+    ! is_at "$1" || return 0
+    wait "$mover"
+    one_or_none "$2" "missed $1 ($try)"
+  done
+  fail "the move was never $1: $(cat "$dir/mover.log")"
+  return 1
+}
+# one_or_none NAME WHAT: after an accident, at most one process, which is right and not stopped.
+one_or_none() {
+  local left before
+  until_true 60 none_stopped "$1"
+  until_true 60 eval "[[ \$(travellers '$dir/$1' | wc -l) -le 1 ]]"
+  left=$(travellers "$dir/$1" | wc -l)
+  echo "$2: $left process left"
+  before=$(wc -l <"$dir/$1")
+  [[ $left -eq 0 ]] || all_right "$1" "$before"
+  touch "$dir/$1.stop"
+  until_true 60 eval "[[ -z \$(travellers '$dir/$1') ]]"
+}
+no_containers() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate\.'; }
+no_images() { [[ -z $(find /dev/shm -maxdepth 1 -name "gob-migrate.*.$1.*") ]]; }
+# none_left PID...: nothing is left over of moves of these processes.
+none_left() {
+  local of
+  until_true 30 no_containers
+  for of in "$@"; do until_true 10 no_images "$of"; done
+}
