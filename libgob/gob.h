@@ -92,6 +92,18 @@ GOB_API int gob_create(gob_connection* connection, const char* name, uint64_t si
  */
 GOB_API int gob_open(gob_connection* connection, const char* name, int access, gob_container** out);
 
+/*
+ * Opens the container of a file that `fd` has open, for reading and writing, in a gob mount of this
+ * node. Its mappings are coherent with each other and with read(2) and write(2) through the mounts
+ * of all nodes. The file keeps its length: what is written beyond its end is forgotten, and to make
+ * it longer is ftruncate()'s business; a mapping may reach beyond the end, up to 16 TiB. fsync(fd)
+ * puts on the disk what any node wrote before; without it that happens within seconds. `fd` may be
+ * closed. gob_size() is the length at this moment. -ENOTTY: not in a gob mount; -EACCES: not open
+ * for reading and writing (mmap(2) of a descriptor for reading only works through the mount,
+ * coherently); -ENODEV: not a regular file.
+ */
+GOB_API int gob_open_file(gob_connection* connection, int fd, gob_container** out);
+
 /* Closes a container; its mappings stay. NULL is fine. Returns 0. */
 GOB_API int gob_close(gob_container* container);
 
@@ -101,7 +113,7 @@ GOB_API int gob_close(gob_container* container);
  */
 GOB_API int gob_remove(gob_connection* connection, const char* name);
 
-/* Size in bytes, as created. */
+/* Size in bytes, as created; of a file, as opened. */
 GOB_API int gob_size(const gob_container* container, uint64_t* size_bytes);
 
 /*

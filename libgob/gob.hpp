@@ -200,6 +200,12 @@ class Connection {
     detail::check(gob_open(connection_.get(), name.c_str(), static_cast<int>(access), &container));
     return {connection_, container, access};
   }
+  // The container of a file of a gob mount, open for reading and writing as `fd`.
+  [[nodiscard]] Container open_file(int fd) {
+    gob_container* container = nullptr;
+    detail::check(gob_open_file(connection_.get(), fd, &container));
+    return {connection_, container, Access::kReadWrite};
+  }
   void remove(const std::string& name) {
     detail::check(gob_remove(connection_.get(), name.c_str()));
   }

@@ -1,9 +1,14 @@
 // gob.h: connection, containers, errors.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
 #include <cstring>
 
 #include "libgob/client/connection.h"
 #include "libgob/client/last_error.h"
 #include "libgob/client/request.h"
+#include "libgob/file/file_tickets.h"
 #include "libgob/gob.h"
 
 namespace control = gob::control;
@@ -11,6 +16,7 @@ using gob::client::failed;
 using gob::client::guarded;
 using gob::client::refused;
 using gob::client::usable;
+using gob::file::FileTicket;
 
 namespace {
 
@@ -82,8 +88,35 @@ int gob_open(gob_connection* connection, const char* name, int access, gob_conta
     auto answer = connection->call(request);
     if (!answer.ok()) return failed(answer.error());
     const control::Container& opened = answer->reply.container().container();
-    *out = connection->adopt(std::make_unique<gob_container>(
-        gob_container{connection, opened.id(), name, opened.size_bytes(), access}));
+    *out = connection->adopt(std::make_unique<gob_container>(gob_container{
+        connection, opened.id(), name, opened.size_bytes(), access, opened.size_bytes(), nullptr}));
+    return 0;
+  });
+}
+
+int gob_open_file(gob_connection* connection, int fd, gob_container** out) {
+  return guarded([&] {
+    if (int error = usable(connection, "gob_open_file"); error != 0) return error;
+    if (out == nullptr) return refused("gob_open_file: out is NULL");
+    FileTicket ticket{};
+    if (::ioctl(fd, gob::file::kIoctlTicket, ticket.data()) != 0) {
+      const char* const why = errno == ENOTTY   ? "it is no file of a gob mount"
+                              : errno == EACCES ? "it is not open for reading and writing"
+                                                : "asking for its container failed";
+      return failed(
+          gob::system_error("gob_open_file: descriptor " + std::to_string(fd) + ": " + why));
+    }
+    // The home keeps what the file needs as long as somebody has it open.
+    auto file = std::make_shared<const gob::UniqueFd>(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!*file) return failed(gob::system_error("gob_open_file: keeping the file open"));
+    control::Request request;
+    for (const std::uint64_t word : ticket) request.mutable_open_file()->add_ticket(word);
+    auto answer = connection->call(request);
+    if (!answer.ok()) return failed(answer.error());
+    const control::ContainerReply& opened = answer->reply.container();
+    *out = connection->adopt(std::make_unique<gob_container>(gob_container{
+        connection, opened.container().id(), opened.container().name(), opened.file_bytes(),
+        GOB_READ | GOB_WRITE, opened.container().size_bytes(), std::move(file)}));
     return 0;
   });
 }
@@ -131,10 +164,12 @@ int gob_map(gob_container* container, uint64_t offset, size_t length, int access
       return refused("gob_map: offset " + std::to_string(offset) +
                      " is not a multiple of the page size, " + std::to_string(page));
     }
-    if (offset >= container->size_bytes || length > container->size_bytes - offset) {
+    // A length of 0 means the rest, and there has to be one.
+    const uint64_t end = length != 0 ? container->limit_bytes : container->size_bytes;
+    if (offset >= end || length > end - offset) {
       return refused("gob_map: " + std::to_string(length) + " bytes from " +
                      std::to_string(offset) + " are outside of container \"" + container->name +
-                     "\", which has " + std::to_string(container->size_bytes));
+                     "\", which has " + std::to_string(end));
     }
     const size_t bytes = length != 0 ? length : container->size_bytes - offset;
     auto mapped = container->connection->map(*container, offset, bytes, (access & GOB_WRITE) != 0);

@@ -77,7 +77,7 @@ void gob_connection::close(gob_container* container) {
 }
 
 Result<void*> gob_connection::map(const gob_container& container, std::uint64_t offset,
-                                  std::size_t length, bool writable) {
+                                  std::size_t length, bool writable, void* where) {
   const std::uint64_t page = hello().page_size();
   control::Request request;
   control::MapContainer& wanted = *request.mutable_map_container();
@@ -95,7 +95,7 @@ Result<void*> gob_connection::map(const gob_container& container, std::uint64_t 
 
   auto mapped = mappings_.map({reply.mapping_id(), container.name, answer->fds[0].get(),
                                reply.has_uffd_device() ? answer->fds[1].get() : -1, offset,
-                               wanted.pages() * page, writable});
+                               wanted.pages() * page, writable, where, container.file});
   if (!mapped.ok()) {
     give_up(reply.mapping_id());
     return mapped.error();

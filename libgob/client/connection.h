@@ -10,6 +10,7 @@
 #include <string>
 
 #include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
 #include "libgob/client/guardian.h"
 #include "libgob/client/mapping_table.h"
 #include "libgob/gob.h"
@@ -22,6 +23,8 @@ struct gob_container {
   std::string name;
   std::uint64_t size_bytes = 0;
   int access = 0;
+  std::uint64_t limit_bytes = 0;  // up to where it may be mapped: of a file, more than its size
+  std::shared_ptr<const gob::UniqueFd> file;  // of a file: keeps it open at its home
 };
 
 struct gob_connection {
@@ -41,8 +44,9 @@ struct gob_connection {
   gob_container* adopt(std::unique_ptr<gob_container> container);
   void close(gob_container* container);
 
+  // `where`: take this place, whatever is mapped there; null: any free one.
   gob::Result<void*> map(const gob_container& container, std::uint64_t offset, std::size_t length,
-                         bool writable);
+                         bool writable, void* where = nullptr);
   gob::Status unmap(void* address);
 
   // Around fork().

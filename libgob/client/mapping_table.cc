@@ -25,8 +25,9 @@ Result<MappingTable::Mapped> MappingTable::map(const MappingRequest& request) {
   if (poisoned_) return make_error(ErrorCode::kUnavailable, what + ": gobd has ended", ENOTCONN);
   auto uffd = create_uffd(request.uffd_device);
   if (!uffd.ok()) return uffd.error();
-  void* address = ::mmap(nullptr, request.bytes, protection, MAP_SHARED | MAP_NORESERVE,
-                         request.memfd, static_cast<off_t>(request.offset));
+  const int flags = MAP_SHARED | MAP_NORESERVE | (request.where != nullptr ? MAP_FIXED : 0);
+  void* address = ::mmap(request.where, request.bytes, protection, flags, request.memfd,
+                         static_cast<off_t>(request.offset));
   if (address == MAP_FAILED) return system_error(what);
   // A child would share the frames without its faults going to gobd: it gets no such mapping.
   Status ready;
@@ -40,8 +41,8 @@ Result<MappingTable::Mapped> MappingTable::map(const MappingRequest& request) {
     return ready.error();
   }
   const Mapped mapped{address, uffd->get()};
-  mappings_.emplace(
-      address, Mapping{request.id, request.container, request.bytes, protection, std::move(*uffd)});
+  mappings_.emplace(address, Mapping{request.id, request.container, request.bytes, protection,
+                                     std::move(*uffd), request.file});
   return mapped;
 }
 

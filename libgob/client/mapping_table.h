@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct MappingRequest {
   std::uint64_t offset = 0;
   std::size_t bytes = 0;  // whole pages
   bool writable = false;
+  void* where = nullptr;                 // take this place; null: any free one
+  std::shared_ptr<const UniqueFd> file;  // stays open as long as the mapping
 };
 
 class MappingTable {
@@ -60,6 +63,7 @@ class MappingTable {
     std::size_t bytes = 0;
     int protection = 0;
     UniqueFd uffd;  // open as long as faults have to wait
+    std::shared_ptr<const UniqueFd> file;
   };
 
   const UniqueFd empty_file_;  // what poisoned mappings show: nothing, hence SIGBUS

@@ -45,8 +45,9 @@ enum class FileOp : std::uint32_t {
   kGetLock,
   kSetLock,
   kDropLocks,  // of one POSIX owner, when it closes the file
+  kMap,        // programs will write the file's pages in memory
 };
-inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kDropLocks);
+inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kMap);
 
 // Bits of FileRequest.set.
 inline constexpr std::uint32_t kSetMode = 1;

@@ -189,6 +189,7 @@ void FileServer::work(NodeId from, const Request& request, Reply& reply) {
       case FileOp::kGetLock:
       case FileOp::kSetLock:
       case FileOp::kDropLocks:
+      case FileOp::kMap:
         break;
     }
     return ENOSYS;

@@ -13,7 +13,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "libgob/file/file_message.h"
 #include "libgob/file/file_store.h"
@@ -49,6 +51,10 @@ class FileServer {
   // Whoever asks for something below it from now on gets ESTALE.
   void detach(ContainerId attached);
 
+  // The file of a container that an earlier life of this node provided (FileStore::provide), for
+  // reading and writing. kNotFound: it is gone, or was never mapped for writing.
+  void reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done);
+
   // `request` was checked. `answer` is called exactly once, later or at once, on any thread.
   void handle(NodeId from, peer::FileRequest request, Answer answer);
   void forget(NodeId from, const peer::FileForget& forget);
@@ -58,6 +64,9 @@ class FileServer {
   void revoked(NodeId from, const peer::FileRevoked& revoked);
   // The node is gone: its references, open files and locks end.
   void drop_node(NodeId node);
+
+  // The containers of files that programs may have written in memory.
+  [[nodiscard]] std::vector<ContainerId> mapped() const;
 
   [[nodiscard]] const FileTable& table() const { return table_; }
 
@@ -127,6 +136,22 @@ class FileServer {
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
   void let_go_changes(File& file, NodeId node);
 
+  // file_server_mapped.cc
+  void map(const std::shared_ptr<Asked>& asked);
+  [[nodiscard]] static bool begin_plain(File& file);
+  static void end_plain(File& file);
+  [[nodiscard]] bool needs_file_current(const Asked& asked) const;
+  void make_file_current(const std::shared_ptr<Asked>& asked);
+  void apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect,
+                    const std::function<void(Reply)>& applied);
+  int make_room(const Asked& asked, File& file, std::uint64_t& offset, std::uint64_t& before);
+  // Zeros, then the bytes of a write: places in a container, done one after the other.
+  struct Piece {
+    std::uint64_t offset;
+    std::span<const std::byte> bytes;
+  };
+  void write_pieces(ContainerId container, std::vector<Piece> pieces, FileData::Done done);
+
   // file_server_containers.cc
   int need_container(File& file);
   void forgotten(File& file);
@@ -156,6 +181,7 @@ class FileServer {
 // A stable number for a file as programs see it (st_ino): the host's, or for another file system
 // mounted below the attached folder one that cannot be mistaken for it.
 [[nodiscard]] std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode);
+[[nodiscard]] std::uint64_t size_of(const File& file);
 // The path by which the kernel opens what an O_PATH descriptor stands for, following nothing else.
 [[nodiscard]] std::string descriptor_path(int fd);
 

@@ -14,11 +14,6 @@ namespace gob::file {
 
 namespace {
 
-std::uint64_t size_of(const File& file) {
-  struct stat status {};
-  return ::fstat(file.path.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
-}
-
 // Whole pages, so that none is left that was cut.
 FileRange from_byte(std::uint64_t offset) {
   return {offset / kPageSize * kPageSize, FileRange::kToEnd};
@@ -31,8 +26,14 @@ FileRange of_bytes(std::uint64_t offset, std::uint64_t length) {
 
 }  // namespace
 
+std::uint64_t size_of(const File& file) {
+  struct stat status {};
+  return ::fstat(file.path.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
 void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
   if (locks(asked->from, asked->request, asked->answer)) return;
+  if (op_of(asked->request) == FileOp::kMap) return map(asked);
   if (const Effect effect = effect_of(*asked); effect.file != nullptr)
     return make_change(asked, effect);
   const bool leases = op_of(asked->request) == FileOp::kGetAttributes &&
@@ -40,6 +41,7 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
                       asked->request.incarnation() == incarnation_;
   const auto file = leases ? table_.find(asked->request.file()) : nullptr;
   if (file != nullptr) return lease(asked, file);
+  if (needs_file_current(*asked)) return make_file_current(asked);
   answer_now(*asked);
 }
 
@@ -131,7 +133,12 @@ void FileServer::resize(const std::shared_ptr<File>& file,
 
 // Makes the change in the file, and has every node forget the old pages.
 void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
-                       const std::function<void(Reply)>& applied) {
+                       const std::function<void(Reply)>& applied_now) {
+  if (!begin_plain(*effect.file)) return apply_mapped(asked, effect, applied_now);
+  const auto applied = [file = effect.file, applied_now](Reply reply) {
+    end_plain(*file);
+    applied_now(std::move(reply));
+  };
   const auto reply = std::make_shared<Reply>();
   work(asked->from, asked->request, *reply);
   FileRange range = effect.range;

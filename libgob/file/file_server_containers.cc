@@ -1,17 +1,99 @@
 // The containers of files: their bytes in the memory of whatever nodes read them. A file gets one
 // when it is first opened for reading, and keeps it as long as some node's kernel knows the file.
-// Its pages are never written: changes go to the file, and the pages are forgotten.
+// Its pages are never written: changes go to the file, and the pages are forgotten; unless programs
+// have it mapped for writing (file_server_mapped.cc).
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <charconv>
+#include <filesystem>
 #include <future>
+#include <sstream>
+#include <system_error>
 
 #include "libgob/file/file_server.h"
 #include "libgob/file/impersonate.h"
 
 namespace gob::file {
+
+namespace {
+
+// A file as the host knows it whatever becomes of its name: device, type and bytes of its handle.
+constexpr std::size_t kMaxHandleBytes = MAX_HANDLE_SZ;
+struct Handle {
+  file_handle head;
+  unsigned char bytes[kMaxHandleBytes];
+};
+
+std::string source_of(const File& file) {
+  Handle handle{};
+  handle.head.handle_bytes = kMaxHandleBytes;
+  int mount = 0;
+  if (::name_to_handle_at(file.path.get(), "", &handle.head, &mount, AT_EMPTY_PATH) != 0)
+    return "-";  // this file system has none
+  std::string text =
+      std::to_string(file.attached.value()) + ":" + std::to_string(handle.head.handle_type) + ":";
+  for (unsigned i = 0; i < handle.head.handle_bytes; ++i) {
+    constexpr const char* kDigits = "0123456789abcdef";
+    text += kDigits[handle.bytes[i] >> 4];
+    text += kDigits[handle.bytes[i] & 15];
+  }
+  return text;
+}
+
+// The container of the tree, and the handle. False: not what source_of() makes.
+bool parse_source(const std::string& source, ContainerId& attached, Handle& handle) {
+  std::istringstream text(source);
+  std::uint32_t id = 0;
+  char colons[2] = {};
+  std::string digits;
+  if (!(text >> id >> colons[0] >> handle.head.handle_type >> colons[1] >> digits) ||
+      colons[0] != ':' || colons[1] != ':' || digits.size() % 2 != 0 ||
+      digits.size() / 2 > kMaxHandleBytes)
+    return false;
+  attached = ContainerId{id};
+  handle.head.handle_bytes = static_cast<unsigned>(digits.size() / 2);
+  for (std::size_t i = 0; i < digits.size() / 2; ++i) {
+    unsigned value = 0;
+    const char* const at = digits.data() + 2 * i;
+    if (std::from_chars(at, at + 2, value, 16).ptr != at + 2) return false;
+    handle.bytes[i] = static_cast<unsigned char>(value);
+  }
+  return true;
+}
+
+}  // namespace
+
+void FileServer::reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done) {
+  const auto work = [this, source, done]() -> Result<UniqueFd> {
+    ContainerId attached;
+    Handle handle{};
+    std::string path;
+    if (parse_source(source, attached, handle)) {
+      const std::lock_guard guard(mutex_);
+      if (const auto root = roots_.find(attached); root != roots_.end()) path = root->second.path;
+    }
+    if (path.empty())
+      return make_error(ErrorCode::kNotFound, "its folder is not attached any more", ESTALE);
+    const UniqueFd mount(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!mount) return system_error("cannot open " + path);
+    UniqueFd file(::open_by_handle_at(mount.get(), &handle.head, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (!file) return system_error("cannot open the file again, below " + path);
+    // A handle leads anywhere on its file system; what is not in the folder is nobody's business.
+    std::error_code error;
+    const std::string place =
+        std::filesystem::read_symlink(descriptor_path(file.get()), error).string();
+    const std::string root =
+        std::filesystem::read_symlink(descriptor_path(mount.get()), error).string();
+    if (error || (place != root && !place.starts_with(root + "/")) || place.ends_with(" (deleted)"))
+      return make_error(ErrorCode::kNotFound, "it was removed from " + path, ENOENT);
+    return file;
+  };
+  if (!pool_.post([work, done] { done(work()); }))
+    done(make_error(ErrorCode::kUnavailable, "too much is waiting for this node's disks", EAGAIN));
+}
 
 // Sees that every node knows the file's container. 0 or an errno; ENOSPC: there are too many.
 int FileServer::need_container(File& file) {
@@ -33,7 +115,7 @@ int FileServer::need_container(File& file) {
   if (error == 0) {
     const auto made = std::make_shared<std::promise<Result<ContainerId>>>();
     std::future<Result<ContainerId>> result = made->get_future();
-    store_.provide(name, std::move(fd), static_cast<std::uint64_t>(status.st_size),
+    store_.provide(name, source_of(file), std::move(fd), static_cast<std::uint64_t>(status.st_size),
                    [made](Result<ContainerId> given) { made->set_value(std::move(given)); });
     if (result.wait_for(timeout_) != std::future_status::ready) {
       error = EIO;
@@ -57,7 +139,16 @@ int FileServer::need_container(File& file) {
 void FileServer::forgotten(File& file) {
   const std::lock_guard guard(file.data_mutex);
   file.forgotten = true;
-  if (file.data == File::Data::kReady) store_.withdraw(file.container, file.container_name);
+  if (file.data != File::Data::kReady) return;
+  if (!file.mapped) return store_.withdraw(file.container, file.container_name);
+  store_.data().write_back(
+      file.container, {},
+      [&store = store_, id = file.container, name = file.container_name](const Status& written) {
+        if (!written)
+          spdlog::error("a file that was mapped has lost what was written: {}",
+                        written.error().message());
+        store.withdraw(id, name);
+      });
 }
 
 }  // namespace gob::file

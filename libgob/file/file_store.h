@@ -19,9 +19,10 @@ class FileStore {
   virtual ~FileStore() = default;
 
   // Makes a container whose pages come from an open file of this node's disk. When `done` says so
-  // every node knows it. `name` is unlike that of every other container.
-  virtual void provide(const std::string& name, UniqueFd file, std::uint64_t size_bytes,
-                       std::function<void(Result<ContainerId>)> done) = 0;
+  // every node knows it. `name` is unlike that of every other container; `source` is what
+  // FileServer::reopen() finds the file by, should this node come back after a crash.
+  virtual void provide(const std::string& name, const std::string& source, UniqueFd file,
+                       std::uint64_t size_bytes, std::function<void(Result<ContainerId>)> done) = 0;
   // Removes it; the file stays.
   virtual void withdraw(ContainerId container, const std::string& name) = 0;
   // To a node, this one too, never on the caller's stack.

@@ -47,6 +47,11 @@ struct File {
   ContainerId container;
   std::string container_name;
   bool forgotten = false;  // nobody has it any more
+  // Programs may write its pages in memory (file_server_mapped.cc), and from then on all changes go
+  // by the pages. Until the others have ended, who asked for that waits.
+  bool mapped = false;
+  unsigned plain_changes = 0;
+  std::vector<std::function<void()>> after_plain;
 };
 
 // open(2) of a program on some node.

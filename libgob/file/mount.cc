@@ -342,6 +342,7 @@ fuse_lowlevel_ops Mount::operations() {
   table.fallocate = fallocate;
   table.copy_file_range = copy_file_range;
   table.lseek = lseek;
+  table.ioctl = ioctl;
   return table;
 }
 

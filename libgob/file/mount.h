@@ -18,12 +18,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "libgob/file/fetch_ahead.h"
 #include "libgob/file/file_client.h"
+#include "libgob/file/file_tickets.h"
 #include "libgob/file/inode_table.h"
 #include "libgob/file/size_leases.h"
 #include "libgob/linker/file_data.h"
@@ -57,6 +59,11 @@ class Mount final : private KernelCache {
 
   // A home wants to change the size of a file.
   void revoke(NodeId home, const peer::FileRevoke& revoke);
+
+  // The file that the ticket was given for; none: it was not, or was taken before.
+  std::optional<MappableFile> take_ticket(const FileTicket& ticket) {
+    return tickets_.take(ticket);
+  }
 
   // In words, for the log: how data passes between kernel and gobd.
   [[nodiscard]] static std::string describe_data_path();
@@ -168,6 +175,9 @@ class Mount final : private KernelCache {
                               size_t length, int flags);
   static void lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
                     fuse_file_info* info);
+  static void ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void* argument,
+                    fuse_file_info* info, unsigned flags, const void* in, size_t in_bytes,
+                    size_t out_bytes);
   void release_handle(const Opened& file, FileOp op);
   std::unique_ptr<Opened> make_opened(const RemoteFile& remote, const Reply& reply);
   void read_at_home(const std::shared_ptr<Reading>& reading);
@@ -197,6 +207,7 @@ class Mount final : private KernelCache {
   InodeTable inodes_;
   SizeLeases leases_;
   FetchAhead fetch_ahead_;
+  FileTickets tickets_;
   std::mutex containers_mutex_;
   std::map<ContainerId, RemoteFile> containers_;    // guarded by containers_mutex_
   std::map<RemoteFile, ContainerId> container_of_;  // the reverse

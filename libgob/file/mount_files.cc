@@ -283,4 +283,33 @@ void Mount::lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_fil
                      });
 }
 
+// A program wants to map the file's container: see FileTickets.
+void Mount::ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void*, fuse_file_info* info,
+                  unsigned flags, const void*, size_t, size_t out_bytes) {
+  Mount& self = of(req);
+  if (command != kIoctlTicket || (flags & FUSE_IOCTL_DIR) != 0 || inode == InodeTable::kRootInode ||
+      out_bytes != sizeof(FileTicket)) {
+    fuse_reply_err(req, ENOTTY);
+    return;
+  }
+  const RemoteFile remote = opened(*info).remote;
+  self.ask_opened(req, opened(*info), FileOp::kMap, {}, [&self, req, remote](const Reply& reply) {
+    if (reply.error() != 0) {
+      fuse_reply_err(req, static_cast<int>(reply.error()));
+      return;
+    }
+    const ContainerId container{reply.container()};
+    {
+      const std::lock_guard guard(self.containers_mutex_);
+      self.containers_[container] = remote;
+      self.container_of_[remote] = container;
+    }
+    const Result<FileTicket> ticket = self.tickets_.give({container, reply.attributes().size()});
+    if (ticket)
+      fuse_reply_ioctl(req, 0, ticket->data(), sizeof(FileTicket));
+    else
+      fuse_reply_err(req, EIO);
+  });
+}
+
 }  // namespace gob::file

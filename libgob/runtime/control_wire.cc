@@ -170,6 +170,8 @@ std::string_view name_of(control::Request::BodyCase body) {
       return "attach";
     case Request::kDetach:
       return "detach";
+    case Request::kOpenFile:
+      return "open_file";
     case Request::BODY_NOT_SET:
       return "unknown";
   }

@@ -43,9 +43,10 @@ void Mailbox::run() {
 }
 
 void Mailbox::close() {
+  decltype(queue_) dropped;  // destroyed without the mutex: that may tell somebody, who posts
   const std::lock_guard lock(mutex_);
   closed_ = true;
-  queue_.clear();
+  queue_.swap(dropped);
 }
 
 }  // namespace gob

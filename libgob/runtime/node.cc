@@ -37,8 +37,11 @@ Node::Node(const DaemonConfig& config, UniqueFd epoll, Mailbox mailbox)
 
 Node::~Node() {
   server_.reset();  // calls back into us
-  close_files();
+  // No more requests; then those under way end in the shards, while who asked is still there.
+  stop_files();
   for (const auto& shard : shards_) shard->stop();
+  for (const auto& shard : shards_) shard->end_files();
+  close_files();
   mailbox_.close();
 }
 

@@ -131,6 +131,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void hello(Responder responder);
   void create_container(ClientId client, const PeerCredentials& peer,
                         const control::CreateContainer& request, Responder responder);
+  void open_file(ClientId client, const control::OpenFile& request, Responder responder);
   void open_container(ClientId client, const PeerCredentials& peer,
                       const control::OpenContainer& request, Responder responder);
   void remove_container(ClientId client, const PeerCredentials& peer,
@@ -153,16 +154,19 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   // node_files.cc
   class Containers;
   Status open_files();
-  void make_file_container(const std::string& name, const std::shared_ptr<UniqueFd>& file,
-                           std::uint64_t size_bytes,
+  void make_file_container(const std::string& name, const std::string& source,
+                           const std::shared_ptr<UniqueFd>& file, std::uint64_t size_bytes,
                            const std::function<void(Result<ContainerId>)>& done);
+  void recover_file(const ContainerRecord& record);
   void drop_file_container(const std::string& name);
+  void stop_files();
   void close_files();
   bool send_file_message(NodeId to, peer::FileBody body);
   void give_lease_back(NodeId home, const peer::FileRevoke& revoke);
   void queue_for_peer(NodeId to, std::string bytes);
   void send_queued();
   void receive_file_message(NodeId from, peer::FileBody body);
+  void write_files_back(std::function<void()> then);
   void add_tree(const ContainerRecord& record);
   void remove_tree(ContainerId id);
   void attach(const PeerCredentials& peer, ClientId client, const control::Attach& request,
@@ -222,6 +226,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::map<std::uint64_t, SyncRequest> sync_requests_;
 
   bool leaving_ = false;
+  bool files_written_ = false;  // then pages are handed over
   bool handed_over_ = false;
   std::uint64_t leave_deadline_ms_ = 0;
   std::uint64_t next_leave_try_ms_ = 0;

@@ -1,5 +1,6 @@
 // Attached files: this node as a home of some and as a user of all.
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -22,11 +23,11 @@ class Node::Containers final : public file::FileStore {
  public:
   explicit Containers(Node& node) : node_(node) {}
 
-  void provide(const std::string& name, UniqueFd file, std::uint64_t size_bytes,
-               std::function<void(Result<ContainerId>)> done) override {
+  void provide(const std::string& name, const std::string& source, UniqueFd file,
+               std::uint64_t size_bytes, std::function<void(Result<ContainerId>)> done) override {
     const auto fd = std::make_shared<UniqueFd>(std::move(file));
-    const bool posted = node_.mailbox_.post([this, name, fd, size_bytes, done] {
-      node_.make_file_container(name, fd, size_bytes, done);
+    const bool posted = node_.mailbox_.post([this, name, source, fd, size_bytes, done] {
+      node_.make_file_container(name, source, fd, size_bytes, done);
     });
     if (!posted) done(make_error(ErrorCode::kUnavailable, "this node is overloaded", EAGAIN));
   }
@@ -46,8 +47,8 @@ class Node::Containers final : public file::FileStore {
 };
 
 // A container for the bytes of one file of this node's disk; programs do not open it by name.
-void Node::make_file_container(const std::string& name, const std::shared_ptr<UniqueFd>& file,
-                               std::uint64_t size_bytes,
+void Node::make_file_container(const std::string& name, const std::string& source,
+                               const std::shared_ptr<UniqueFd>& file, std::uint64_t size_bytes,
                                const std::function<void(Result<ContainerId>)>& done) {
   ContainerTable::NewContainer wanted;
   wanted.name = name;
@@ -56,7 +57,7 @@ void Node::make_file_container(const std::string& name, const std::shared_ptr<Un
   wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
   wanted.home = self_;
   wanted.kind = ContainerKind::kFile;
-  wanted.source = name;
+  wanted.source = source;
   container::Actions actions;
   const std::uint64_t id = table_->create(wanted, {}, actions);
   file_containers_[id] = [this, file, size_bytes, done](const Result<ContainerRecord>& made) {
@@ -74,6 +75,30 @@ void Node::drop_file_container(const std::string& name) {
   container::Actions actions;
   table_->remove(name, {}, actions);
   perform(actions);
+}
+
+// A container of an earlier life of this node. Other nodes may have pages of it that are newer than
+// the file: they are written, and it is removed.
+void Node::recover_file(const ContainerRecord& record) {
+  const ContainerId id = record.info.id;
+  const auto drop = [this, name = record.name](const Status& written) {
+    if (!written)
+      spdlog::error(
+          "what programs wrote into the file of container {} while this node was away is "
+          "lost: {}",
+          quoted(name), written.error().message());
+    static_cast<void>(mailbox_.post([this, name] { drop_file_container(name); }));
+  };
+  file_server_->reopen(record.source, [this, id, drop](Result<UniqueFd> file) {
+    if (!file) return drop(file.error());
+    struct stat status {};
+    if (::fstat(file->get(), &status) != 0) return drop(system_error("its length is not known"));
+    files_->bind(id, std::move(*file), static_cast<std::uint64_t>(status.st_size),
+                 [this, id, drop](const Status& bound) {
+                   if (!bound) return drop(bound);
+                   files_->write_back(id, {}, drop);
+                 });
+  });
 }
 
 Status Node::open_files() {
@@ -97,10 +122,13 @@ Status Node::open_files() {
   return {};
 }
 
-// The kernel's requests end first, then the answers to them, then who waits for those.
-void Node::close_files() {
+void Node::stop_files() {
   if (mount_ != nullptr) mount_->stop();
   if (file_server_ != nullptr) file_server_->stop();
+}
+
+// The client answers the mount's requests when it goes.
+void Node::close_files() {
   file_client_.reset();
   mount_.reset();
   file_server_.reset();
@@ -180,6 +208,19 @@ void Node::receive_file_message(NodeId from, peer::FileBody body) {
 void Node::give_lease_back(NodeId home, const peer::FileRevoke& revoke) {
   if (mount_ != nullptr) return mount_->revoke(home, revoke);
   file_client_->tell_revoked({home, revoke.incarnation(), revoke.file()}, revoke.number());
+}
+
+// What programs wrote into mapped files of this node's disk gets there before the node leaves.
+void Node::write_files_back(std::function<void()> then) {
+  // The last one of these to go calls it, on this thread.
+  const std::shared_ptr<void> all(
+      nullptr, [this, then = std::move(then)](void*) { static_cast<void>(mailbox_.post(then)); });
+  for (const ContainerId id : file_server_->mapped())
+    files_->write_back(id, {}, [all, id](const Status& written) {
+      if (!written)
+        spdlog::error("container {}: what was written into its file is lost: {}", id.value(),
+                      written.error().message());
+    });
 }
 
 void Node::add_tree(const ContainerRecord& record) {

@@ -5,6 +5,7 @@
 
 #include <ctime>
 
+#include "libgob/file/mount.h"
 #include "libgob/runtime/control_wire.h"
 #include "libgob/runtime/describe.h"
 #include "libgob/runtime/node.h"
@@ -72,6 +73,8 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return attach(peer, client, request.attach(), std::move(responder));
     case control::Request::kDetach:
       return detach(peer, client, request.detach(), std::move(responder));
+    case control::Request::kOpenFile:
+      return open_file(client, request.open_file(), std::move(responder));
     case control::Request::kFlush:
       return flush(peer, request.flush(), std::move(responder));
     default:
@@ -128,6 +131,24 @@ void Node::open_container(ClientId client, const PeerCredentials& peer,
   container::Actions actions;
   const std::uint64_t id = table_->open(request.name(), credentials(peer), rights, actions);
   await_table(id, client, {request.read(), request.write()}, std::move(responder), actions);
+}
+
+// The descriptor that the ticket was given for is open for reading and writing.
+void Node::open_file(ClientId client, const control::OpenFile& request, Responder responder) {
+  std::optional<file::MappableFile> file;
+  if (mount_ != nullptr && request.ticket_size() == 2)
+    file = mount_->take_ticket({request.ticket(0), request.ticket(1)});
+  const ContainerRecord* record = file ? table_->find(file->container) : nullptr;
+  if (record == nullptr)
+    return responder.fail(make_error(ErrorCode::kNotFound,
+                                     "cannot open a file's container: this gobd gave no such "
+                                     "ticket, or the file is gone",
+                                     ENOENT));
+  clients_[client].open[file->container] = {true, true};
+  control::Reply reply;
+  describe(*record, *reply.mutable_container()->mutable_container());
+  reply.mutable_container()->set_file_bytes(file->size_bytes);
+  responder.reply(std::move(reply));
 }
 
 void Node::remove_container(ClientId client, const PeerCredentials& peer,

@@ -97,9 +97,8 @@ void Node::add_local(const ContainerRecord& record) {
   const bool file = record.kind == ContainerKind::kFile;
   spdlog::log(file ? spdlog::level::debug : spdlog::level::info, "container {} {}: {}",
               record.info.id.value(), quoted(record.name), format_size(record.size_bytes));
-  // Of an earlier life of this node: nobody can ask for its bytes any more.
   if (file && record.info.home == self_ && record.creator.incarnation != transport_->incarnation())
-    static_cast<void>(mailbox_.post([this, name = record.name] { drop_file_container(name); }));
+    recover_file(record);
 }
 
 void Node::perform_sync(const SyncService::Out& out) {
@@ -138,18 +137,27 @@ void Node::stop_asked() {
 
 void Node::begin_leaving(const std::string& why) {
   if (leaving_) return;
-  const ViewRecord* record = membership_->record();
-  if (record == nullptr || record->view.members.size() < 2)
-    return finish(NodeEnd::kLeft, why + "; no other node is there to take pages over");
-  spdlog::info("{}: handing pages to the other nodes", why);
   leaving_ = true;
   leave_deadline_ms_ = now_ms() + config_.leave_timeout_ms;
   next_leave_try_ms_ = 0;
-  keep_leaving();
+  write_files_back([this, why] {
+    const ViewRecord* record = membership_->record();
+    if (record == nullptr || record->view.members.size() < 2)
+      return finish(NodeEnd::kLeft, why + "; no other node is there to take pages over");
+    spdlog::info("{}: handing pages to the other nodes", why);
+    files_written_ = true;
+    keep_leaving();
+  });
 }
 
 void Node::keep_leaving() {
   if (end_) return;
+  if (!files_written_) {
+    if (now_ms() >= leave_deadline_ms_)
+      finish(NodeEnd::kLeft,
+             "could not write mapped files within leave_timeout_ms: what is not written is lost");
+    return;
+  }
   const ViewRecord* record = membership_->record();
   if (record != nullptr && record->view.members.size() == 1 && record->view.contains(self_))
     return finish(NodeEnd::kLeft, "the last node of the cluster: its pages end with it");

@@ -98,6 +98,8 @@ class Shard final : private ChannelSink {
   void trace_to(std::unique_ptr<PageTrace> trace) { trace_ = std::move(trace); }
   // Ends the thread and waits for it. Programs that wait stay waiting.
   void stop();
+  // After all shards have stopped: reads, writes and jobs of files end with an error.
+  void end_files();
 
   // Runs `work` on the shard's thread. False when the shard is overloaded or stopped.
   [[nodiscard]] bool post(std::function<void(Shard&)> work);
@@ -229,7 +231,11 @@ class Shard final : private ChannelSink {
   void tell_kernel(std::uint64_t drop);
   void dropped(std::uint64_t id);
   std::uint64_t wait_for_kernel(PageSet pages);
-  [[nodiscard]] bool must_wait(const HeldMessage& next, std::size_t before) const;
+  [[nodiscard]] std::uint64_t being_dropped(const PageSet& pages) const;
+  bool hold_back(NodeId to, const Message& message, std::span<const std::byte> payload);
+  bool hold_back(const action::JobDone& done);
+  HeldMessage split(HeldMessage held, std::uint64_t wait);
+  void finish_discards();
   void send_what_may_go();
 
   // shard_file_jobs.cc: write-back and discard at the home
@@ -322,6 +328,8 @@ class Shard final : private ChannelSink {
   std::uint64_t next_drop_ = 0;
   std::deque<KeptUntil> kept_;  // reads with pages that left
   std::deque<HeldMessage> held_messages_;  // in the order in which the core sent them
+  bool held_of_all_ = false;               // one of them speaks of all pages
+  std::vector<action::JobDone> held_discards_;
   std::map<FileStripe, std::deque<FileWrite>> file_writes_;  // under way
   std::map<ContainerId, FileSurvey> surveys_;
   std::map<std::pair<PageKey, bool>, FileWork> work_;  // by page, and whether it is a discard

@@ -68,14 +68,7 @@ void Shard::perform_one(const action::Send& send) {
     }
     if (message.payload == Payload::kMove) left_node(message.pages);
   }
-  if (!drops_.empty() || !held_messages_.empty()) {
-    HeldMessage held{send.to, message, {}};
-    if (must_wait(held, held_messages_.size())) {
-      held.payload.assign(staging_.data(), staging_.data() + bytes);
-      held_messages_.push_back(std::move(held));
-      return;
-    }
-  }
+  if (hold_back(send.to, message, {staging_.data(), bytes})) return;
   transmit(send.to, message, staging_.data(), bytes);
 }
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "libgob/runtime/shard.h"
 #include "libgob/runtime/words.h"
@@ -118,6 +119,7 @@ void Shard::ask_core(PageSet pages, bool discard) {
 }
 
 void Shard::perform_one(const action::JobDone& done) {
+  if (hold_back(done)) return;
   std::uint64_t again = 0;
   for_each_page(done.pages, [&](PageId page) {
     const auto found = work_.find({key_of(page), done.discard});
@@ -217,6 +219,14 @@ void Shard::write_back_some() {
     jobs_to_go_on_.push_back(std::move(job));
   }
   settle_files();
+}
+
+// The shards have stopped: who waits for files here is told, by what is destroyed.
+void Shard::end_files() {
+  const auto parts = std::exchange(parts_, {});
+  const auto work = std::exchange(work_, {});
+  const auto surveys = std::exchange(surveys_, {});
+  const auto jobs = std::exchange(jobs_to_go_on_, {});
 }
 
 }  // namespace gob

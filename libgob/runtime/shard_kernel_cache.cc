@@ -71,6 +71,7 @@ void Shard::kernel_has_none(PageSet pages) {
   }
   for (const auto& then : over) then();
   send_what_may_go();
+  finish_discards();
 }
 
 // The pages leave this node, or their bytes change by another way than the kernel's own: what was
@@ -137,6 +138,7 @@ void Shard::end_kept(FilePart& part) {
     drops_.erase(drop);
   }
   send_what_may_go();
+  finish_discards();
 }
 
 void Shard::expire_kept() {
@@ -179,7 +181,8 @@ void Shard::tell_kernel(std::uint64_t id) {
   const PageSet pages = drop.pages;
   if (pages.empty() || kernel_ == nullptr) {
     drops_.erase(found);
-    return send_what_may_go();
+    send_what_may_go();
+    return finish_discards();
   }
   std::vector<std::pair<PageIndex, unsigned>> runs;
   for_each_run(pages, [&](PageIndex first, unsigned count) { runs.emplace_back(first, count); });
@@ -200,6 +203,7 @@ void Shard::dropped(std::uint64_t id) {
   drops_.erase(found);
   if (then) then();
   send_what_may_go();
+  finish_discards();
   settle_files();
 }
 
@@ -226,30 +230,83 @@ std::uint64_t Shard::wait_for_kernel(PageSet pages) {
   return cached;
 }
 
-// For each page and peer the order of messages stays as it was; markers stay behind everything.
-bool Shard::must_wait(const HeldMessage& next, std::size_t before) const {
+std::uint64_t Shard::being_dropped(const PageSet& pages) const {
+  std::uint64_t mask = 0;
   for (const auto& [id, drop] : drops_)
-    if (overlap(drop.pages, next.message.pages)) return true;
-  for (std::size_t i = 0; i < before; ++i) {
-    const HeldMessage& earlier = held_messages_[i];
-    if (earlier.to != next.to) continue;
-    if (speaks_of_all(earlier.message) || speaks_of_all(next.message) ||
-        overlap(earlier.message.pages, next.message.pages))
-      return true;
-  }
-  return false;
+    if (overlap(drop.pages, pages)) mask |= drop.pages.mask & pages.mask;
+  return mask;
 }
 
+// Keeps the message if it has to wait, or as much of it as has to. For each page and peer the order
+// of messages stays as it was; what speaks of all pages stays behind everything.
+bool Shard::hold_back(NodeId to, const Message& message, std::span<const std::byte> payload) {
+  if (drops_.empty() && held_messages_.empty()) return false;
+  const bool of_all = speaks_of_all(message);
+  // Pages of memory are never the kernel's: only such a message can be in their way.
+  if (!of_all && !files_.contains(message.pages.container) && !held_of_all_) return false;
+  held_messages_.push_back({to, message, {payload.begin(), payload.end()}});
+  send_what_may_go();
+  return true;
+}
+
+// Of a message that has to wait for some of its pages the rest is sent: the kernel may be reading a
+// page of which it has forgotten its copy, and that read wait for this message.
 void Shard::send_what_may_go() {
-  for (std::size_t i = 0; i < held_messages_.size();) {
-    if (must_wait(held_messages_[i], i)) {
-      ++i;
+  struct Waiting {
+    bool any = false;
+    bool of_all = false;
+    std::map<FileStripe, std::uint64_t> pages;
+  };
+  std::map<NodeId, Waiting> waiting;
+  std::deque<HeldMessage> kept;
+  held_of_all_ = false;
+  for (HeldMessage& held : std::exchange(held_messages_, {})) {
+    Waiting& before = waiting[held.to];
+    const PageSet pages = held.message.pages;
+    const bool of_all = speaks_of_all(held.message);
+    std::uint64_t& same_stripe = before.pages[{pages.container, pages.stripe}];
+    const std::uint64_t wait = being_dropped(pages) | (same_stripe & pages.mask);
+    const bool whole = before.of_all || (of_all && before.any);
+    if (!whole && (of_all || wait == 0)) {
+      transmit(held.to, held.message, held.payload.data(), held.payload.size());
       continue;
     }
-    HeldMessage message = std::move(held_messages_[i]);
-    held_messages_.erase(held_messages_.begin() + static_cast<std::ptrdiff_t>(i));
-    transmit(message.to, message.message, message.payload.data(), message.payload.size());
+    if (!whole && wait != pages.mask) held = split(std::move(held), wait);
+    before.any = true;
+    before.of_all |= of_all;
+    held_of_all_ |= of_all;
+    same_stripe |= held.message.pages.mask;
+    kept.push_back(std::move(held));
   }
+  held_messages_ = std::move(kept);
+}
+
+// Sends what need not wait, and returns the rest.
+Shard::HeldMessage Shard::split(HeldMessage held, std::uint64_t wait) {
+  HeldMessage now{held.to, held.message, {}};
+  HeldMessage later{held.to, held.message, {}};
+  now.message.pages.mask &= ~wait;
+  later.message.pages.mask = wait;
+  const std::byte* next = held.payload.data();
+  if (!held.payload.empty())
+    for_each_page(held.message.pages, [&](PageId page) {
+      HeldMessage& part = (PageSet::of(page).mask & wait) != 0 ? later : now;
+      part.payload.insert(part.payload.end(), next, next + kPageSize);
+      next += kPageSize;
+    });
+  transmit(now.to, now.message, now.payload.data(), now.payload.size());
+  return later;
+}
+
+// Who asked for a discard goes on when the kernel of this node has forgotten the pages, too.
+bool Shard::hold_back(const action::JobDone& done) {
+  if (!done.discard || being_dropped(done.pages) == 0) return false;
+  held_discards_.push_back(done);
+  return true;
+}
+
+void Shard::finish_discards() {
+  for (const action::JobDone& done : std::exchange(held_discards_, {})) perform_one(done);
 }
 
 }  // namespace gob

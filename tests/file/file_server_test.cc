@@ -26,7 +26,7 @@ constexpr std::uint32_t kNobody = 65534;
 // Containers that are only numbers, and what was asked of their bytes.
 class Store final : public FileStore, public FileData {
  public:
-  void provide(const std::string&, UniqueFd, std::uint64_t,
+  void provide(const std::string&, const std::string&, UniqueFd, std::uint64_t,
                std::function<void(Result<ContainerId>)> done) override {
     done(ContainerId{++last_});
   }

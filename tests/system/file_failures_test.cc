@@ -95,6 +95,37 @@ TEST(FileFailures, PagesHeldElsewhereAreReadOnWithoutTheHome) {
   }
 }
 
+// What other nodes have in memory is served without the home; what they do not have is an error.
+TEST(FileFailures, PagesThatOthersHaveAreReadWithoutTheirHome) {
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kPages = 4096;
+  DaemonConfig settings = file_settings();
+  settings.page_timeout_ms = 3000;
+  settings.file_timeout_ms = 3000;
+  Nodes nodes(3, settings);
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream file(folder.tree() + "/large");
+  for (std::size_t i = 0; i < kPages; ++i)
+    file << std::string(kPage, static_cast<char>('a' + i % 26));
+  file.close();
+  const int two = ::open((seen_at(nodes, 1) + "/large").c_str(), O_RDWR);
+  const int three = ::open((seen_at(nodes, 2) + "/large").c_str(), O_RDWR);
+  std::string bytes(8 * kPage, '?');
+  ASSERT_EQ(::pread(two, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  nodes.kill_node(0);
+  for (const int fd : {two, three}) {
+    std::string again(8 * kPage, '?');
+    EXPECT_EQ(::pread(fd, again.data(), again.size(), 0), static_cast<ssize_t>(again.size()))
+        << std::strerror(errno);
+    EXPECT_EQ(again, bytes);
+    char byte = 0;
+    EXPECT_EQ(::pread(fd, &byte, 1, (kPages - 1) * kPage), -1);
+    EXPECT_EQ(errno, EIO);
+    ::close(fd);
+  }
+}
+
 TEST(FileFailures, ANodeThatOnlyReadLosesNothingWhenItDies) {
   Nodes nodes(3, file_settings());
   const SharedFolder folder;

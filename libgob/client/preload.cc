@@ -1,0 +1,273 @@
+// libgob_preload.so: for programs that were not built for libgob. Where mmap(2) of a file in a gob
+// mount is refused with ENODEV, which is to say a shared mapping of a descriptor that may write,
+// the program gets a mapping of the file's container instead. All else is left to the system.
+//
+// Of such a mapping: msync() is fsync() of the file, mremap() may move it, munmap() of a part only
+// takes access away until the last part goes. A forked child does not have it (gob.h).
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "libgob/client/connection.h"
+#include "libgob/client/last_error.h"
+#include "libgob/gob.h"
+
+namespace {
+
+// One mapping of ours. Bytes.
+struct Mapped {
+  gob_container* container = nullptr;
+  std::size_t bytes = 0;
+  std::size_t mapped_bytes = 0;  // what munmap() has not taken
+  std::uint64_t offset = 0;
+  bool writable = false;
+};
+
+class Mappings {
+ public:
+  // Never destroyed: programs map and unmap while they exit.
+  static Mappings& all() {
+    static auto* const instance = new Mappings;
+    return *instance;
+  }
+  // MAP_FAILED and errno if it cannot be done.
+  void* map(void* where, std::size_t bytes, int protection, int flags, int fd, off_t offset);
+  // False: not ours, and nothing was done.
+  bool unmap(void* address, std::size_t bytes, int& result);
+  bool remap(void* address, std::size_t old_bytes, std::size_t bytes, int flags, void*& result);
+  bool sync(void* address, std::size_t bytes, int& result);
+
+ private:
+  using Table = std::map<std::uintptr_t, Mapped>;
+  Mappings();
+  [[nodiscard]] bool none() const { return !used_.load(std::memory_order_acquire); }
+  gob_connection* connect();
+  Table::iterator find(std::uintptr_t at, std::size_t bytes);
+  void end(Table::iterator mapping);
+
+  std::atomic<bool> used_ = false;  // once there was a mapping; before that nothing costs anything
+  std::recursive_mutex mutex_;      // libgob maps and unmaps memory, too
+  // Guarded by mutex_:
+  Table table_;
+  gob_connection* connection_ = nullptr;
+};
+
+template <class F>
+F* real(const char* name) {
+  return reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
+}
+
+std::size_t whole_pages(std::size_t bytes) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
+}
+
+void* failed_with(int error) {
+  errno = error;
+  return MAP_FAILED;
+}
+
+int real_munmap(void* address, std::size_t bytes) {
+  static auto* const call = real<int(void*, std::size_t)>("munmap");
+  return call(address, bytes);
+}
+
+Mappings::Mappings() {
+  // A forked child begins anew: it has none of its parent's mappings.
+  const int error = ::pthread_atfork([] { all().mutex_.lock(); }, [] { all().mutex_.unlock(); },
+                                     [] {
+                                       all().table_.clear();
+                                       all().connection_ = nullptr;
+                                       all().mutex_.unlock();
+                                     });
+  if (error != 0) std::fprintf(stderr, "libgob_preload: forked children may hang\n");
+}
+
+gob_connection* Mappings::connect() {
+  if (connection_ != nullptr) return connection_;
+  if (const int error = gob_connect(nullptr, &connection_); error != 0) {
+    std::fprintf(stderr, "libgob_preload: a shared mapping is refused: %s\n", gob_last_error());
+    return nullptr;
+  }
+  return connection_;
+}
+
+void* Mappings::map(void* where, std::size_t bytes, int protection, int flags, int fd,
+                    off_t offset) {
+  const std::lock_guard lock(mutex_);
+  gob_connection* const connection = connect();
+  if (connection == nullptr) return failed_with(ENODEV);
+  gob_container* container = nullptr;
+  if (gob_open_file(connection, fd, &container) != 0) return failed_with(ENODEV);
+  used_.store(true, std::memory_order_release);
+  const bool writable = (protection & PROT_WRITE) != 0;
+  void* const place = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0 ? where : nullptr;
+  if (place != nullptr) {
+    int ignored = 0;
+    unmap(place, bytes, ignored);
+  }
+  auto mapped = connection->map(*container, static_cast<std::uint64_t>(offset), bytes, true, place);
+  if (!mapped.ok()) {
+    gob_close(container);
+    std::fprintf(stderr, "libgob_preload: a shared mapping is refused: %s\n",
+                 mapped.error().message().c_str());
+    return failed_with(mapped.error().errno_value != 0 ? mapped.error().errno_value : ENODEV);
+  }
+  // It may get write access later, by mprotect().
+  if (!writable) ::mprotect(*mapped, whole_pages(bytes), protection);
+  table_[reinterpret_cast<std::uintptr_t>(*mapped)] = {
+      container, whole_pages(bytes), whole_pages(bytes), static_cast<std::uint64_t>(offset),
+      writable};
+  return *mapped;
+}
+
+// The mapping that holds all of the range.
+Mappings::Table::iterator Mappings::find(std::uintptr_t at, std::size_t bytes) {
+  auto found = table_.upper_bound(at);
+  if (found == table_.begin()) return table_.end();
+  --found;
+  const std::uintptr_t first = found->first;
+  return at - first + bytes <= found->second.bytes ? found : table_.end();
+}
+
+void Mappings::end(Table::iterator mapping) {
+  void* const address = reinterpret_cast<void*>(mapping->first);
+  gob_container* const container = mapping->second.container;
+  table_.erase(mapping);  // first: libgob calls munmap()
+  gob_unmap(connection_, address);
+  gob_close(container);
+}
+
+bool Mappings::unmap(void* address, std::size_t bytes, int& result) {
+  if (none()) return false;
+  const std::lock_guard lock(mutex_);
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  const std::size_t size = whole_pages(bytes);
+  result = 0;
+  if (const auto found = find(at, size); found != table_.end()) {
+    Mapped& mapped = found->second;
+    if (size < mapped.mapped_bytes) {
+      // gobd counts on the whole of it being there.
+      mapped.mapped_bytes -= size;
+      result = ::mprotect(address, size, PROT_NONE);
+    } else {
+      end(found);
+    }
+    return true;
+  }
+  // A range that holds whole mappings, and other memory.
+  bool ours = false;
+  for (auto next = table_.lower_bound(at); next != table_.end() && next->first < at + size;) {
+    if (next->first + next->second.bytes > at + size) break;
+    ours = true;
+    end(next++);
+  }
+  if (ours) result = real_munmap(address, bytes);
+  return ours;
+}
+
+bool Mappings::remap(void* address, std::size_t old_bytes, std::size_t bytes, int flags,
+                     void*& result) {
+  if (none()) return false;
+  const std::lock_guard lock(mutex_);
+  const auto found = find(reinterpret_cast<std::uintptr_t>(address), whole_pages(old_bytes));
+  if (found == table_.end()) return false;
+  Mapped& mapped = found->second;
+  const bool whole = reinterpret_cast<std::uintptr_t>(address) == found->first &&
+                     whole_pages(old_bytes) == mapped.bytes;
+  if (whole && whole_pages(bytes) == mapped.bytes && (flags & MREMAP_FIXED) == 0) {
+    result = address;
+  } else if (!whole || (flags & MREMAP_MAYMOVE) == 0 || (flags & MREMAP_FIXED) != 0) {
+    result = failed_with(ENOMEM);
+  } else {
+    auto moved = connection_->map(*mapped.container, mapped.offset, bytes, true);
+    if (!moved.ok()) {
+      result = failed_with(moved.error().errno_value != 0 ? moved.error().errno_value : ENOMEM);
+      return true;
+    }
+    Mapped fresh = mapped;
+    fresh.bytes = fresh.mapped_bytes = whole_pages(bytes);
+    table_.erase(found);
+    gob_unmap(connection_, address);
+    if (!fresh.writable) ::mprotect(*moved, fresh.bytes, PROT_READ);
+    table_[reinterpret_cast<std::uintptr_t>(*moved)] = fresh;
+    result = *moved;
+  }
+  return true;
+}
+
+bool Mappings::sync(void* address, std::size_t bytes, int& result) {
+  if (none()) return false;
+  std::shared_ptr<const gob::UniqueFd> file;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = find(reinterpret_cast<std::uintptr_t>(address), whole_pages(bytes));
+    if (found == table_.end()) return false;
+    file = found->second.container->file;
+  }
+  result = ::fsync(file->get());
+  return true;
+}
+
+void* map_or_share(void* where, std::size_t bytes, int protection, int flags, int fd,
+                   off_t offset) {
+  static auto* const call = real<void*(void*, std::size_t, int, int, int, off_t)>("mmap");
+  void* const mapped = call(where, bytes, protection, flags, fd, offset);
+  const int kind = flags & MAP_TYPE;
+  if (mapped != MAP_FAILED || errno != ENODEV || fd < 0 ||
+      (kind != MAP_SHARED && kind != MAP_SHARED_VALIDATE))
+    return mapped;
+  return Mappings::all().map(where, bytes, protection, flags, fd, offset);
+}
+
+}  // namespace
+
+extern "C" {
+
+GOB_API void* mmap(void* where, std::size_t bytes, int protection, int flags, int fd,
+                   off_t offset) {
+  return map_or_share(where, bytes, protection, flags, fd, offset);
+}
+
+GOB_API void* mmap64(void* where, std::size_t bytes, int protection, int flags, int fd,
+                     off64_t offset) {
+  return map_or_share(where, bytes, protection, flags, fd, offset);
+}
+
+GOB_API int munmap(void* address, std::size_t bytes) {
+  int result = 0;
+  return Mappings::all().unmap(address, bytes, result) ? result : real_munmap(address, bytes);
+}
+
+GOB_API int msync(void* address, std::size_t bytes, int flags) {
+  static auto* const call = real<int(void*, std::size_t, int)>("msync");
+  int result = 0;
+  return Mappings::all().sync(address, bytes, result) ? result : call(address, bytes, flags);
+}
+
+GOB_API void* mremap(void* address, std::size_t old_bytes, std::size_t bytes, int flags, ...) {
+  static auto* const call = real<void*(void*, std::size_t, std::size_t, int, void*)>("mremap");
+  void* where = nullptr;
+  if ((flags & MREMAP_FIXED) != 0) {
+    std::va_list rest;
+    va_start(rest, flags);
+    where = va_arg(rest, void*);
+    va_end(rest);
+  }
+  void* result = nullptr;
+  if (Mappings::all().remap(address, old_bytes, bytes, flags, result)) return result;
+  return call(address, old_bytes, bytes, flags, where);
+}
+
+}  // extern "C"

@@ -1,0 +1,264 @@
+// Files that programs have mapped for writing. Some node's memory may be newer than the file, so
+// all changes go by the pages: a write is a write of pages, coherent with every mapping; what is
+// cut off or punched out is forgotten on all nodes, and filled with zeros where only a part of a
+// page is meant. The file gets the bytes by write-back: now and then, and before whatever has to
+// see them there.
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "libgob/file/file_server.h"
+
+namespace gob::file {
+
+namespace {
+
+constexpr std::array<std::byte, kPageSize> kZeros{};
+
+std::uint64_t page_end(std::uint64_t offset) {
+  return (offset + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+std::span<const std::byte> zeros(std::uint64_t first, std::uint64_t end) {
+  return std::span(kZeros).first(end - first);
+}
+
+// As the host does when somebody else than root writes: no program keeps rights that a writer could
+// take for himself.
+void clear_privileges(int fd, const peer::FileCaller& caller) {
+  struct stat status {};
+  if (caller.uid() == 0 || ::fstat(fd, &status) != 0) return;
+  mode_t mode = status.st_mode & ~static_cast<mode_t>(S_ISUID);
+  if ((mode & S_IXGRP) != 0) mode &= ~static_cast<mode_t>(S_ISGID);
+  if (mode != status.st_mode) static_cast<void>(::fchmod(fd, mode & 07777));
+}
+
+bool may_write(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+int error_of(const Status& status) {
+  if (status) return 0;
+  return status.error().errno_value != 0 ? status.error().errno_value : EIO;
+}
+
+}  // namespace
+
+// False: the file is mapped, and the change has to go by its pages.
+bool FileServer::begin_plain(File& file) {
+  const std::lock_guard guard(file.data_mutex);
+  if (file.mapped) return false;
+  ++file.plain_changes;
+  return true;
+}
+
+void FileServer::end_plain(File& file) {
+  std::vector<std::function<void()>> waiting;
+  {
+    const std::lock_guard guard(file.data_mutex);
+    if (--file.plain_changes == 0) waiting.swap(file.after_plain);
+  }
+  for (const auto& go_on : waiting) go_on();
+}
+
+// A program with a descriptor for reading and writing wants to write the pages.
+void FileServer::map(const std::shared_ptr<Asked>& asked) {
+  const Request& request = asked->request;
+  const auto answer = [this, asked](int error, const File* file) {
+    Reply reply;
+    reply.set_id(asked->request.id());
+    reply.set_incarnation(incarnation_);
+    if (error == 0) error = fill(*file, reply);
+    if (error == 0) reply.set_container(file->container.value());  // constant once it is ready
+    reply.set_error(static_cast<std::uint32_t>(error));
+    asked->answer(std::move(reply));
+  };
+  const std::shared_ptr<File> file = table_.find(request.file());
+  const auto opened = table_.find_open(asked->from, request.handle());
+  if (request.incarnation() != incarnation_ || file == nullptr || opened == nullptr ||
+      opened->file != file)
+    return answer(ESTALE, nullptr);
+  if ((::fcntl(opened->fd.get(), F_GETFL) & O_ACCMODE) != O_RDWR) return answer(EACCES, nullptr);
+  struct stat status {};
+  if (::fstat(opened->fd.get(), &status) != 0) return answer(errno, nullptr);
+  if (!S_ISREG(status.st_mode)) return answer(ENODEV, nullptr);
+  if (const int error = need_container(*file); error != 0) return answer(error, nullptr);
+  UniqueFd writable(::fcntl(opened->fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!writable) return answer(errno, nullptr);
+  clear_privileges(writable.get(), request.caller());
+
+  // From the moment that the file is said to be mapped, pages are written: the shards must be able
+  // to write them back by then.
+  store_.data().bind(file->container, std::move(writable),
+                     static_cast<std::uint64_t>(status.st_size),
+                     [answer, file](const Status& bound) {
+                       if (!bound) return answer(error_of(bound), nullptr);
+                       {
+                         const std::lock_guard guard(file->data_mutex);
+                         file->mapped = true;
+                         if (file->plain_changes != 0) {
+                           file->after_plain.push_back([answer, file] { answer(0, file.get()); });
+                           return;
+                         }
+                       }
+                       answer(0, file.get());
+                     });
+}
+
+std::vector<ContainerId> FileServer::mapped() const {
+  std::vector<ContainerId> containers;
+  for (const std::shared_ptr<File>& file : table_.all()) {
+    const std::lock_guard guard(file->data_mutex);
+    if (file->mapped) containers.push_back(file->container);
+  }
+  return containers;
+}
+
+// Whether the answer comes out of the file itself, which may be older than its pages.
+bool FileServer::needs_file_current(const Asked& asked) const {
+  switch (op_of(asked.request)) {
+    case FileOp::kRead:
+    case FileOp::kSync:
+    case FileOp::kSeek:
+      break;
+    default:
+      return false;
+  }
+  const auto file = table_.find(asked.request.file());
+  if (file == nullptr) return false;
+  const std::lock_guard guard(file->data_mutex);
+  return file->mapped;
+}
+
+void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
+  const Request& request = asked->request;
+  FileRange range;
+  if (op_of(request) == FileOp::kRead) range = {request.offset(), request.size()};
+  const auto file = table_.find(request.file());
+  if (file == nullptr) return answer_now(*asked);
+  store_.data().write_back(file->container, range, [this, asked](const Status& written) {
+    const int error = error_of(written);
+    // The disk is slow: not on a shard's thread.
+    pool_.resume([this, asked, error] {
+      Reply reply;
+      work(asked->from, asked->request, reply);
+      if (error != 0 && reply.error() == 0) reply.set_error(static_cast<std::uint32_t>(error));
+      asked->answer(std::move(reply));
+    });
+  });
+}
+
+void FileServer::write_pieces(ContainerId container, std::vector<Piece> pieces,
+                              FileData::Done done) {
+  if (pieces.empty()) return done({});
+  const Piece next = pieces.front();
+  pieces.erase(pieces.begin());
+  if (next.bytes.empty()) return write_pieces(container, std::move(pieces), std::move(done));
+  store_.data().write(
+      container, next.offset, next.bytes, Caching::kNone,
+      [this, container, rest = std::move(pieces), done](const Status& written) mutable {
+        if (!written) return done(written);
+        write_pieces(container, std::move(rest), std::move(done));
+      });
+}
+
+// Room on the disk and length for a write, so that a full disk is told to the writer; an append
+// gets its place. `before`: how long the file was. 0 or an errno.
+int FileServer::make_room(const Asked& asked, File& file, std::uint64_t& offset,
+                          std::uint64_t& before) {
+  const Request& request = asked.request;
+  const auto opened = table_.find_open(asked.from, request.handle());
+  if (request.incarnation() != incarnation_ || opened == nullptr) return ESTALE;
+  const int fd = opened->fd.get();
+  if (!may_write(fd)) return EBADF;
+  const std::lock_guard guard(file.data_mutex);
+  before = size_of(file);
+  offset = (request.flags() & O_APPEND) != 0 ? before : request.offset();
+  const auto length = static_cast<off_t>(request.data().size());
+  if (length == 0) return 0;
+  const std::uint64_t end = offset + request.data().size();
+  if (::fallocate(fd, 0, static_cast<off_t>(offset), length) != 0) {
+    if (errno != EOPNOTSUPP) return errno;
+    if (end > before && ::ftruncate(fd, static_cast<off_t>(end)) != 0) return errno;
+  }
+  constexpr std::array<timespec, 2> kModifiedNow{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
+  static_cast<void>(::futimens(fd, kModifiedNow.data()));
+  clear_privileges(fd, request.caller());
+  store_.data().set_size(file.container, std::max(before, end));
+  return 0;
+}
+
+void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect,
+                              const std::function<void(Reply)>& applied) {
+  const Request& request = asked->request;
+  const std::shared_ptr<File> file = effect.file;
+  const ContainerId container = file->container;  // constant once the file is mapped
+  const auto reply = std::make_shared<Reply>();
+  const auto end = [this, asked, reply, applied, file](int error) {
+    reply->set_id(asked->request.id());
+    reply->set_incarnation(incarnation_);
+    if (reply->error() == 0) reply->set_error(static_cast<std::uint32_t>(error));
+    if (reply->error() != 0 || op_of(asked->request) != FileOp::kWrite)
+      return applied(std::move(*reply));
+    // The disk may be slow: not on a shard's thread.
+    pool_.resume([this, reply, applied, file] {
+      reply->set_error(static_cast<std::uint32_t>(fill(*file, *reply)));
+      applied(std::move(*reply));
+    });
+  };
+  const FileOp op = op_of(request);
+  if (op == FileOp::kCopyRange) return end(EXDEV);  // the caller's kernel reads and writes instead
+
+  if (op == FileOp::kWrite) {
+    std::uint64_t offset = 0;
+    std::uint64_t before = 0;
+    if (const int error = make_room(*asked, *file, offset, before); error != 0) return end(error);
+    const std::string& data = request.data();
+    reply->set_value(data.size());
+    // A mapping may have left bytes in the last page, beyond the end of the file.
+    const std::uint64_t gap = std::min(offset, page_end(before));
+    std::vector<Piece> pieces;
+    if (gap > before) pieces.push_back({before, zeros(before, gap)});
+    pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
+    return write_pieces(container, std::move(pieces),
+                        [asked, end](const Status& written) { end(error_of(written)); });
+  }
+
+  const std::uint64_t before = size_of(*file);
+  constexpr std::uint32_t kMakesZeros = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+  constexpr std::uint32_t kAllowed = kMakesZeros | FALLOC_FL_KEEP_SIZE;
+  if (op == FileOp::kAllocate && (request.mode() & ~kAllowed) != 0) return end(EOPNOTSUPP);
+  work(asked->from, request, *reply);
+  const std::uint64_t after = size_of(*file);
+  if (reply->error() != 0) return end(0);
+  store_.data().set_size(container, after);
+  std::vector<Piece> pieces;
+  FileRange gone{0, 0};
+  if (after < before) {
+    pieces.push_back({after, zeros(after, page_end(after))});
+    gone = {after, FileRange::kToEnd};
+  } else if (after > before) {
+    pieces.push_back({before, zeros(before, std::min(after, page_end(before)))});
+  }
+  if (op == FileOp::kAllocate && (request.mode() & kMakesZeros) != 0) {
+    const std::uint64_t first = request.offset();
+    const std::uint64_t last = first + request.size();
+    const std::uint64_t left = std::min(page_end(first), last);
+    const std::uint64_t right = std::max(last / kPageSize * kPageSize, left);
+    pieces.push_back({first, zeros(first, left)});
+    pieces.push_back({right, zeros(right, last)});
+    gone = {first, request.size()};
+  }
+  write_pieces(container, std::move(pieces), [this, container, gone, end](const Status& written) {
+    if (!written || gone.length == 0) return end(error_of(written));
+    store_.data().discard(container, gone, [end](const Status& forgot) { end(error_of(forgot)); });
+  });
+}
+
+}  // namespace gob::file

@@ -1,0 +1,28 @@
+// A program that knows nothing of Gobelins: adds to a number in the second page of a file by a shared
+// mapping, moves and shrinks the mapping meanwhile, and has it written to the disk.
+// map_counter FILE ADDITIONS. Status: 0, or the errno of the call that failed.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int main(int count, char** words) {
+  if (count != 3) return 2;
+  const int fd = open(words[1], O_RDWR);
+  if (fd < 0) return errno;
+  char* bytes = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (bytes == MAP_FAILED) return errno;
+  bytes = mremap(bytes, 4096, 8192, MREMAP_MAYMOVE);
+  if (bytes == MAP_FAILED) return errno;
+  close(fd);
+  uint64_t* const number = (uint64_t*)(bytes + 4096);
+  for (long i = atol(words[2]); i > 0; --i) __atomic_fetch_add(number, 1, __ATOMIC_SEQ_CST);
+  if (munmap(bytes, 4096) != 0) return errno;
+  if (msync(bytes + 4096, 4096, MS_SYNC) != 0) return errno;
+  if (munmap(bytes + 4096, 4096) != 0) return errno;
+  return 0;
+}
