@@ -150,9 +150,12 @@ void Core::end_all_jobs(std::optional<ContainerId> only, Out& out) {
     out.act(action::JobDone{PageSet::of(page_of(key)), job == Pending::Job::kDiscard,
                             only ? Refusal::kRemoved : Refusal::kLeaving});
   };
-  for (auto& [key, pending] : pending_)
-    if (pending.job != Pending::Job::kNone && concerned(page_of(key).container))
-      end(key, pending.job);
+  std::vector<PageKey> ended;
+  for (auto& [key, pending] : pending_) {
+    if (pending.job == Pending::Job::kNone || !concerned(page_of(key).container)) continue;
+    end(key, pending.job);
+    ended.push_back(key);
+  }
   std::erase_if(jobs_wait_, [&](const auto& item) {
     if (!concerned(page_of(item.first).container)) return false;
     for (const Pending::Job job : item.second) end(item.first, job);
@@ -163,6 +166,9 @@ void Core::end_all_jobs(std::optional<ContainerId> only, Out& out) {
     out.act(action::Synced{item.first});
     return true;
   });
+  if (only) return;  // whoever removes a container drops its requests
+  for (PageKey key : ended)
+    if (pending_.find(key)->second.wanted == Access::kNone) drop_pending(page_of(key));
 }
 
 // A manager tells the home of a page that is about to be written before it grants it; links are

@@ -110,7 +110,8 @@ void Core::on_inject_reply(NodeId from, const Message& message, PageId page, Out
     invalidate_local(page, out);
     return end_flush(page, from, out);
   }
-  if (message.device) return offer_file_page(page, found->second, out);  // it has room by now
+  // It is the home, and has room by now.
+  if (message.device && from == home_of(page)) return offer_file_page(page, found->second, out);
   if (message.leaving) leavers_.insert(from);
   found->second.refused_by.push_back(from);
   room_[from] = std::min(room_[from], kWorthAsking);

@@ -197,7 +197,9 @@ void Core::start_flush(PageId page, DirectoryEntry& entry, NodeId requester, Out
 
 void Core::on_confirm(NodeId from, const Message& message, PageId page, Out& out) {
   const auto found = transactions_.find(key_of(page));
+  const bool speaks_for_file = message.written || message.device;
   if (found == transactions_.end() || found->second.type == MessageType::kFlush ||
+      (speaks_for_file && from != home_of(page)) ||
       std::erase(found->second.requesters, from) == 0) {
     out.act(action::Violation{from, message, "a confirmation that nobody awaits"});
     return;
@@ -230,7 +232,9 @@ void Core::on_flush_done(NodeId from, const Message& message, PageId page, Out& 
   NodeSet copyset = entry == nullptr ? NodeSet{} : entry->copyset();
   if (message.node != from && exact_copysets()) copyset.remove(from);
   // The last copy goes somewhere; it is not just dropped, unless a file has it.
-  const bool to_file = home_of(page) != kNoNode && message.written;
+  // Of what is newer than the file only the home can say so.
+  const bool to_file = home_of(page) != kNoNode && message.written && entry != nullptr &&
+                       (entry->dirty == 0 || from == home_of(page));
   // A coarse copyset is never seen to be empty: the holder was told that it was the last.
   const bool last =
       message.node == kNoNode && (copyset.empty() || (to_file && !exact_copysets()));

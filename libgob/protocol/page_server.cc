@@ -90,7 +90,8 @@ void Core::on_invalidate(NodeId from, const Message& message, PageId page, Out& 
     case PageState::kSwappingIn:
       return defer(from, message, page);
     case PageState::kWrite:
-      if (message.device) {
+      if (message.device && home_of(page) != kNoNode && home_of(page) == message.requester &&
+          from == manager(page)) {
         if (local->held) return defer(from, message, page);
         invalidate_local(page, out);
         break;

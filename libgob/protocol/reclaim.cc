@@ -26,11 +26,11 @@ void Core::reclaim(Out& out) {
   if (kept_in_a_row_ > resident_) return;
   // Dirty pages that other nodes' files have to take may wait there for this node to take theirs.
   const auto waits_at_home = [](const auto& item) { return item.second.homeward; };
-  const auto away = static_cast<std::uint64_t>(std::ranges::count_if(injections_, waits_at_home));
-  const auto free_soon = [&] { return free_frames() + flushing_ - std::min(flushing_, away); };
   const std::uint64_t promised = std::min(reserved_, free_frames());
   const bool starved = !parked_for_room_.empty() || !waiting_at_home_.empty();
   if (free_frames() - promised > low && !starved) return;
+  const auto away = static_cast<std::uint64_t>(std::ranges::count_if(injections_, waits_at_home));
+  const auto free_soon = [&] { return free_frames() + flushing_ - std::min(flushing_, away); };
   if (free_soon() >= high + promised) return;
   const auto enough = [&] { return free_soon() >= high + promised; };
   // Pages of files give way first: they have another place, memory has not (paper §4.3.3). Of
@@ -95,7 +95,8 @@ void Core::leave(Out& out) {
       if (pending.wanted == Access::kNone) continue;
       pending.wanted = Access::kNone;
       out.act(action::Refuse{PageSet::of(page_of(key)), Refusal::kLeaving, config_.self});
-      if (pending.stage == Pending::Stage::kParked) parked.push_back(key);
+      if (pending.stage == Pending::Stage::kParked && pending.job == Pending::Job::kNone)
+        parked.push_back(key);
     }
     for (PageKey key : parked) drop_pending(page_of(key));
   }
@@ -117,7 +118,7 @@ void Core::check_left(Out& out) {
   if (!leaving_ || left_said_ || phase_ != Phase::kServing) return;
   const bool stranded = std::ranges::all_of(
       view_.members, [&](NodeId node) { return node == config_.self || leavers_.contains(node); });
-  if (!stranded && (locals_.size() != 0 || !pending_.empty())) return;
+  if (!stranded && (locals_.size() != 0 || !pending_.empty() || !syncs_.empty())) return;
   left_said_ = true;
   out.act(action::Left{locals_.size() != 0});
 }

@@ -172,6 +172,7 @@ void Core::maybe_finish_drain(Out& out) {
   }
   if (view_.departs(config_.self)) {
     phase_ = Phase::kLeft;
+    end_all_jobs(std::nullopt, out);
     out.act(action::Serving{view_.epoch});
     return;
   }

@@ -64,10 +64,14 @@ struct FilePart {
   bool over = false;     // may be forgotten
 };
 
-// The end of what several shards do together: the last of them calls `done`.
+// The end of what several shards do together: the last of them calls `done`. A share that a shard
+// let go of unfinished is a failure.
 struct FileJoin {
-  explicit FileJoin(FileData::Done then) : done(std::move(then)) {}
-  ~FileJoin() { done(error ? Status(*error) : Status()); }
+  FileJoin(std::size_t shares, FileData::Done then) : done(std::move(then)), missing(shares) {}
+  ~FileJoin() {
+    if (!error && missing != 0) error = file_data_ended();
+    done(error ? Status(*error) : Status());
+  }
   FileJoin(const FileJoin&) = delete;
   FileJoin& operator=(const FileJoin&) = delete;
 
@@ -75,10 +79,15 @@ struct FileJoin {
     const std::lock_guard lock(mutex);
     if (!error) error = why;
   }
+  void finish() {
+    const std::lock_guard lock(mutex);
+    --missing;
+  }
 
   FileData::Done done;
   std::mutex mutex;
   std::optional<Error> error;  // guarded by mutex
+  std::size_t missing;         // shares that are not finished; guarded by mutex
 };
 
 // One shard's share of a write-back or discard of the pages [first, end) of a container.
@@ -90,6 +99,7 @@ struct FileJob {
   std::shared_ptr<FileJoin> join;  // null: write-back on the shard's own account
   std::deque<PageSet> todo;
   std::size_t under_way = 0;  // pages
+  bool finished = false;
 };
 
 }  // namespace gob

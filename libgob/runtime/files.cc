@@ -194,7 +194,7 @@ void Files::start_jobs(ContainerId id, bool discard, Pages pages, Done done) {
   const Result<ContainerInfo> info = find(id);
   if (!info) return done(info.error());
   if (info->home != self_) return done(no_file(id, "has its file on another node"));
-  const auto join = std::make_shared<FileJoin>(std::move(done));
+  const auto join = std::make_shared<FileJoin>(shards_.size(), std::move(done));
   for (Shard* shard : shards_) {
     auto job = std::make_shared<FileJob>();
     job->container = id;
@@ -220,11 +220,12 @@ void Files::bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes,
       found->second.size_bytes = size_bytes;
     }
   }
-  const auto join = std::make_shared<FileJoin>(std::move(done));
+  const auto join = std::make_shared<FileJoin>(shards_.size(), std::move(done));
   for (Shard* shard : shards_) {
     const bool posted = shard->post([container, backing, join](Shard& owner) {
       if (const Status bound = owner.bind_file(container, backing); !bound)
         join->fail(bound.error());
+      join->finish();
     });
     if (!posted) join->fail(make_error(ErrorCode::kUnavailable, "this node is overloaded", EIO));
   }

@@ -40,7 +40,7 @@ Status Shard::bind_file(ContainerId id, const std::shared_ptr<const BackingFile>
 void Shard::start_job(const std::shared_ptr<FileJob>& job) {
   const std::uint64_t first_stripe = job->first / kStripePages;
   const std::uint64_t stripes = (job->end + kStripePages - 1) / kStripePages - first_stripe;
-  if (job->first >= job->end) return;
+  if (job->first >= job->end) return job->join->finish();
   if (stripes > kFewStripes) {
     FileSurvey& survey = surveys_[job->container];
     survey.next.push_back(job);
@@ -105,6 +105,8 @@ void Shard::go_on(const std::shared_ptr<FileJob>& job) {
     if (job->todo.empty() && job->under_way == 0) background_.erase(job->container);
     return;
   }
+  if (std::exchange(job->finished, true)) return;
+  job->join->finish();
   const auto error = file_errors_.find(job->container);
   if (job->discard || error == file_errors_.end()) return;
   job->join->fail(error->second);  // once
@@ -133,8 +135,10 @@ void Shard::perform_one(const action::JobDone& done) {
       again |= PageSet::of(page).mask;
     for (const std::shared_ptr<FileJob>& job : jobs) {
       // A disk that failed has said why: file_errors_.
-      if (done.refusal != Refusal::kNone && job->join != nullptr &&
-          !(done.refusal == Refusal::kIo && file_errors_.contains(job->container)))
+      const auto why = file_errors_.find(job->container);
+      if (done.refusal == Refusal::kIo && job->join != nullptr && why != file_errors_.end())
+        job->join->fail(why->second);
+      else if (done.refusal != Refusal::kNone && job->join != nullptr)
         job->join->fail(make_error(ErrorCode::kLost,
                                    "page " + std::to_string(page.page.value()) + " of container " +
                                        std::to_string(page.container.value()) +

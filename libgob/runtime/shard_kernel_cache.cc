@@ -26,7 +26,8 @@ bool overlap(const PageSet& a, const PageSet& b) {
 }
 
 bool speaks_of_all(const Message& message) {
-  return message.type == MessageType::kMarker || message.type == MessageType::kReportEnd;
+  return message.type == MessageType::kMarker || message.type == MessageType::kReportEnd ||
+         message.type == MessageType::kSyncEnd;
 }
 
 }  // namespace

@@ -108,6 +108,45 @@ TEST_F(HomeTest, AWriteBackConfirmsOnlyWhenTheFileHasTheBytes) {
   EXPECT_FALSE(d.core().has_dirty_files());
 }
 
+TEST_F(HomeTest, BytesThatComeToBeWrittenTakeNoFrame) {
+  d.step(event::WriteBack{one(p)});
+  const std::string came = d.deliver(1, message(kPage, one(p), [](Message& m) {
+                                       m.payload = Payload::kCopy;
+                                       m.dirty = m.confirm = true;
+                                     }));
+  EXPECT_EQ(came, "WriteBack " + std::to_string(p) + " (arrived)");
+  EXPECT_EQ(d.core().resident_frames(), 0u);
+  const std::string ended = d.step(event::WrittenBack{one(p), true});
+  EXPECT_NE(ended.find("Confirm"), std::string::npos) << ended;
+  EXPECT_EQ(d.state(p), PageState::kInvalid);
+}
+
+TEST_F(HomeTest, ADiscardWaitsForWhatIsOnItsWayToTheDisk) {
+  write_here();
+  d.step(event::WriteBack{one(p)});
+  d.deliver(1, message(kPage, one(p), [](Message& m) { m.confirm = true; }));
+  d.new_view(view_of(2, kNodes));  // the write-back is forgotten, what it began is not
+  d.finish_view();
+  d.deliver(1, message(kRefuse, one(p), [](Message& m) { m.refusal = Refusal::kSkipped; }));
+  EXPECT_EQ(d.step(event::Discard{one(p)}), "-");
+  const std::string text = d.step(event::WrittenBack{one(p), true});
+  EXPECT_NE(text.find("Discard "), std::string::npos) << text;
+}
+
+TEST_F(HomeTest, APageComesHomeWhileAWishToFlushItIsOnItsWay) {
+  serve_from_file(kOther);
+  d.flush(p);
+  d.deliver(1, message(kInvalidate, one(p), [](Message& m) { m.requester = node(kOther); }));
+  const std::string text = d.deliver(kOther, message(kInject, one(p), [](Message& m) {
+                                       m.payload = Payload::kCopy;
+                                       m.device = m.dirty = true;
+                                     }));
+  EXPECT_NE(text.find("accepted"), std::string::npos) << text;
+  // An answer that speaks of the copy it had before leaves it alone.
+  d.deliver(1, message(kFlushDiscard, one(p)));
+  EXPECT_EQ(d.state(p), PageState::kRead);
+}
+
 TEST_F(HomeTest, AWriteBackThatFailsLeavesThePageDirty) {
   write_here();
   d.step(event::WriteBack{one(p)});

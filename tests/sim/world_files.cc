@@ -145,7 +145,7 @@ bool World::forgotten(unsigned page) const {
 void World::roll_back(unsigned page, Value value) {
   const NodeId home = home_of(page);
   if (home == kNoNode || value == current_[page] || !forgotten(page)) return;
-  if (!oracle_.alive(home) || on_disk(page) != value) return;
+  if (on_disk(page) != value) return;
   current_[page] = value;
   std::ranges::fill(asked_[page], 0);
   may_be_lost_[page] = 0;
