@@ -39,8 +39,9 @@ class MemoryMount::Server {
   Server& operator=(const Server&) = delete;
   ~Server() {
     if (session_ == nullptr) return;
-    fuse_session_unmount(session_);  // ends the threads' reads
+    gob::file::abort_mount(folder_);  // ends the threads' reads, while their descriptor is open
     threads_.clear();
+    fuse_session_unmount(session_);
     fuse_session_destroy(session_);
   }
 
@@ -58,6 +59,7 @@ class MemoryMount::Server {
       fuse_session_destroy(std::exchange(session_, nullptr));
       return make_error(ErrorCode::kSystem, "cannot mount at " + folder, error);
     }
+    folder_ = folder;
     gob::file::set_read_ahead(folder, kMostBytes);
     try {
       for (unsigned i = 0; i < kThreads; ++i) threads_.emplace_back([this] { serve(); });
@@ -140,6 +142,7 @@ class MemoryMount::Server {
 
   std::vector<std::uint64_t> words_;
   fuse_session* session_ = nullptr;
+  std::string folder_;
   std::vector<std::jthread> threads_;
 };
 
