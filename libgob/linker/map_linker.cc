@@ -240,7 +240,7 @@ void MapLinker::left_mappings(PageSet pages) {
 
 Status MapLinker::refuse(PageSet pages) {
   Container* container = find_container(pages.container);
-  if (container == nullptr) return no_container(pages.container, "refuse");
+  if (container == nullptr) return {};  // it was removed, and its waiting accesses with it
   demands_.clear();
   waiting_.collect(pages, demands_);
   Status status;

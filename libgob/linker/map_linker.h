@@ -97,7 +97,7 @@ class MapLinker {
   Status take(PageSet pages, std::byte* out);
   // action::Refuse: waiting accesses end in SIGBUS, or EFAULT inside the kernel. The page stays so
   // in that mapping until the program unmaps it or calls madvise(MADV_DONTNEED), or until it is
-  // mapped ahead of need.
+  // mapped ahead of need. In a container that was removed nobody waits.
   Status refuse(PageSet pages);
 
   [[nodiscard]] const MapLinkerCounters& counters() const { return counters_; }

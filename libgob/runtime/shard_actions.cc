@@ -157,7 +157,8 @@ void Shard::perform_one(const action::DropContainer& drop) {
 }
 
 void Shard::perform_one(const action::Refuse& refuse) {
-  counters_[refuse.pages.container].refused += refuse.pages.size();
+  if (const auto counted = counters_.find(refuse.pages.container); counted != counters_.end())
+    counted->second.refused += refuse.pages.size();
   must(linker_.refuse(refuse.pages));
   trace_taken(TraceKind::kRefused, refuse.pages);
   refuse_parts(refuse.pages, refuse.refusal, refuse.node);

@@ -201,7 +201,8 @@ TEST_F(MapLinkerFailureTest, DroppedContainerFreesItsFramesAndStillRefusesFaults
   ASSERT_TRUE(linker_.refuse(pages(1)));
   EXPECT_EQ(answer(*user).error, kSigbus);
   linker_.remove_mapping(user->mapping()->id());
-  EXPECT_FALSE(linker_.refuse(pages(1)));  // nothing is left of it
+  EXPECT_FALSE(linker_.downgrade(pages(1)));  // nothing is left of it
+  EXPECT_TRUE(linker_.refuse(pages(1)));      // so nobody can wait for it
 }
 
 TEST_F(MapLinkerFailureTest, MappingBeyondTheContainerIsRefused) {
