@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
+#include <poll.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -17,6 +20,7 @@
 #include <random>
 #include <sstream>
 
+#include "libgob/base/unique_fd.h"
 #include "tests/system/file_nodes.h"
 
 namespace gob {
@@ -222,7 +226,9 @@ TEST(MappedFiles, AHomeThatReturnsWritesWhatOthersHaveMeanwhile) {
   folder.attach(nodes);
   std::ofstream(folder.tree() + "/kept") << std::string(3 * kPage, '.');
   int told[2];
+  int go_on[2];
   ASSERT_EQ(::pipe(told), 0);
+  ASSERT_EQ(::pipe(go_on), 0);
   const pid_t program = ::fork();
   if (program == 0) {
     ::close(told[0]);
@@ -231,7 +237,8 @@ TEST(MappedFiles, AHomeThatReturnsWritesWhatOthersHaveMeanwhile) {
     std::memcpy(file.at(2 * kPage), "at the end", 10);
     static_cast<void>(!::write(told[1], "1", 1));
     // The home is gone; what is here can be read and written.
-    while (::access((folder.tree() + "/gone").c_str(), F_OK) != 0) ::usleep(1000);
+    char word = 0;
+    static_cast<void>(!::read(go_on[0], &word, 1));
     std::memcpy(file.at(0), "Written", 7);
     static_cast<void>(!::write(told[1], "2", 1));
     ::pause();
@@ -239,16 +246,21 @@ TEST(MappedFiles, AHomeThatReturnsWritesWhatOthersHaveMeanwhile) {
   char byte = 0;
   ASSERT_EQ(::read(told[0], &byte, 1), 1);
   nodes.kill_node(0);
-  std::ofstream(folder.tree() + "/gone") << "";
+  ASSERT_EQ(::write(go_on[1], "1", 1), 1);
   ASSERT_EQ(::read(told[0], &byte, 1), 1);
   ASSERT_TRUE(content(folder.tree() + "/kept").starts_with("....")) << "nobody was there to write";
+  const UniqueFd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ASSERT_GE(::inotify_add_watch(changes.get(), (folder.tree() + "/kept").c_str(), IN_MODIFY), 0);
   nodes.start(0);
   nodes.wait_ready();
   const auto written = [&] {
     const std::string now = content(folder.tree() + "/kept");
     return now.starts_with("Written.") && now.substr(2 * kPage, 11) == "at the end.";
   };
-  for (int i = 0; i < 20'000 && !written(); ++i) ::usleep(1000);
+  pollfd change{changes.get(), POLLIN, 0};
+  std::array<char, 4096> events;
+  while (!written() && ::poll(&change, 1, 20'000) == 1)
+    static_cast<void>(!::read(changes.get(), events.data(), events.size()));
   EXPECT_TRUE(written());
   ::kill(program, SIGKILL);
   ::waitpid(program, nullptr, 0);
