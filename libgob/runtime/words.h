@@ -2,10 +2,10 @@
 #pragma once
 
 #include "libgob/protocol/message.h"
+#include "libgob/protocol/message_name.h"
 
 namespace gob {
 
-[[nodiscard]] const char* to_words(MessageType type);
 [[nodiscard]] const char* to_words(Refusal refusal);
 
 }  // namespace gob

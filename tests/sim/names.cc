@@ -1,61 +1,10 @@
 // Words for traces.
+#include "libgob/protocol/message_name.h"
 #include "tests/sim/host_model.h"
 
 namespace gob::sim {
 
-const char* name_of(MessageType type) {
-  switch (type) {
-    case MessageType::kGet:
-      return "Get";
-    case MessageType::kGrab:
-      return "Grab";
-    case MessageType::kForwardGet:
-      return "ForwardGet";
-    case MessageType::kForwardGrab:
-      return "ForwardGrab";
-    case MessageType::kInvalidate:
-      return "Invalidate";
-    case MessageType::kInvalidateAck:
-      return "InvalidateAck";
-    case MessageType::kPage:
-      return "Page";
-    case MessageType::kGrant:
-      return "Grant";
-    case MessageType::kConfirm:
-      return "Confirm";
-    case MessageType::kRefuse:
-      return "Refuse";
-    case MessageType::kFlush:
-      return "Flush";
-    case MessageType::kFlushDiscard:
-      return "FlushDiscard";
-    case MessageType::kFlushAlone:
-      return "FlushAlone";
-    case MessageType::kInject:
-      return "Inject";
-    case MessageType::kInjectReply:
-      return "InjectReply";
-    case MessageType::kFlushDone:
-      return "FlushDone";
-    case MessageType::kMarker:
-      return "Marker";
-    case MessageType::kReport:
-      return "Report";
-    case MessageType::kReportEnd:
-      return "ReportEnd";
-    case MessageType::kWriteBack:
-      return "WriteBack";
-    case MessageType::kDiscard:
-      return "Discard";
-    case MessageType::kSync:
-      return "Sync";
-    case MessageType::kSyncEnd:
-      return "SyncEnd";
-    case MessageType::kExists:
-      return "Exists";
-  }
-  return "?";
-}
+const char* name_of(MessageType type) { return to_words(type); }
 
 const char* name_of(Access access) {
   switch (access) {
