@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/system/failing_disk.h"
 #include "tests/system/file_nodes.h"
 
 namespace gob {
@@ -213,6 +214,41 @@ TEST(FileFailures, AFullDiskReachesTheWriter) {
   ::close(fd);
   EXPECT_EQ(nodes.detach(0, "tree"), "");
   EXPECT_EQ(::umount2(folder.tree().c_str(), MNT_DETACH), 0);
+}
+
+// What write(2) took and the disk does not is told at fsync(2), whichever way the bytes went.
+TEST(FileFailures, AFailingDiskReachesTheWritersFsync) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to make a disk that fails";
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  FailingDisk disk(folder.tree());
+  ASSERT_TRUE(disk.ok()) << "no loop device with ext4: " << std::strerror(errno);
+  folder.attach(nodes);
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const std::string bytes(64 << 10, 'x');
+    const auto size = static_cast<ssize_t>(bytes.size());
+    const int written = ::open((seen_at(nodes, 1) + "/written").c_str(), O_RDWR | O_CREAT, 0644);
+    const int mapped = ::open((seen_at(nodes, 1) + "/mapped").c_str(), O_RDWR | O_CREAT, 0644);
+    for (const int fd : {written, mapped})
+      if (::write(fd, bytes.data(), bytes.size()) != size || ::fsync(fd) != 0) return false;
+    gobelins::Connection gob(nodes.socket_of(1));
+    const auto mapping = gob.open_file(mapped).map(0, bytes.size());
+    std::memset(mapping.data(), 'y', bytes.size());
+    if (::fsync(mapped) != 0) return false;
+    if (!disk.fail()) return false;
+    std::memset(mapping.data(), 'z', bytes.size());
+    int errors = 0;
+    if (::pwrite(written, bytes.data(), bytes.size(), 0) < 0)
+      errors += errno == EIO ? 1 : 0;
+    else if (::fsync(written) != 0)
+      errors += errno == EIO ? 1 : 0;
+    if (::fsync(mapped) != 0) errors += errno == EIO ? 1 : 0;
+    // Memory keeps what the disk did not take.
+    char seen = 0;
+    if (::pread(mapped, &seen, 1, 0) != 1 || seen != 'z') return false;
+    return errors == 2;
+  }));
+  static_cast<void>(nodes.detach(0, "tree"));
 }
 
 }  // namespace
