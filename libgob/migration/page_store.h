@@ -6,7 +6,6 @@
 
 #include <sys/types.h>
 
-#include <atomic>
 #include <functional>
 #include <gob.hpp>
 #include <memory>
@@ -29,12 +28,12 @@ inline std::string store_name(const std::string& session, std::size_t index) {
 }
 inline std::string state_name(const std::string& session) { return session + ".state"; }
 
-// What both ends know of the filling: in a container of its own.
+// What both ends know of the filling: in a container of its own, so by load() and store() only.
 struct FillState {
-  std::atomic<std::uint32_t> complete;  // 1: every page is in the containers
-  std::atomic<std::uint32_t> failed;    // 1: the source cannot fill any more
-  std::atomic<std::uint64_t> wanted;    // run that a fault waits for, + 1; 0: none
-  std::atomic<std::uint8_t> filled[];   // of each run of kFillPages: 1 once it is there
+  std::uint32_t complete;  // 1: every page is in the containers
+  std::uint32_t failed;    // 1: the source cannot fill any more
+  std::uint64_t wanted;    // run that a fault waits for, + 1; 0: none
+  std::uint8_t filled[];   // of each run of kFillPages: 1 once it is there
 };
 
 class SourceStore {
@@ -63,6 +62,7 @@ class SourceStore {
         filled_(gob_.condition(session + ".filled", wake_)) {}
   Status grow(std::size_t stores);
   Status fill_run(std::uint64_t run);
+  Status fill_all(const std::function<Status()>& go_on);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
@@ -83,7 +83,7 @@ class TargetStore {
   // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
   // Is the source of no more use?
-  [[nodiscard]] bool complete() const { return state().complete.load() != 0; }
+  [[nodiscard]] bool complete() const;
 
  private:
   TargetStore(const gobelins::Connection& gob, const std::string& session)

@@ -6,9 +6,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <cstring>
-
 #include "libgob/migration/session.h"
+#include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target.h"
 
@@ -60,16 +59,19 @@ Status serve(const std::string& socket, const std::string& program, const std::s
     gobelins::Mutex lock = gob.mutex(inbox_name(node) + ".lock");
     gobelins::Condition changed = gob.condition(inbox_name(node) + ".changed", lock);
     static_cast<void>(lock.lock_owner_died());
-    bytes[0] = 0;
+    if (Status empty = store(bytes, '\0'); !empty) return empty;
     spdlog::info("taking processes for node {}", node);
     pollfd stop{stop_fd, POLLIN, 0};
     while (::poll(&stop, 1, 0) == 0) {
-      if (bytes[0] == 0) {
+      const auto size = load(bytes);
+      if (!size) return size.error();
+      if (*size == 0) {
         static_cast<void>(changed.wait(kLookForStop));
         continue;
       }
-      const std::string session(bytes + 1, static_cast<unsigned char>(bytes[0]));
-      bytes[0] = 0;
+      std::string session(static_cast<unsigned char>(*size), '\0');
+      if (Status got = load(session.data(), bytes + 1, session.size()); !got) return got;
+      if (Status empty = store(bytes, '\0'); !empty) return empty;
       changed.broadcast();
       spdlog::info("{}: begins", session);
       start_session(program, socket, criu, session);

@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 
 #include "libgob/migration/session.h"
+#include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
 
 namespace gob::migration {
@@ -33,16 +34,19 @@ Status knock(gobelins::Connection& gob, const std::string& node, const std::stri
   gobelins::Condition changed = gob.condition(inbox_name(node) + ".changed", lock);
   static_cast<void>(lock.lock_owner_died());
   const auto deadline = std::chrono::steady_clock::now() + kAnswer;
-  while (bytes[0] != 0 && std::chrono::steady_clock::now() < deadline)
+  auto used = load(bytes);
+  while (used && *used != 0 && std::chrono::steady_clock::now() < deadline) {
     static_cast<void>(changed.wait(std::chrono::milliseconds(500)));
-  const bool free = bytes[0] == 0;
-  if (free) {
-    session.copy(bytes + 1, session.size());
-    bytes[0] = static_cast<char>(session.size());
+    used = load(bytes);
+  }
+  if (!used) return used.error();
+  if (*used == 0) {
+    const std::string letter = static_cast<char>(session.size()) + session;
+    if (Status put = store(bytes, letter.data(), letter.size()); !put) return put;
     changed.broadcast();
   }
   lock.unlock();
-  if (free) return {};
+  if (*used == 0) return {};
   return make_error(ErrorCode::kTimedOut, "the server on node " + node + " does not answer");
 }
 

@@ -11,13 +11,13 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/shared_memory.h"
 
 namespace gob::migration {
 namespace {
@@ -40,6 +40,10 @@ double milliseconds_since(Clock::time_point begin) {
 SourceRun::~SourceRun() {
   stop_filling_ = true;
   if (filler_.joinable()) filler_.join();
+  remove_images();
+}
+
+void SourceRun::remove_images() {
   std::error_code ignored;
   fs::remove_all(folder_, ignored);
 }
@@ -73,9 +77,18 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
                                             status.error().message());
   }
   signal_tree(options_.pid, SIGKILL);
+  remove_images();
   guard_->done();
   if (options_.wait) await_arrival();
   return moved_;
+}
+
+// The target's node is out of reach, so that it cannot remove the containers.
+void SourceRun::abandon(const Error& error) {
+  moved_.arrived.set_instead(error.message());
+  static_cast<void>(remove_session(options_.socket, session_));
+  for (const std::string& session : memory_.inherited())
+    static_cast<void>(remove_session(options_.socket, session));
 }
 
 // The process runs over there: whatever fails here is only news of it.
@@ -84,7 +97,7 @@ void SourceRun::await_arrival() {
   if (answer)
     moved_.arrived = answer->arrived();
   else
-    moved_.arrived.set_instead(answer.error().message());
+    abandon(answer.error());
   moved_.arrival = milliseconds_since(running_since_);
 }
 
@@ -274,11 +287,17 @@ Status SourceRun::send_images() {
     for (std::size_t i = 0; i < files.size(); ++i) {
       const auto size =
           static_cast<std::streamsize>(images.files(static_cast<int>(i)).size_bytes());
-      std::ifstream in(files[i], std::ios::binary);
-      if (!in.read(at, size)) return system_error("reading " + files[i].string());
+      // read(2) makes an error of a page that cannot be had.
+      const UniqueFd in(::open(files[i].c_str(), O_RDONLY | O_CLOEXEC));
+      for (std::streamsize done = 0; done < size;) {
+        const ssize_t step =
+            in ? ::read(in.get(), at + done, static_cast<std::size_t>(size - done)) : -1;
+        if (step <= 0) return system_error("reading " + files[i].string() + " into a container");
+        done += step;
+      }
       at += size;
     }
-    memory.copy(at, memory.size());
+    if (Status put = store(at, memory.data(), memory.size()); !put) return put;
   } catch (const std::system_error& error) {
     return error_of(error, "putting the images into a container");
   }

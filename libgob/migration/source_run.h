@@ -43,6 +43,8 @@ class SourceRun {
   Status take_over();
   Status finish();
   void await_arrival();
+  void abandon(const Error& error);
+  void remove_images();
   [[nodiscard]] ResidentRequest::Processes processes() const;
   Result<Message> expect(Message::BodyCase what, std::chrono::milliseconds limit);
 

@@ -7,6 +7,7 @@
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 
 namespace gob::migration {
@@ -96,33 +97,40 @@ Status SourceStore::fill_run(std::uint64_t run) {
   return {};
 }
 
-Status SourceStore::fill(const std::function<Status()>& go_on) {
+// A wish that comes between the look at it and its removal is said again (TargetStore).
+Status SourceStore::fill_all(const std::function<Status()>& go_on) {
   FillState& all = state();
   const std::uint64_t runs = runs_of(pages_);
-  const auto say = [&] {
-    wake_.lock();
-    filled_.broadcast();
-    wake_.unlock();
-  };
-  try {
-    for (std::uint64_t next = 0; next < runs;) {
-      Status status = go_on();
-      const std::uint64_t wanted = all.wanted.exchange(0);
-      const bool asked = wanted != 0 && wanted <= runs;
-      const std::uint64_t run = asked ? wanted - 1 : next;
-      if (status && all.filled[run].load() == 0) status = fill_run(run);
-      if (!status) {
-        all.failed = 1;
-        say();
-        return status;
-      }
-      all.filled[run] = 1;
-      if (asked) say();
-      while (next < runs && all.filled[next].load() != 0) ++next;
+  std::vector<bool> filled(runs);
+  for (std::uint64_t next = 0; next < runs;) {
+    if (Status status = go_on(); !status) return status;
+    const auto wanted = load(&all.wanted);
+    if (!wanted) return wanted.error();
+    const bool asked = *wanted != 0 && *wanted <= runs;
+    if (asked)
+      if (Status heard = store(&all.wanted, std::uint64_t{0}); !heard) return heard;
+    const std::uint64_t run = asked ? *wanted - 1 : next;
+    if (!filled[run]) {
+      if (Status done = fill_run(run); !done) return done;
+      if (Status said = store(&all.filled[run], std::uint8_t{1}); !said) return said;
+      filled[run] = true;
     }
-    all.complete = 1;
-    say();
-    return {};
+    if (asked) {
+      const Held lock(wake_);
+      filled_.broadcast();
+    }
+    while (next < runs && filled[next]) ++next;
+  }
+  return store(&all.complete, std::uint32_t{1});
+}
+
+Status SourceStore::fill(const std::function<Status()>& go_on) {
+  try {
+    Status status = fill_all(go_on);
+    if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
+    const Held lock(wake_);
+    filled_.broadcast();
+    return status;
   } catch (const std::system_error& error) {
     return error_of(error, "telling the target that memory can be had");
   }

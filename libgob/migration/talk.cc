@@ -1,7 +1,9 @@
 #include "libgob/migration/talk.h"
 
-#include <cstring>
-#include <mutex>
+#include <algorithm>
+#include <cstddef>
+
+#include "libgob/migration/shared_memory.h"
 
 namespace gob::migration {
 namespace {
@@ -10,6 +12,14 @@ constexpr std::size_t kSlotBytes = std::size_t{4} << 20;
 // A death is noticed after at most this long; messages themselves are events.
 constexpr std::chrono::milliseconds kLookForDeath{300};
 using Clock = std::chrono::steady_clock;
+
+// A lock is only ever lost with its holder by the death of the other end, or of its node.
+Error broken(const std::system_error& error, const std::string& what) {
+  if (error.code().value() == EOWNERDEAD)
+    return make_error(ErrorCode::kUnavailable,
+                      "the other end of the migration, its node or the link to it died");
+  return error_of(error, what);
+}
 
 }  // namespace
 
@@ -84,6 +94,12 @@ void await_end(const gobelins::Connection& gob, const std::string& life,
   if (taken == 0 || taken == -EOWNERDEAD) gob_unlock(gob.get(), life.c_str());
 }
 
+// Why the container cannot be reached: often since the other end died, and it was removed.
+Error Talk::lost(const Error& error) {
+  const Status peer = check_peer();
+  return peer ? error : peer.error();
+}
+
 // With mutex_ held.
 Status Talk::wait(gobelins::Condition& changed) {
   if (changed.wait(kLookForDeath) || !heard_) return {};
@@ -95,46 +111,55 @@ Status Talk::send(const Message& message, Milliseconds timeout) {
   if (bytes.size() > sizeof Slot::data)
     return make_error(ErrorCode::kInvalidArgument, "a message of the migration is too large");
   try {
-    const std::lock_guard<gobelins::Mutex> lock(mutex_);
+    const Held lock(mutex_);
     const auto deadline = Clock::now() + timeout;
     Slot& mine = *slot(self_);
-    while (mine.full != 0) {
+    auto full = load(&mine.full);
+    while (full && *full != 0) {
       if (const Status status = wait(changed_); !status) return status;
-      if (mine.full != 0 && Clock::now() > deadline)
+      full = load(&mine.full);
+      if (full && *full != 0 && Clock::now() > deadline)
         return make_error(ErrorCode::kTimedOut, "the other end does not take messages");
     }
-    std::memcpy(mine.data, bytes.data(), bytes.size());
-    mine.bytes = static_cast<std::uint32_t>(bytes.size());
-    mine.full = 1;
+    if (!full) return lost(full.error());
+    if (Status put = store(mine.data, bytes.data(), bytes.size()); !put) return put;
+    const std::uint32_t head[2] = {1, static_cast<std::uint32_t>(bytes.size())};
+    if (Status put = store(&mine, head, sizeof head); !put) return put;
     changed_.broadcast();
     return {};
   } catch (const std::system_error& error) {
-    return error_of(error, "saying something to the other end");
+    return broken(error, "saying something to the other end");
   }
 }
 
 Result<Message> Talk::receive(Milliseconds timeout) {
   try {
-    const std::lock_guard<gobelins::Mutex> lock(mutex_);
+    const Held lock(mutex_);
     const auto deadline = Clock::now() + timeout;
     Slot& theirs = *slot(self_ == End::kSource ? End::kTarget : End::kSource);
-    while (theirs.full == 0) {
+    auto full = load(&theirs.full);
+    while (full && *full == 0) {
       const Status status = wait(changed_);
-      if (theirs.full != 0) break;  // said, then died: still said
+      full = load(&theirs.full);
+      if (full && *full != 0) break;  // said, then died: still said
       if (!status) return status.error();
       if (Clock::now() > deadline)
         return make_error(ErrorCode::kTimedOut, "the other end does not answer");
     }
+    if (!full) return lost(full.error());
+    const auto size = load(&theirs.bytes);
+    if (!size) return size.error();
+    std::string bytes(std::min<std::size_t>(*size, sizeof theirs.data), '\0');
+    if (Status got = load(bytes.data(), theirs.data, bytes.size()); !got) return got.error();
+    if (Status taken = store(&theirs.full, std::uint32_t{0}); !taken) return taken.error();
     Message message;
-    const bool good = theirs.bytes <= sizeof theirs.data &&
-                      message.ParseFromArray(theirs.data, static_cast<int>(theirs.bytes));
-    theirs.full = 0;
+    const bool good = message.ParseFromString(bytes);
     heard_ = true;
     changed_.broadcast();
     if (!good) return make_error(ErrorCode::kProtocol, "the other end said what is no message");
     return message;
   } catch (const std::system_error& error) {
-    return error_of(error, "waiting for the other end");
+    return broken(error, "waiting for the other end");
   }
 }
 

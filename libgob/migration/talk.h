@@ -6,6 +6,7 @@
 #include <chrono>
 #include <gob.hpp>
 #include <string>
+#include <system_error>
 
 #include "libgob/base/result.h"
 #include "libgob/migration/migration.pb.h"
@@ -38,6 +39,7 @@ class Talk {
        gobelins::Mapping memory);
   [[nodiscard]] Slot* slot(End end) const;
   Status wait(gobelins::Condition& changed);
+  Error lost(const Error& error);
 
   gobelins::Connection gob_;
   End self_;
@@ -55,6 +57,24 @@ Result<bool> is_held(gobelins::Mutex& life);
 // before containers are removed that it may still read or fill.
 void await_end(const gobelins::Connection& gob, const std::string& life,
                std::chrono::milliseconds limit);
+// Holds a lock of the cluster. Unlike std::lock_guard it bears that gobd ends meanwhile: then there is
+// nothing to unlock any more.
+class Held {
+ public:
+  explicit Held(gobelins::Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+  ~Held() {
+    try {
+      mutex_.unlock();
+    } catch (const std::system_error&) {
+      return;
+    }
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+ private:
+  gobelins::Mutex& mutex_;
+};
 // Calls of gob.hpp throw; this side of the project returns errors.
 Error error_of(const std::system_error& error, const std::string& what);
 

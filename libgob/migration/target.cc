@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -19,6 +20,7 @@
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target_run.h"
 #include "libgob/migration/warden.h"
@@ -32,14 +34,22 @@ constexpr std::int32_t kRestoreFinished = 0x52535446;
 }  // namespace
 
 Status TargetRun::run() {
-  const Status status = take_over();
+  Status status = take_over();
   if (!status) {
     Message refused;
     refused.set_refused(status.error().message());
     if (talk_) static_cast<void>(talk_->send(refused, std::chrono::seconds(2)));
-    return status;
+  } else {
+    status = stay();
   }
-  return stay();
+  if (status) return status;
+  // The warden ends the migrant and removes what is left; if it died, this process has to.
+  server_.reset();
+  stores_.reset();
+  warden_.end();
+  if (sessions_.empty()) sessions_.push_back(options_.session);
+  clean_up(std::chrono::seconds(0));
+  return status;
 }
 
 Status TargetRun::take_over() {
@@ -108,14 +118,20 @@ Status TargetRun::take_images(const Images& images) {
     for (const ImageFile& file : images.files()) {
       if (file.size_bytes() > left || file.name().find('/') != std::string::npos)
         return make_error(ErrorCode::kProtocol, "an image of the source is not what it seems");
-      // write(2) would turn a page that is lost into an error, and so does this.
-      std::ofstream out(folder_ + "/" + file.name(), std::ios::binary);
-      out.write(at, static_cast<std::streamsize>(file.size_bytes()));
-      if (!out.flush()) return system_error("writing image " + file.name() + " to " + folder_);
+      // write(2) makes an error of a page that cannot be had.
+      const std::string path = folder_ + "/" + file.name();
+      const UniqueFd out(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+      for (std::uint64_t done = 0; done < file.size_bytes();) {
+        const ssize_t step = out ? ::write(out.get(), at + done, file.size_bytes() - done) : -1;
+        if (step <= 0) return system_error("writing image " + path);
+        done += static_cast<std::uint64_t>(step);
+      }
       at += file.size_bytes();
       left -= file.size_bytes();
     }
-    if (images.memory_bytes() > left || !memory_.ParseFromArray(at, static_cast<int>(images.memory_bytes())))
+    std::string memory(std::min(left, images.memory_bytes()), '\0');
+    if (Status got = load(memory.data(), at, memory.size()); !got) return got;
+    if (images.memory_bytes() > left || !memory_.ParseFromString(memory))
       return make_error(ErrorCode::kProtocol, "what the source says of the memory is odd");
     return {};
   } catch (const std::system_error& failed) {
@@ -206,11 +222,15 @@ Status TargetRun::restore() {
     if (waiting[0].revents == 0) continue;
     const Warden::News news = warden_.receive();
     if (news.what == Warden::News::What::kRestored && news.status == 0) return {};
-    return make_error(ErrorCode::kSystem, news.what == Warden::News::What::kGone
-                                              ? "the warden of the process died during the restore"
-                                              : "CRIU could not restore the process (status " +
-                                                    std::to_string(news.status) + "): " +
-                                                    errors_of_log(folder_ + "/restore.log"));
+    return make_error(ErrorCode::kSystem,
+                      news.what == Warden::News::What::kGone
+                          ? "the warden of the process died during the restore"
+                      : news.status > 128
+                          ? "CRIU was killed while it restored the process (signal " +
+                                std::to_string(news.status - 128) + ")"
+                          : "CRIU could not restore the process (status " +
+                                std::to_string(news.status) +
+                                "): " + errors_of_log(folder_ + "/restore.log"));
   }
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }

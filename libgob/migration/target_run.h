@@ -44,7 +44,7 @@ class TargetRun {
   void all_is_here();
   void tell_arrival(const std::string& instead);
   Status ended(int status);
-  void clean_up();
+  void clean_up(std::chrono::milliseconds patience);  // with a source that still uses containers
 
   const TargetOptions options_;
   const std::string folder_;

@@ -49,7 +49,7 @@ void TargetRun::all_is_here() {
   tell_arrival("");
   server_.reset();
   stores_.reset();
-  clean_up();
+  clean_up(kEndOfSource);
 }
 
 // To the log, and to a source that waits for it.
@@ -82,7 +82,7 @@ Status TargetRun::ended(int status) {
   if (talk_) tell_arrival("the process " + how);
   server_.reset();
   stores_.reset();
-  clean_up();
+  clean_up(kEndOfSource);
   return {};
 }
 
@@ -99,6 +99,7 @@ void TargetRun::hear_resident() {
 ResidentReply TargetRun::answer(const ResidentRequest& request) {
   ResidentReply reply;
   Status status;
+  std::error_code ignored;
   switch (request.body_case()) {
     case ResidentRequest::kHello:
       reply.set_node(node_);
@@ -117,6 +118,8 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       moved_on_ = request.moved_on();
       sessions_.clear();
       status = warden_.done();
+      std::filesystem::remove_all(folder_, ignored);
+      if (status) status = warden_.cleaned();
       break;
     case ResidentRequest::BODY_NOT_SET:
       status = make_error(ErrorCode::kProtocol, "gobmigrate asks oddly");
@@ -125,19 +128,20 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
   return reply;
 }
 
-void TargetRun::clean_up() {
+void TargetRun::clean_up(std::chrono::milliseconds patience) {
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   // The source still hears that the process runs here, and may still be filling its containers.
   if (talk_ && !sessions_.empty()) {
     for (const std::string& session : sessions_)
-      await_end(*gob_, Talk::life_of(session, End::kSource), kEndOfSource);
+      await_end(*gob_, Talk::life_of(session, End::kSource), patience);
   }
   talk_.reset();
   gob_.reset();
   for (const std::string& session : std::exchange(sessions_, {}))
     if (const Status removed = remove_session(options_.socket, session); !removed)
       spdlog::warn("{}: containers may be left over: {}", session, removed.error().message());
+  static_cast<void>(warden_.cleaned());  // it may have ended
 }
 
 }  // namespace gob::migration

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 
 namespace gob::migration {
@@ -30,24 +31,34 @@ Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std
 // be there.
 Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
   FillState& all = state();
-  if (all.filled[run].load() != 0) return {};
+  auto filled = load(&all.filled[run]);
+  if (filled && *filled != 0) return {};
   try {
-    const std::lock_guard<gobelins::Mutex> lock(wake_);
-    while (all.filled[run].load() == 0) {
-      if (all.failed.load() != 0)
+    const Held lock(wake_);
+    bool source_ended = false;
+    while (true) {
+      filled = load(&all.filled[run]);
+      if (!filled) return make_error(ErrorCode::kLost, filled.error().message());
+      if (*filled != 0) return {};
+      const auto failed = load(&all.failed);
+      if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
       // Only one run is wanted at a time: a later wish may overwrite this one, so it is repeated.
-      if (urgent) all.wanted = run + 1;
+      if (urgent)
+        if (Status said = store(&all.wanted, run + 1); !said) return said;
       if (filled_.wait(urgent ? std::chrono::milliseconds(20) : kLookForDeath)) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();
-      if (!*alive && all.filled[run].load() == 0)
-        return make_error(ErrorCode::kLost, "the source ended before its memory was handed over");
+      source_ended = !*alive;  // what it said before still counts
     }
-    return {};
   } catch (const std::system_error& error) {
     return error_of(error, "waiting for memory of the source");
   }
+}
+
+bool TargetStore::complete() const {
+  const auto all = load(&state().complete);
+  return all && *all != 0;
 }
 
 Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {

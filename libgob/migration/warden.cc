@@ -33,7 +33,9 @@ Result<Warden> Warden::start(const std::string& socket, const std::string& sessi
   return Warden(std::move(mine), static_cast<pid_t>(pid));
 }
 
-Warden::~Warden() {
+Warden::~Warden() { end(); }
+
+void Warden::end() {
   if (!socket_) return;
   socket_.reset();
   ::waitpid(pid_, nullptr, 0);
@@ -78,6 +80,7 @@ Status Warden::hold(int uffd) { return say("U", uffd); }
 Status Warden::own(const std::string& session) { return say("S" + session); }
 Status Warden::go() { return say("G"); }
 Status Warden::done() { return say("D"); }
+Status Warden::cleaned() { return say("N"); }
 
 std::optional<pid_t> Warden::migrant(pid_t root) const {
   for (const pid_t pid : tree_of(pid_)) {

@@ -23,13 +23,15 @@ class Warden {
   };
 
   // Forks, into pid and mount namespaces of its own: before there are threads or connections.
-  // `folder` and the session's containers are removed by the warden if it has to end the migrant.
+  // `folder` and the session's containers are removed by the warden if it has to end the migrant, or
+  // if this process ends before cleaned().
   static Result<Warden> start(const std::string& socket, const std::string& session,
                               const std::string& folder);
   Warden(Warden&&) noexcept = default;
   Warden& operator=(Warden&&) = delete;
-  // Lets it go: without done() before, it kills the migrant.
   ~Warden();
+  // Lets it go, and waits for its end: without done() before, it kills the migrant.
+  void end();
 
   // Readable when receive() has news.
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -42,6 +44,8 @@ class Warden {
   Status go();
   // All memory is there: the migrant needs nobody any more.
   Status done();
+  // Images and containers are removed, or somebody else's: nothing is left for it to remove.
+  Status cleaned();
   [[nodiscard]] pid_t pid() const { return pid_; }
   // The migrant's number outside of its namespace, if it lives.
   [[nodiscard]] std::optional<pid_t> migrant(pid_t root) const;

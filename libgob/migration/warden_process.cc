@@ -38,6 +38,7 @@ void WardenProcess::run() {
     if (::poll(waiting, 2, -1) < 0 && errno != EINTR) ::_exit(1);
     if (socket_ && waiting[0].revents != 0 && !hear()) {
       if (!done_) end_migrant();
+      clean_up();
       socket_.reset();
     }
     reap();
@@ -76,6 +77,9 @@ bool WardenProcess::hear() {
     case 'D':
       done_ = true;
       uffds_.clear();
+      break;
+    case 'N':
+      cleaned_ = true;
       break;
     default:
       return false;
@@ -143,10 +147,16 @@ void WardenProcess::end_migrant() {
   do {
     ::kill(-1, SIGKILL);
   } while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR);
+  clean_up();
+  ::_exit(1);
+}
+
+void WardenProcess::clean_up() {
+  if (cleaned_) return;
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   for (const std::string& session : sessions_) static_cast<void>(remove_session(gobd_, session));
-  ::_exit(1);
+  cleaned_ = true;
 }
 
 }  // namespace gob::migration

@@ -27,6 +27,7 @@ class WardenProcess {
   void reap();
   void tell(char what, int status);
   [[noreturn]] void end_migrant();
+  void clean_up();
 
   UniqueFd socket_;
   std::string gobd_, folder_;
@@ -38,6 +39,7 @@ class WardenProcess {
   int root_status_ = 0;
   bool restored_ = false;
   bool done_ = false;
+  bool cleaned_ = false;
 };
 
 }  // namespace gob::migration
