@@ -10,9 +10,10 @@ namespace {
 // as the caller's own memory, "local".
 Status copied(ssize_t copied, std::size_t bytes) {
   if (copied == static_cast<ssize_t>(bytes)) return {};
-  return make_error(ErrorCode::kUnavailable,
-                    "a container of the migration cannot be reached any more: it was removed, or its "
-                    "node, the link to it, or gobd on this node died");
+  return make_error(
+      ErrorCode::kUnavailable,
+      "a container of the migration cannot be reached any more: it was removed, or its "
+      "node, the link to it, or gobd on this node died");
 }
 
 }  // namespace

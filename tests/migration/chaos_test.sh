@@ -14,10 +14,10 @@ with_moments() { exec env GOB_MOMENTS="$hold" LD_PRELOAD="$moments" "$@" 7>&- 8>
 # All processes of moves under way, but what was moved: its environment is its own.
 movers() {
   local at
-  for at in $(grep -lsz "^GOB_MOMENTS=$hold\$" /proc/[0-9]*/environ); do
+  while read -r at; do
     at=${at#/proc/}
     [[ ${at%/environ} == "${server[n2]:-none}" ]] || echo "${at%/environ}"
-  done
+  done < <(grep -lsz "^GOB_MOMENTS=$hold\$" /proc/[0-9]*/environ)
 }
 no_movers() { [[ -z $(movers) ]]; }
 # below PATTERN [ROLE]: those of them whose command line is like this. Process 1 of the migrant's
@@ -56,7 +56,7 @@ end_victim() {
     gobmigrate) found=$mover ;;
     dump) found=$(below "^[^ ]*criu dump ") ;;
     restore) found=$(below "^[^ ]*criu restore ") ;;
-    server | warden) found=$(below "^gobmigrate receive " $1) ;;
+    server | warden) found=$(below "^gobmigrate receive " "$1") ;;
     n1 | n2) found=$(cat "$GOB_DIR/$1/gobd.pid") ;;
     link) ip -n "${network%-*}-n2" link set eth0 down && return ;;
   esac
@@ -89,7 +89,6 @@ strike() {
   mover=$!
   if ! read -r -t 60 -u 8; then
     fail "the move never came to $moment: $(cat "$dir/mover.log")"
-    cat "$dir"/n2.log
   elif ! end_victim "$what"; then
     fail "no $what to end at $moment"
   fi
@@ -108,7 +107,7 @@ strike() {
   [[ $after != "$pid" ]] || outcome=stays
   echo "$moment, $what: $outcome (gobmigrate: $status $(head -n 1 "$dir/mover.log"))"
   [[ $(outcome_of "$moment" "$what") == *$outcome* ]] ||
-    fail "it $outcome instead of: $(outcome_of "$moment" "$what"); $(cat "$dir/n2.log")"
+    fail "it $outcome instead of: $(outcome_of "$moment" "$what"); $(grep "n2.$pid\." "$dir/n2.log")"
   if [[ $what != gobmigrate ]]; then
     case $outcome:$status in
       stays:1 | moves:0 | ends:4) ;;
@@ -123,7 +122,7 @@ strike() {
   [[ $outcome == ends ]] || all_right victim "$before"
   touch "$dir/victim.stop"
   until_true 60 eval "[[ -z \$(travellers '$dir/victim') ]]"
-  until_true 90 no_movers || ps -o pid,ppid,stat,comm,args $(movers)
+  until_true 90 no_movers || ps -fp "$(movers | paste -sd,)"
   until_true 10 no_images "$pid"
   ! grep -q "gob-migrate.n2.$pid\." /proc/net/unix /proc/self/mountinfo || fail "a socket or mount is left"
   for node in n1 n2; do
@@ -141,11 +140,9 @@ all=(freezing dumping dumped restoring creating handing filling committing going
 strikes=()
 if [[ $# -eq 0 ]]; then
   strikes=(
-    {dumping,dumped}:dump {restoring,handing}:restore
-    {freezing,dumped,creating,committing,told,filling,left}:gobmigrate
-    {dumped,creating,handing,going,filling,arrived}:server
-    {handing,filling}:warden
-    {dumping,committing,arrived}:n1 {restoring,told}:n2 {handing,going,arrived}:link)
+    dumping:dump creating:restore {dumped,restoring,told,left}:gobmigrate
+    {handing,filling,told,arrived}:server creating:warden
+    {dumped,arrived}:n1 {creating,told}:n2 {handing,going,arrived}:link)
 elif [[ $1 == all ]]; then
   strikes=({dumping,dumped}:dump {restoring,creating,handing}:restore)
   for what in gobmigrate server warden n1 n2 link; do
