@@ -14,7 +14,8 @@ namespace gob::file {
 
 namespace {
 
-// Whole pages, so that none is left that was cut.
+// Whole pages, so that none is left that was cut. An end of kToEnd stands for the end of the file:
+// pages behind it are zeros wherever they are, and what is written there forgets them.
 FileRange from_byte(std::uint64_t offset) {
   return {offset / kPageSize * kPageSize, FileRange::kToEnd};
 }
@@ -140,8 +141,13 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
     applied_now(std::move(reply));
   };
   const auto reply = std::make_shared<Reply>();
+  const std::uint64_t before = size_of(*effect.file);
   work(asked->from, asked->request, *reply);
   FileRange range = effect.range;
+  if (range.length == FileRange::kToEnd) {
+    const std::uint64_t end = std::max(before, size_of(*effect.file));
+    range = of_bytes(range.offset, end - std::min(end, range.offset));
+  }
   if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0)
     range =
         of_bytes(reply->attributes().size() - std::min(reply->value(), reply->attributes().size()),

@@ -1,7 +1,8 @@
 // FileData: the bytes of file containers on this node, for whoever serves read(2) and write(2) (the
 // FUSE mount). Pages come and go by the coherence protocol like those of any container; names,
 // sizes, permissions and locks are the file service's business. Calls may come from any thread and
-// never block; each `done` is called exactly once, on a shard's thread: it must not block either.
+// never block; each `done` is called exactly once, on any thread, perhaps before the call returns: it
+// must not block either.
 //
 // A file container is one whose record names a home: the node on whose file system its file is.
 // Its size in pages is the largest that the file may have; what lies beyond the end of the file

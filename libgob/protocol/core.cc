@@ -99,7 +99,7 @@ void Core::deliver(NodeId from, const Message& message, Out& out) {
     return;
   }
   if (phase_ == Phase::kDraining) return keep_early(from, message, out);
-  if (const char* rule = nonsense(message)) {
+  if (const char* rule = nonsense(from, message)) {
     out.act(action::Violation{from, message, rule});
     return;
   }
@@ -116,7 +116,7 @@ void Core::keep_early(NodeId from, const Message& message, Out& out) {
 }
 
 // The rule that a message of this epoch breaks whatever the state of its pages, or nullptr.
-const char* Core::nonsense(const Message& message) const {
+const char* Core::nonsense(NodeId from, const Message& message) const {
   const auto member = [&](NodeId node) { return view_.contains(node); };
   const auto container = containers_.find(message.pages.container);
   if (message.type != MessageType::kReportEnd && container != containers_.end()) {
@@ -129,8 +129,15 @@ const char* Core::nonsense(const Message& message) const {
                          message.type != MessageType::kConfirm &&
                          container != containers_.end();
   if (asks_home && home != config_.self) return "a page of a file that is not here";
-  const bool managed_here =
-      view_.manager(message.pages.container, message.pages.stripe) == config_.self;
+  const NodeId manager = view_.manager(message.pages.container, message.pages.stripe);
+  const bool managed_here = manager == config_.self;
+  const bool of_manager =
+      message.type == MessageType::kForwardGet || message.type == MessageType::kForwardGrab ||
+      message.type == MessageType::kInvalidate || message.type == MessageType::kFlushDiscard ||
+      message.type == MessageType::kFlushAlone ||
+      (message.device &&
+       (message.type == MessageType::kPage || message.type == MessageType::kGrant));
+  if (of_manager && from != manager) return "a node that does not manage the page speaks as if it did";
   switch (message.type) {
     case MessageType::kGet:
     case MessageType::kGrab:
@@ -163,8 +170,10 @@ const char* Core::nonsense(const Message& message) const {
     case MessageType::kReportEnd:
     case MessageType::kSync:
     case MessageType::kSyncEnd:
-    case MessageType::kExists:
       return nullptr;
+    case MessageType::kExists:
+      return message.requester == kNoNode || member(message.requester) ? nullptr
+                                                                       : "a requester that cannot be";
   }
   return nullptr;
 }
@@ -249,6 +258,9 @@ void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
       case MessageType::kForwardGet:
       case MessageType::kForwardGrab:
         return refuse_forward(message, page, Refusal::kRemoved, out);
+      case MessageType::kExists:
+        if (message.requester == kNoNode) return;
+        [[fallthrough]];
       case MessageType::kInvalidate: {
         Message ack = make(MessageType::kInvalidateAck, page);
         ack.requester = message.requester;
@@ -272,7 +284,6 @@ void Core::dispatch_removed(NodeId from, const Message& message, Out& out) {
       case MessageType::kMarker:
       case MessageType::kReportEnd:
       case MessageType::kSyncEnd:
-      case MessageType::kExists:
         return;
     }
   });

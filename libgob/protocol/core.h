@@ -107,7 +107,7 @@ class Core {
   void deliver(NodeId from, const Message& message, Out& out);
   void keep_early(NodeId from, const Message& message, Out& out);
   void dispatch(NodeId from, const Message& message, Out& out);
-  [[nodiscard]] const char* nonsense(const Message& message) const;
+  [[nodiscard]] const char* nonsense(NodeId from, const Message& message) const;
   void dispatch_page(NodeId from, const Message& message, PageId page, Out& out);
   void dispatch_removed(NodeId from, const Message& message, Out& out);
   void end_step(Out& out);
@@ -197,13 +197,14 @@ class Core {
   [[nodiscard]] bool home_is_here(PageId page) const { return home_of(page) == config_.self; }
   void start_on_device(PageId page, QueuedRequest request, Out& out);
   [[nodiscard]] NodeId lost_with(PageId page) const;
-  void note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out);
-  void tell_home(PageId page, Out& out);
+  std::uint32_t note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out);
   void remember_dirty(PageId page);
   void forget_dirty(PageId page);
   void read_device(PageId page, Out& out);
   void use_reservation(PageId page);
   void on_device_grant(const Message& message, PageId page, Out& out);
+  [[nodiscard]] bool waits_in_vain(PageId page) const;
+  void drop_device_read(PageId page, Out& out);
   void on_device_read(PageId page, bool ok, Out& out);
   void write_out(PageId page, Out& out);
   void offer_file_page(PageId page, Injection& injection, Out& out);

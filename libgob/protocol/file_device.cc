@@ -66,23 +66,23 @@ NodeId Core::lost_with(PageId page) const {
   return kNoNode;
 }
 
-// Somebody is about to write the page.
-void Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out) {
+// Somebody is about to write the page. The home remembers that, too: should the manager die with the
+// writer, the page is known to be lost. Returns how many acknowledgements the writer has to wait
+// for: word to the home that is on its way dies with the manager.
+std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out) {
   const NodeId home = home_of(page);
-  if (home == kNoNode) return;
+  if (home == kNoNode) return 0;
   if (writer != home) entry.foreign = 1;
-  if (entry.dirty != 0) return;
+  if (entry.dirty != 0) return 0;
   entry.dirty = 1;
-  tell_home(page, out);
-}
-
-// The home remembers it, too: should the manager die with the writer, the page is known to be lost.
-void Core::tell_home(PageId page, Out& out) {
-  const NodeId home = home_of(page);
-  if (!view_.contains(home)) return;
+  if (home == config_.self) remember_dirty(page);
+  // A home that writes itself knows.
+  if (home == config_.self || home == writer || !view_.contains(home)) return 0;
   Message message = make(MessageType::kExists, page);
   message.dirty = true;
+  message.requester = writer;
   send(home, message, out);
+  return 1;
 }
 
 // The home gives the page away to be written, or writes itself.
@@ -121,6 +121,26 @@ void Core::use_reservation(PageId page) {
   if (resident_ + reserved_ > config_.budget_frames) return;  // it would not be enough
   found->second.reserved = false;
   --reserved_;
+}
+
+// The manager said that the file has the page, no frame is free for it, and nobody waits for it any
+// more: neither a program here nor another node.
+bool Core::waits_in_vain(PageId page) const {
+  const Pending* granted = pending(page);
+  return granted != nullptr && granted->device && granted->job == Pending::Job::kNone &&
+         granted->wanted == Access::kNone && local(page).state == PageState::kSwapped &&
+         !deferred_.contains(key_of(page));
+}
+
+// The manager hears of it, so that others have their turn.
+void Core::drop_device_read(PageId page, Out& out) {
+  set_state(page, PageState::kInvalid);
+  forget_if_empty(page);
+  Pending& granted = pending_.find(key_of(page))->second;
+  granted.refusal = Refusal::kNoRoom;
+  granted.blamed = config_.self;
+  granted.device = false;
+  complete_refusal(page, out);
 }
 
 void Core::on_device_read(PageId page, bool ok, Out& out) {

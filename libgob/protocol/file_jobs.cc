@@ -26,7 +26,8 @@ void Core::start_job(PageId page, Pending::Job job, Out& out) {
 
 // Parked unless the page is at rest here: whatever ends that state retries.
 void Core::send_job(PageId page, Pending& pending, Out& out) {
-  if (phase_ != Phase::kServing && phase_ != Phase::kRebuilding) return;
+  // While the view is rebuilt, word of pages that are newer than the file is still on its way here.
+  if (phase_ != Phase::kServing) return;
   const LocalPage here = local(page);
   const bool at_rest = here.state == PageState::kInvalid || here.state == PageState::kRead ||
                        here.state == PageState::kWrite;
@@ -200,11 +201,10 @@ void Core::on_sync(NodeId from, const Message& message, Out& out) {
     return;
   }
   if (message.sole) {
-    directory_.for_each([&](PageKey key, const DirectoryEntry& entry) {
+    directory_.for_each([&](PageKey key, const DirectoryEntry&) {
       const PageId page = page_of(key);
       if (page.container != id) return;
       Message exists = make(MessageType::kExists, page);
-      exists.dirty = entry.dirty != 0;
       exists.sole = true;
       send(from, exists, out);
     });
@@ -229,6 +229,12 @@ void Core::on_exists(NodeId from, const Message& message, Out& out) {
   }
   if (message.sole) file_listed_[{pages.container, pages.stripe}] |= pages.mask;
   if (message.dirty) file_dirty_[{pages.container, pages.stripe}] |= pages.mask;
+  if (message.requester == kNoNode) return;
+  Message ack = make(MessageType::kInvalidateAck, {pages.container, pages.last()});
+  ack.pages = pages;
+  ack.requester = message.requester;
+  ack.dirty = true;
+  send(message.requester, ack, out);
 }
 
 std::vector<PageSet> Core::file_pages(ContainerId id, bool listed) const {

@@ -128,12 +128,16 @@ void Core::on_expire(PageId page, Out& out) {
   const auto found = pending_.find(key_of(page));
   if (found == pending_.end() || found->second.wanted == Access::kNone) return;
   Pending& pending = found->second;
-  const bool no_room =
-      pending.stage == Pending::Stage::kParked && phase_ == Phase::kServing && !has_room();
   // A request under way stays: its answer is installed when it comes.
   pending.wanted = Access::kNone;
+  const bool in_vain = waits_in_vain(page);
+  const bool no_room = in_vain || (pending.stage == Pending::Stage::kParked &&
+                                   phase_ == Phase::kServing && !has_room());
   out.act(action::Refuse{PageSet::of(page), no_room ? Refusal::kNoRoom : Refusal::kTimedOut,
                          no_room || view_.members.empty() ? config_.self : manager(page)});
+  // Nobody need make room for it any more, unless other nodes wait for it, too.
+  if (!deferred_.contains(key_of(page))) std::erase(parked_for_room_, key_of(page));
+  if (in_vain) return drop_device_read(page, out);
   if (pending.stage == Pending::Stage::kParked && pending.job == Pending::Job::kNone)
     drop_pending(page);
 }
@@ -144,6 +148,9 @@ void Core::drop_pending(PageId page) {
   if (found->second.reserved) --reserved_;
   pending_.erase(found);
   if (jobs_wait_.contains(key_of(page))) jobs_ready_.insert(key_of(page));
+  // A page that is here may give way from now on.
+  const bool starved = !parked_for_room_.empty() || !waiting_at_home_.empty();
+  if (starved && is_resident(local(page).state)) kept_in_a_row_ = 0;
 }
 
 void Core::on_refuse(NodeId from, const Message& message, PageId page, Out& out) {

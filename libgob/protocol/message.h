@@ -15,7 +15,8 @@ enum class MessageType : std::uint8_t {
   kForwardGet,     // manager -> owner: send `requester` a copy
   kForwardGrab,    // manager -> owner: give `requester` the page; it waits for `acks`
   kInvalidate,     // manager -> holder: drop your copy, then acknowledge to `requester`
-  kInvalidateAck,  // holder -> requester: no program here can read the page any more
+  kInvalidateAck,  // holder -> requester: no program here can read the page any more;
+                   // home -> requester: it knows that the page gets newer than its file
   kPage,           // server -> requester: a readable copy (payload)
   kGrant,          // server or manager -> requester: write access after `acks` acknowledgements
   kConfirm,        // requester -> manager: the access is in place
@@ -83,9 +84,10 @@ struct Message {
                                // from it: offer the page again, there is room;
                                // kInvalidate: of a kDiscard, so also of the only copy;
                                // kConfirm: from the home, which keeps no copy
-  bool dirty = false;          // kPage, kInject, kReport, kExists, kFlushAlone: newer than the file
+  bool dirty = false;          // kPage, kInject, kReport, kExists, kFlushAlone: newer than the file;
+                               // kInvalidateAck: of such a kExists, not of an invalidation
   bool written = false;        // kConfirm, kFlushDone: the file has these bytes now
-  NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf
+  NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf; kExists: who will write
   NodeId node = kNoNode;       // kFlushDone: new owner; kRefuse, kReport: the node to blame
   std::uint32_t acks = 0;      // kForwardGrab, kGrant, kRefuse: acknowledgements to collect
   std::uint32_t free_frames = 0;  // hint on every message: room at the sender, in pages

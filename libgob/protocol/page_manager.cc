@@ -142,14 +142,15 @@ std::uint32_t Core::invalidate_others(PageId page, NodeSet holders, NodeId keep,
 }
 
 void Core::start_grab(PageId page, DirectoryEntry& entry, NodeId requester, Out& out) {
-  note_dirty(page, entry, requester, out);
+  const std::uint32_t home_acks = note_dirty(page, entry, requester, out);
   const NodeSet holders = entry.copyset();
   const NodeId owner = entry.owner();
   const bool has_copy = owner == requester || (exact_copysets() && holders.has(requester));
   const bool serve_here = !has_copy && may_serve(page, true, out) && requester != config_.self;
   const bool direct = has_copy || serve_here;
   const NodeId source = has_copy ? requester : serve_here ? config_.self : owner;
-  const std::uint32_t acks = invalidate_others(page, holders, source, requester, out);
+  const std::uint32_t acks =
+      home_acks + invalidate_others(page, holders, source, requester, out);
 
   if (direct && acks == 0) {
     entry.set_owner(requester);

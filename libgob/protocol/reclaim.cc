@@ -67,7 +67,10 @@ void Core::reclaim(Out& out) {
 bool Core::reclaim_files(bool shared_only, bool starved, const std::function<bool()>& enough,
                          Out& out) {
   bool held = false;
-  const std::size_t limit = starved ? 2 * file_frames_.slot_count() : kScanSlots;
+  // Not twice round while nobody waits: what has just come would leave in the same step, before its
+  // program has seen it.
+  const std::size_t slots = file_frames_.slot_count();
+  const std::size_t limit = starved ? 2 * slots : std::min(kScanSlots, slots);
   for (std::size_t seen = 0; seen < limit && !enough(); ++seen) {
     if (file_hand_ >= file_frames_.slot_count()) file_hand_ = 0;
     const PageKey key = file_frames_.slot(file_hand_++).key;

@@ -287,6 +287,10 @@ void Core::maybe_serve(Out& out) {
   });
   for (PageKey key : in_file) directory_.erase(key);
   out.act(action::Serving{view_.epoch});
+  std::vector<PageKey> jobs;
+  for (const auto& [key, pending] : pending_)
+    if (pending.job != Pending::Job::kNone) jobs.push_back(key);
+  for (PageKey key : jobs) retry(page_of(key), out);
   const auto requests = std::move(waiting_requests_);
   waiting_requests_.clear();
   for (const auto& [from, message] : requests) dispatch(from, message, out);

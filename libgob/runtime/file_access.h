@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/page_set.h"
@@ -37,6 +38,18 @@ struct FileAccess {
   const std::byte* in = nullptr;  // a write
   std::uint64_t length = 0;
   std::vector<PageSet> parts;  // constant once it is posted
+
+  struct Answer {
+    FileData::Done done;  // null: it is not time
+    std::optional<Error> error;
+  };
+  // With the mutex held: so many more parts have ended. The last of them gets the answer to give.
+  [[nodiscard]] Answer end_parts(std::size_t count, const std::optional<Error>& why) {
+    if (why && !error) error = why;
+    parts_left -= count;
+    if (parts_left != 0 || std::exchange(answered, true)) return {};
+    return {std::exchange(done, nullptr), error};
+  }
 
   std::mutex mutex;
   std::size_t parts_left = 0;  // guarded by mutex

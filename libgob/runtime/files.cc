@@ -72,7 +72,7 @@ void Files::read(ContainerId container, std::uint64_t offset, std::span<std::byt
   start(access, ahead);
 }
 
-// Behind the kernel_has() of the read that it takes back.
+// Behind the on_answered() of the read that it takes back.
 void Files::not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) {
   for_each_stripe(container, offset / kPageSize, page_after(offset + length), [&](PageSet pages) {
     static_cast<void>(
@@ -121,25 +121,39 @@ void Files::start(const std::shared_ptr<FileAccess>& access, Pages ahead) {
   });
   const auto count = static_cast<unsigned>(shards_.size());
   for (unsigned index = 0; index < count; ++index) {
-    const bool concerned = std::ranges::any_of(access->parts, [&](const PageSet& pages) {
-      return Shard::index_of(pages.stripe, count) == index;
-    });
-    if (!concerned) continue;
-    // If it is not accepted, the access is answered with an error when the last part lets go of it.
+    const auto share = static_cast<std::size_t>(
+        std::ranges::count_if(access->parts, [&](const PageSet& pages) {
+          return Shard::index_of(pages.stripe, count) == index;
+        }));
+    if (share == 0) continue;
     const bool posted = shards_[index]->post([access, with_last, index, count](Shard& shard) {
       for (const PageSet& pages : access->parts)
         if (Shard::index_of(pages.stripe, count) == index)
           shard.start_access(access, pages, pages.stripe == with_last.stripe ? with_last.mask : 0);
     });
     if (posted) continue;
-    const std::lock_guard lock(access->mutex);
-    if (!access->error)
-      access->error =
-          make_error(ErrorCode::kUnavailable, "this node is overloaded: try again later", EIO);
+    refuse_share(access, share);
   }
   for (const PageSet& pages : later)  // a hint: an overloaded shard may ignore it
     static_cast<void>(
         shard_of(pages.stripe).post([pages](Shard& shard) { shard.ask_file_ahead(pages); }));
+}
+
+// A shard is overloaded: its share fails, and with it the access once the others have ended.
+void Files::refuse_share(const std::shared_ptr<FileAccess>& access, std::size_t parts) {
+  FileAccess::Answer answer;
+  {
+    const std::lock_guard lock(access->mutex);
+    answer = access->end_parts(
+        parts, make_error(ErrorCode::kUnavailable, "this node is overloaded: try again later", EIO));
+  }
+  if (!answer.done) return;
+  for (const PageSet& pages : access->parts)
+    shard_of(pages.stripe).post_reply([pages, access](Shard& shard) {
+      shard.on_answered(pages, access);
+      shard.settle_files();
+    });
+  answer.done(*answer.error);
 }
 
 Files::Pages Files::look_ahead(ContainerId id, Pages read) {

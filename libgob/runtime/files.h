@@ -62,6 +62,7 @@ class Files final : public FileData {
   // What to ask for with a read of these pages.
   Pages look_ahead(ContainerId id, Pages read);
   void start(const std::shared_ptr<struct FileAccess>& access, Pages ahead);
+  void refuse_share(const std::shared_ptr<struct FileAccess>& access, std::size_t parts);
   void start_jobs(ContainerId id, bool discard, Pages pages, Done done);
   [[nodiscard]] Shard& shard_of(std::uint64_t stripe) const;
 

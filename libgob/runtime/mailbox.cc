@@ -15,11 +15,11 @@ Result<Mailbox> Mailbox::create(std::size_t capacity) {
 Mailbox::Mailbox(Mailbox&& other) noexcept
     : capacity_(other.capacity_), event_(std::move(other.event_)) {}
 
-bool Mailbox::post(Work work) {
+bool Mailbox::put(Work work, std::size_t limit) {
   bool first = false;
   {
     const std::lock_guard lock(mutex_);
-    if (closed_ || queue_.size() >= capacity_) return false;
+    if (closed_ || queue_.size() >= limit) return false;
     first = queue_.empty();
     queue_.push_back(std::move(work));
   }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/result.h"
@@ -22,7 +23,10 @@ class Mailbox {
   Mailbox& operator=(Mailbox&&) = delete;
 
   // False when the queue is full or closed: `work` will not run.
-  [[nodiscard]] bool post(Work work);
+  [[nodiscard]] bool post(Work work) { return put(std::move(work), capacity_); }
+  // Also when it is full: the owner waits for this to be rid of something that it has accepted.
+  // False when it is closed.
+  bool post_reply(Work work) { return put(std::move(work), ~std::size_t{0}); }
   // Runs what waits, in order. Work posted meanwhile runs at the next call.
   void run();
   // Nothing is accepted any more; what waits is dropped unrun.
@@ -32,6 +36,7 @@ class Mailbox {
 
  private:
   Mailbox(std::size_t capacity, UniqueFd event) : capacity_(capacity), event_(std::move(event)) {}
+  [[nodiscard]] bool put(Work work, std::size_t limit);
 
   std::size_t capacity_;
   UniqueFd event_;

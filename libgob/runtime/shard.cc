@@ -98,6 +98,10 @@ bool Shard::post(std::function<void(Shard&)> work) {
   return mailbox_.post([this, work = std::move(work)] { work(*this); });
 }
 
+bool Shard::post_reply(std::function<void(Shard&)> work) {
+  return mailbox_.post_reply([this, work = std::move(work)] { work(*this); });
+}
+
 void Shard::run() {
   ::prctl(PR_SET_NAME, ("gob-shard-" + std::to_string(config_.index)).c_str());
   while (!stop_.load()) wait_for_work();

@@ -103,6 +103,8 @@ class Shard final : private ChannelSink {
 
   // Runs `work` on the shard's thread. False when the shard is overloaded or stopped.
   [[nodiscard]] bool post(std::function<void(Shard&)> work);
+  // Also when it is overloaded: what ends something that it has accepted. False when it is stopped.
+  bool post_reply(std::function<void(Shard&)> work);
   // Handles the pages of `stripe` of every container.
   [[nodiscard]] static unsigned index_of(std::uint64_t stripe, unsigned shards) {
     return static_cast<unsigned>(stripe % shards);
@@ -125,6 +127,10 @@ class Shard final : private ChannelSink {
   void start_job(const std::shared_ptr<FileJob>& job);
   // The kernel has none of these pages and may be told so: it asks for them.
   void kernel_has_none(PageSet pages);
+  // An access of which this shard has a part was answered; settle_files() follows.
+  void on_answered(PageSet pages, const std::shared_ptr<FileAccess>& access);
+  // Looks at the accesses and jobs for which something has changed.
+  void settle_files();
   void set_kernel_cache(KernelCache* cache) { kernel_ = cache; }
   void on_written(std::function<void(ContainerId)> written) { written_ = std::move(written); }
   // Pages of the container that this shard holds, to be flushed.
@@ -211,7 +217,6 @@ class Shard final : private ChannelSink {
 
   // shard_files.cc: reads and writes of files
   void revisit(PageSet pages);
-  void settle_files();
   void advance(const std::shared_ptr<FilePart>& part);
   Status transfer(const std::shared_ptr<FilePart>& part, PageSet pages);
   void end_part(FilePart& part, const std::optional<Error>& error);
@@ -220,7 +225,7 @@ class Shard final : private ChannelSink {
   void forget_file(ContainerId id);
 
   // shard_kernel_cache.cc: what the kernel keeps of them
-  void kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access);
+  void kernel_has(PageSet pages, bool written);
   std::uint64_t changes(PageSet pages, const FilePart* except, bool leaves = false);
   void undo(FilePart& part, std::uint64_t mask);
   void keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages);

@@ -135,44 +135,29 @@ Status Shard::transfer(const std::shared_ptr<FilePart>& part, PageSet pages) {
 // This part is done, or has failed. The last one answers.
 void Shard::end_part(FilePart& part, const std::optional<Error>& error) {
   FileAccess& access = *part.access;
-  FileData::Done done;
-  std::optional<Error> outcome;
+  FileAccess::Answer answer;
   {
     const std::lock_guard lock(access.mutex);
-    if (error && !access.error) access.error = error;
-    if (!part.counted) {
-      part.counted = true;
-      --access.parts_left;
-    }
-    if (access.parts_left == 0 && !access.answered) {
-      access.answered = true;
-      done = std::move(access.done);
-      access.done = nullptr;
-      outcome = access.error;
-    }
+    answer = access.end_parts(std::exchange(part.counted, true) ? 0 : 1, error);
   }
   // It stays only to be read again should a page leave before the answer.
   const bool may_be_undone = access.must_stay_current() && !error && access.parts.size() > 1;
   if (!may_be_undone) part.over = true;
   if (error) end_kept(part);
-  if (!done) return;
-  if (access.caching == Caching::kKernel && !outcome) {
+  if (!answer.done) return;
+  if (access.caching == Caching::kKernel) {
     for (const PageSet& pages : access.parts) {
       Shard& owner = shard_of(pages.stripe);
       if (&owner == this)
-        kernel_has(pages, part.access);
-      else if (!owner.post([pages, kept = part.access](Shard& shard) {
-                 shard.kernel_has(pages, kept);
-                 shard.settle_files();
-               }))
-        fatal(make_error(ErrorCode::kUnavailable,
-                         "a shard is overloaded and missed what the kernel's cache holds"));
+        on_answered(pages, part.access);
+      else
+        owner.post_reply([pages, kept = part.access](Shard& shard) {
+          shard.on_answered(pages, kept);
+          shard.settle_files();
+        });
     }
   }
-  if (outcome)
-    done(*outcome);
-  else
-    done({});
+  answer.done(answer.error ? Status(*answer.error) : Status());
 }
 
 void Shard::refuse_parts(PageSet pages, Refusal refusal, NodeId blamed) {

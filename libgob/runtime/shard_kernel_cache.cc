@@ -32,18 +32,31 @@ bool speaks_of_all(const Message& message) {
 
 }  // namespace
 
-// A reply with the bytes of these pages is on its way to the kernel.
-void Shard::kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access) {
+void Shard::on_answered(PageSet pages, const std::shared_ptr<FileAccess>& access) {
+  bool failed = false;
+  {
+    const std::lock_guard lock(access->mutex);
+    failed = access->error.has_value();
+  }
   const auto parts = parts_.find({pages.container, pages.stripe});
   if (parts != parts_.end()) {
     for (const std::shared_ptr<FilePart>& part : parts->second) {
       if (part->access != access) continue;
       part->over = true;
+      if (failed) {
+        end_kept(*part);
+        continue;
+      }
       // The kernel forgets these as soon as it has the answer.
       for (const std::uint64_t drop : std::exchange(part->kept_drops, {})) tell_kernel(drop);
     }
     revisit(pages);
   }
+  if (!failed) kernel_has(pages, access->writes());
+}
+
+// A reply with the bytes of these pages is on its way to the kernel.
+void Shard::kernel_has(PageSet pages, bool written) {
   if (kernel_ == nullptr || !files_.contains(pages.container)) return;
   std::uint64_t here = 0;
   for_each_page(pages, [&](PageId page) {
@@ -52,10 +65,10 @@ void Shard::kernel_has(PageSet pages, const std::shared_ptr<FileAccess>& access)
   if (here != 0) {
     kernel_pages_[{pages.container, pages.stripe}] |= here;
     // From now on no mapping may change them without the kernel forgetting them first.
-    if (access->writes()) must(linker_.downgrade(pages.with(here)));
+    if (written) must(linker_.downgrade(pages.with(here)));
   }
   // What was written here and has left since: the kernel may have kept it.
-  if (access->writes() && (pages.mask & ~here) != 0)
+  if (written && (pages.mask & ~here) != 0)
     drop_from_kernel(pages.with(pages.mask & ~here), {});
 }
 
@@ -96,7 +109,7 @@ std::uint64_t Shard::changes(PageSet pages, const FilePart* except, bool leaves)
     {
       const std::lock_guard lock(access.mutex);
       if (access.answered) {
-        if (!access.error) cached |= stale;  // kernel_has() is on its way
+        if (!access.error) cached |= stale;  // on_answered() is on its way
         continue;
       }
     }
@@ -114,7 +127,7 @@ std::uint64_t Shard::changes(PageSet pages, const FilePart* except, bool leaves)
 void Shard::undo(FilePart& part, std::uint64_t mask) {
   FileAccess& access = *part.access;
   const std::lock_guard lock(access.mutex);
-  if (access.answered) return;  // kernel_has() sees to it
+  if (access.answered) return;  // on_answered() sees to it
   part.done &= ~mask;
   if (part.counted) {
     part.counted = false;
@@ -152,7 +165,7 @@ void Shard::expire_kept() {
       const std::lock_guard lock(part->access->mutex);
       answered = part->access->answered && !part->access->error;
     }
-    if (answered) continue;  // kernel_has() is on its way
+    if (answered) continue;  // on_answered() is on its way
     end_kept(*part);
   }
 }
@@ -190,9 +203,7 @@ void Shard::tell_kernel(std::uint64_t id) {
   drop.runs_left = runs.size();
   for (const auto& [first, count] : runs) {
     kernel_->drop(pages.container, first, count, [this, id] {
-      // Nothing may be forgotten here: messages wait for it.
-      while (!stop_.load() && !post([id](Shard& shard) { shard.dropped(id); }))
-        std::this_thread::yield();
+      post_reply([id](Shard& shard) { shard.dropped(id); });
     });
   }
 }

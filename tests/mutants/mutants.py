@@ -53,6 +53,8 @@ FILE_CHECKS = [
     (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files --jobs 2"),
     (SIMULATOR, "400 seeds, files, crashes",
      "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),
+    (SIMULATOR, "400 seeds, files, crashes, swap",
+     "--seed 30200 --seeds 400 --steps 10000 --files --crashes --swap --budget 12 --jobs 2"),
 ]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
 

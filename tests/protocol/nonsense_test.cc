@@ -40,7 +40,11 @@ std::vector<Nonsense> all_nonsense() {
     all.push_back({type_name(type) + "ForANodeThatIsNoMember", 1, type, kTheirs, kForNobody});
     all.push_back({type_name(type) + "ForTheNodeItIsSentTo", 1, type, kTheirs, kForThisNode});
     all.push_back({type_name(type) + "BeyondTheEnd", 1, type, kContainerPages, kFor2});
+    all.push_back({type_name(type) + "OfANodeThatDoesNotManageThePage", 3, type, kTheirs, kFor2});
   }
+  for (MessageType type : {kFlushDiscard, kFlushAlone})
+    all.push_back({type_name(type) + "OfANodeThatDoesNotManageThePage", 3, type, kTheirs, {}});
+  all.push_back({"ExistsForANodeThatIsNoMember", 1, kExists, kTheirs, kForNobody});
   all.push_back({"InjectWithoutBytes", 2, kInject, kTheirs, {}});
   all.push_back({"InjectBeyondTheEnd", 2, kInject, kContainerPages, kWithBytes});
   all.push_back({"FlushDoneWithAnOwnerThatIsNoMember", 2, kFlushDone, kMine,

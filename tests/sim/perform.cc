@@ -38,7 +38,7 @@ void NodeModel::perform(const action::Send& a, const Packet*, Effects& fx) {
   if (message.type != MessageType::kMarker && message.type != MessageType::kReportEnd) {
     each(message.pages, name_of(message.type), fx, [&](unsigned page) {
       Frame& frame = frames_[page];
-      if (message.type == MessageType::kInvalidateAck && frame.present)
+      if (message.type == MessageType::kInvalidateAck && !message.dirty && frame.present)
         fx.fail(page_text("acknowledged invalidation", page) + " that programs here still have");
       if (!carries_bytes(message)) return;
       if (!frame.present) fx.fail(page_text("send", page) + " whose frame is absent");
