@@ -98,6 +98,7 @@ void World::settle_job(NodeId node, const Effects::Job& job) {
   if (next == nullptr) asked.clear();
   if (job.refusal != Refusal::kNone || may_be_stale(node, page)) return;
   if (ended_[page] != 0 || forgotten(page)) return;  // the file has what it had then
+  if (removed_[config_.geometry.page(page).container.value()] != 0) return;  // while it was removed
   // Nobody writes while the disk is busy with it; if the manager says that nothing need be done,
   // somebody may have written since.
   const Value value = on_disk(page);
