@@ -112,7 +112,8 @@ class PageTable {
   [[nodiscard]] std::size_t home(PageKey key) const {
     const auto hash = static_cast<unsigned __int128>(mix64(key >> 3));
     const auto base = static_cast<std::size_t>((hash * slots_.size()) >> 64);
-    return (base + (key & 7)) % slots_.size();
+    const std::size_t slot = base + (key & 7);
+    return slot < slots_.size() ? slot : slot - slots_.size();  // there are 8 at least
   }
   [[nodiscard]] std::size_t next(std::size_t i) const { return i + 1 == slots_.size() ? 0 : i + 1; }
   [[nodiscard]] std::size_t distance(std::size_t from, std::size_t to) const {

@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "libgob/file/buffer_pool.h"
 #include "libgob/file/fetch_ahead.h"
 #include "libgob/file/file_client.h"
 #include "libgob/file/file_tickets.h"
@@ -87,7 +88,7 @@ class Mount final : private KernelCache {
     std::uint64_t offset = 0;
     std::size_t size = 0;
     Caching caching = Caching::kNone;
-    std::unique_ptr<std::byte[]> bytes;  // room for `size`
+    BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;              // of what is there to be read
     unsigned tries = 0;
   };
@@ -204,6 +205,8 @@ class Mount final : private KernelCache {
   bool stopped_ = false;
   std::vector<std::thread> threads_;
 
+  static constexpr std::size_t kBuffersAtHand = 16;
+  BufferPool buffers_{kMaxIoBytes, kBuffersAtHand};
   InodeTable inodes_;
   SizeLeases leases_;
   FetchAhead fetch_ahead_;

@@ -118,7 +118,7 @@ void Mount::read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset, fu
                                         static_cast<std::uint64_t>(offset),
                                         std::min(size, kMaxIoBytes),
                                         info->lock_owner != 0 ? Caching::kNone : Caching::kKernel,
-                                        nullptr});
+                                        {}});
   if (reading->file.container == ContainerId{}) return of(req).read_at_home(reading);
   of(req).read_container(reading);
 }
@@ -157,7 +157,7 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   if (reading->caching == Caching::kKernel)
     fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size);
   if (reading->bytes == nullptr)
-    reading->bytes = std::make_unique_for_overwrite<std::byte[]>(reading->size);
+    reading->bytes = buffers_.take(reading->size);
   data_.read(reading->file.container, reading->offset,
              {reading->bytes.get(), reading->length}, reading->caching,
              [this, reading, answer](const Status& status) {

@@ -84,7 +84,13 @@ bool Core::reclaim_files(bool shared_only, bool starved, const std::function<boo
       continue;
     }
     const std::uint64_t before = flushing_;
-    flush(page_of(key), out);
+    // Its neighbours go with it: a run costs one message, one notification and one kernel call.
+    const PageSet stripe = PageSet::of(page_of(key)).with(~std::uint64_t{0});
+    for_each_page(stripe, [&](PageId page) {
+      if (file_frames_.find(key_of(page)) == nullptr || (enough() && key_of(page) != key)) return;
+      const LocalPage& neighbour = *locals_.find(key_of(page));
+      if (!neighbour.referenced && (!shared_only || neighbour.shared)) flush(page, out);
+    });
     if (flushing_ != before) files_in_vain_ = 0;
   }
   return held;

@@ -96,6 +96,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.number("read_ahead_pages", 0, StreamDetector::kMaxWindow, config.read_ahead_pages);
   reader.text("mount", config.mount);
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
+  reader.number("write_back_ms", 0, 3'600'000, config.write_back_ms);
   reader.text("transport", config.transport);
   reader.text("rdma_device", config.rdma_device);
   reader.number("rdma_poll_us", 0, 1'000'000, config.rdma_poll_us);
@@ -199,6 +200,7 @@ std::string to_toml(const DaemonConfig& config) {
       {"read_ahead_pages", config.read_ahead_pages},
       {"mount", config.mount},
       {"file_timeout_ms", config.file_timeout_ms},
+      {"write_back_ms", config.write_back_ms},
       {"transport", config.transport},
       {"rdma_device", config.rdma_device},
       {"rdma_poll_us", config.rdma_poll_us},

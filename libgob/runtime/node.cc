@@ -22,6 +22,8 @@ namespace {
 enum Tag : std::uint64_t { kChannelTag, kServerTag, kMailboxTag, kStopTag };
 
 constexpr std::size_t kMailboxCapacity = 65536;
+constexpr std::uint64_t kFreeShare = 128;  // of the budget, kept free...
+constexpr std::uint64_t kMostFree = 2048;  // ...or so many frames: what is read ahead at once, twice
 constexpr int kTickMs = 50;  // while something has to be looked at again and again
 
 }  // namespace
@@ -93,12 +95,17 @@ Status Node::open() {
     shard.core.self = self_;
     shard.core.cluster_size = static_cast<std::uint16_t>(config_.nodes.size());
     shard.core.budget_frames = budget / config_.shards;
+    // Who reads a file in order takes many frames at once, and waits while room is made for them.
+    shard.core.low_water_frames =
+        std::clamp(shard.core.budget_frames / kFreeShare, shard.core.low_water_frames, kMostFree);
+    shard.core.high_water_frames = 2 * shard.core.low_water_frames;
     shard.core.swap = !config_.swap_dir.empty();
     shard.core.hold_grants = config_.hold_us != 0;
     shard.page_timeout_ms = config_.page_timeout_ms;
     shard.hold_us = config_.hold_us;
     shard.poll_us = config_.poll_us;
     shard.read_ahead_pages = config_.read_ahead_pages;
+    shard.write_back_ms = config_.write_back_ms;
     std::unique_ptr<IoLinker> swap;
     if (shard.core.swap) {
       MemoryIoLinker::Config memory;

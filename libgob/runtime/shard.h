@@ -25,6 +25,8 @@
 #include "libgob/protocol/core.h"
 #include "libgob/runtime/counters.h"
 #include "libgob/runtime/file_access.h"
+#include "libgob/runtime/held_messages.h"
+#include "libgob/runtime/kernel_drops.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/page_trace.h"
 #include "libgob/transport/channel.h"
@@ -163,20 +165,9 @@ class Shard final : private ChannelSink {
     NodeId home;
     std::shared_ptr<const FramePool> pool;
   };
-  // Pages that the kernel was told to forget; parts of it that it has.
   struct KeptUntil {
     std::uint64_t deadline_ns = 0;
     std::shared_ptr<FilePart> part;
-  };
-  struct KernelDrop {
-    PageSet pages;
-    std::size_t runs_left = 0;
-    std::function<void()> then;
-  };
-  struct HeldMessage {
-    NodeId to;
-    Message message;
-    std::vector<std::byte> payload;
   };
   enum class FileWrite : std::uint8_t { kLeaves, kStays };  // SwapOut, WriteBack
   // The home asks the managers of a file: for `jobs`, while those of `next` wait.
@@ -236,12 +227,10 @@ class Shard final : private ChannelSink {
   void tell_kernel(std::uint64_t drop);
   void dropped(std::uint64_t id);
   std::uint64_t wait_for_kernel(PageSet pages);
-  [[nodiscard]] std::uint64_t being_dropped(const PageSet& pages) const;
   bool hold_back(NodeId to, const Message& message, std::span<const std::byte> payload);
   bool hold_back(const action::JobDone& done);
-  HeldMessage split(HeldMessage held, std::uint64_t wait);
   void finish_discards();
-  void send_what_may_go();
+  void send_what_may_go(const PageSet& changed);
 
   // shard_file_jobs.cc: write-back and discard at the home
   void start_survey(ContainerId id);
@@ -329,11 +318,9 @@ class Shard final : private ChannelSink {
   bool settling_ = false;
   KernelCache* kernel_ = nullptr;
   std::map<FileStripe, std::uint64_t> kernel_pages_;  // pages that the kernel may hold
-  std::map<std::uint64_t, KernelDrop> drops_;
-  std::uint64_t next_drop_ = 0;
+  KernelDrops drops_;
   std::deque<KeptUntil> kept_;  // reads with pages that left
-  std::deque<HeldMessage> held_messages_;  // in the order in which the core sent them
-  bool held_of_all_ = false;               // one of them speaks of all pages
+  HeldMessages held_messages_;
   std::vector<action::JobDone> held_discards_;
   std::map<FileStripe, std::deque<FileWrite>> file_writes_;  // under way
   std::map<ContainerId, FileSurvey> surveys_;

@@ -217,7 +217,7 @@ void Shard::on_up(NodeId peer, std::uint64_t incarnation) {
 
 void Shard::on_down(NodeId peer, DownReason reason, const std::string& detail) {
   // What was held back for this life of the peer is not for its next one.
-  std::erase_if(held_messages_, [&](const HeldMessage& held) { return held.to == peer; });
+  held_messages_.forget(peer);
   listener_.on_peer_down(config_.index, peer, reason, detail);
 }
 

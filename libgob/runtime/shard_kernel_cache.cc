@@ -21,15 +21,6 @@ namespace {
 constexpr unsigned kAttempts = 2;                  // of a read, before its pages are kept
 constexpr std::uint64_t kKeepNs = 20'000'000;      // so long at most
 
-bool overlap(const PageSet& a, const PageSet& b) {
-  return a.container == b.container && a.stripe == b.stripe && (a.mask & b.mask) != 0;
-}
-
-bool speaks_of_all(const Message& message) {
-  return message.type == MessageType::kMarker || message.type == MessageType::kReportEnd ||
-         message.type == MessageType::kSyncEnd;
-}
-
 }  // namespace
 
 void Shard::on_answered(PageSet pages, const std::shared_ptr<FileAccess>& access) {
@@ -77,14 +68,8 @@ void Shard::kernel_has_none(PageSet pages) {
   if (found != kernel_pages_.end() && (found->second &= ~pages.mask) == 0)
     kernel_pages_.erase(found);
   if (drops_.empty()) return;
-  std::vector<std::function<void()>> over;
-  for (auto& [id, drop] : drops_) {
-    if (!overlap(drop.pages, pages)) continue;
-    drop.pages.mask &= ~pages.mask;
-    if (drop.pages.empty() && drop.then) over.push_back(std::exchange(drop.then, nullptr));
-  }
-  for (const auto& then : over) then();
-  send_what_may_go();
+  for (const auto& then : drops_.forgotten(pages)) then();
+  send_what_may_go(pages);
   finish_discards();
 }
 
@@ -137,8 +122,7 @@ void Shard::undo(FilePart& part, std::uint64_t mask) {
 }
 
 void Shard::keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages) {
-  const std::uint64_t id = next_drop_++;
-  drops_[id].pages = pages;
+  const std::uint64_t id = drops_.add(pages, {});
   if (part->kept_drops.empty()) kept_.push_back({now_ns_ + kKeepNs, part});
   part->kept_drops.push_back(id);
 }
@@ -146,12 +130,12 @@ void Shard::keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages)
 // The read takes too long, or has failed: what waits for it goes on.
 void Shard::end_kept(FilePart& part) {
   for (const std::uint64_t id : std::exchange(part.kept_drops, {})) {
-    const auto drop = drops_.find(id);
-    if (drop == drops_.end()) continue;
-    if (!part.over) undo(part, drop->second.pages.mask);
-    drops_.erase(drop);
+    const KernelDrops::Drop* const drop = drops_.find(id);
+    if (drop == nullptr) continue;
+    if (!part.over) undo(part, drop->pages.mask);
+    drops_.erase(id);
   }
-  send_what_may_go();
+  send_what_may_go(part.pages);
   finish_discards();
 }
 
@@ -181,26 +165,21 @@ void Shard::drop_from_kernel(PageSet pages, std::function<void()> then) {
     if (then) then();
     return;
   }
-  const std::uint64_t id = next_drop_++;
-  KernelDrop& drop = drops_[id];
-  drop.pages = pages;
-  drop.then = std::move(then);
-  tell_kernel(id);
+  tell_kernel(drops_.add(pages, std::move(then)));
 }
 
 void Shard::tell_kernel(std::uint64_t id) {
-  const auto found = drops_.find(id);
-  if (found == drops_.end()) return;
-  KernelDrop& drop = found->second;
-  const PageSet pages = drop.pages;
+  KernelDrops::Drop* const drop = drops_.find(id);
+  if (drop == nullptr) return;
+  const PageSet pages = drop->pages;
   if (pages.empty() || kernel_ == nullptr) {
-    drops_.erase(found);
-    send_what_may_go();
+    drops_.erase(id);
+    send_what_may_go(pages);
     return finish_discards();
   }
   std::vector<std::pair<PageIndex, unsigned>> runs;
   for_each_run(pages, [&](PageIndex first, unsigned count) { runs.emplace_back(first, count); });
-  drop.runs_left = runs.size();
+  drop->runs_left = runs.size();
   for (const auto& [first, count] : runs) {
     kernel_->drop(pages.container, first, count, [this, id] {
       post_reply([id](Shard& shard) { shard.dropped(id); });
@@ -209,12 +188,13 @@ void Shard::tell_kernel(std::uint64_t id) {
 }
 
 void Shard::dropped(std::uint64_t id) {
-  const auto found = drops_.find(id);
-  if (found == drops_.end() || --found->second.runs_left != 0) return;
-  const std::function<void()> then = std::move(found->second.then);
-  drops_.erase(found);
+  KernelDrops::Drop* const drop = drops_.find(id);
+  if (drop == nullptr || --drop->runs_left != 0) return;
+  const PageSet pages = drop->pages;
+  const std::function<void()> then = std::move(drop->then);
+  drops_.erase(id);
   if (then) then();
-  send_what_may_go();
+  send_what_may_go(pages);
   finish_discards();
   settle_files();
 }
@@ -242,77 +222,26 @@ std::uint64_t Shard::wait_for_kernel(PageSet pages) {
   return cached;
 }
 
-std::uint64_t Shard::being_dropped(const PageSet& pages) const {
-  std::uint64_t mask = 0;
-  for (const auto& [id, drop] : drops_)
-    if (overlap(drop.pages, pages)) mask |= drop.pages.mask & pages.mask;
-  return mask;
-}
-
-// Keeps the message if it has to wait, or as much of it as has to. For each page and peer the order
-// of messages stays as it was; what speaks of all pages stays behind everything.
+// Keeps the message if it has to wait, or as much of it as has to. Pages of memory are never the
+// kernel's: only a message that speaks of all pages can be in their way.
 bool Shard::hold_back(NodeId to, const Message& message, std::span<const std::byte> payload) {
-  if (drops_.empty() && held_messages_.empty()) return false;
-  const bool of_all = speaks_of_all(message);
-  // Pages of memory are never the kernel's: only such a message can be in their way.
-  if (!of_all && !files_.contains(message.pages.container) && !held_of_all_) return false;
-  held_messages_.push_back({to, message, {payload.begin(), payload.end()}});
-  send_what_may_go();
+  if (held_messages_.passes(message) && drops_.among(message.pages) == 0) return false;
+  held_messages_.add({to, message, {payload.begin(), payload.end()}});
+  send_what_may_go(message.pages);
   return true;
 }
 
-// Of a message that has to wait for some of its pages the rest is sent: the kernel may be reading a
-// page of which it has forgotten its copy, and that read wait for this message.
-void Shard::send_what_may_go() {
-  struct Waiting {
-    bool any = false;
-    bool of_all = false;
-    std::map<FileStripe, std::uint64_t> pages;
-  };
-  std::map<NodeId, Waiting> waiting;
-  std::deque<HeldMessage> kept;
-  held_of_all_ = false;
-  for (HeldMessage& held : std::exchange(held_messages_, {})) {
-    Waiting& before = waiting[held.to];
-    const PageSet pages = held.message.pages;
-    const bool of_all = speaks_of_all(held.message);
-    std::uint64_t& same_stripe = before.pages[{pages.container, pages.stripe}];
-    const std::uint64_t wait = being_dropped(pages) | (same_stripe & pages.mask);
-    const bool whole = before.of_all || (of_all && before.any);
-    if (!whole && (of_all || wait == 0)) {
-      transmit(held.to, held.message, held.payload.data(), held.payload.size());
-      continue;
-    }
-    if (!whole && wait != pages.mask) held = split(std::move(held), wait);
-    before.any = true;
-    before.of_all |= of_all;
-    held_of_all_ |= of_all;
-    same_stripe |= held.message.pages.mask;
-    kept.push_back(std::move(held));
-  }
-  held_messages_ = std::move(kept);
-}
-
-// Sends what need not wait, and returns the rest.
-Shard::HeldMessage Shard::split(HeldMessage held, std::uint64_t wait) {
-  HeldMessage now{held.to, held.message, {}};
-  HeldMessage later{held.to, held.message, {}};
-  now.message.pages.mask &= ~wait;
-  later.message.pages.mask = wait;
-  const std::byte* next = held.payload.data();
-  if (!held.payload.empty())
-    for_each_page(held.message.pages, [&](PageId page) {
-      HeldMessage& part = (PageSet::of(page).mask & wait) != 0 ? later : now;
-      part.payload.insert(part.payload.end(), next, next + kPageSize);
-      next += kPageSize;
-    });
-  transmit(now.to, now.message, now.payload.data(), now.payload.size());
-  return later;
+void Shard::send_what_may_go(const PageSet& changed) {
+  held_messages_.release(
+      changed, [this](const PageSet& pages) { return drops_.among(pages); },
+      [this](HeldMessages::Held& held) {
+        transmit(held.to, held.message, held.payload.data(), held.payload.size());
+      });
 }
 
 // Who asked for a discard goes on when the kernel of this node has forgotten the pages, too.
 bool Shard::hold_back(const action::JobDone& done) {
-  if (!done.discard || being_dropped(done.pages) == 0) return false;
+  if (!done.discard || drops_.among(done.pages) == 0) return false;
   held_discards_.push_back(done);
   return true;
 }

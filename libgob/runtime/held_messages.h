@@ -1,0 +1,65 @@
+// HeldMessages: messages of a shard about pages that the kernel of this node has not forgotten yet.
+// For each page and peer they leave in the order in which they came; what speaks of all pages stays
+// behind everything before it, and everything after it stays behind that. To find out what may go
+// costs as much as there is held for the same 64 pages. Value type of one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "libgob/base/page_set.h"
+#include "libgob/protocol/message.h"
+
+namespace gob {
+
+class HeldMessages {
+ public:
+  struct Held {
+    NodeId to;
+    Message message;
+    std::vector<std::byte> payload;
+  };
+  // Which of the pages have to wait.
+  using Waits = std::function<std::uint64_t(const PageSet&)>;
+  using Send = std::function<void(Held&)>;
+
+  // Nothing is held that the message would have to stay behind.
+  [[nodiscard]] bool passes(const Message& message) const;
+
+  void add(Held held);
+  // Sends what need not wait any more, of what is held about these pages: of a message that has to
+  // wait for some of its pages the rest is sent, since the kernel may be reading a page of which it
+  // has forgotten its copy, and that read wait for this message.
+  void release(const PageSet& changed, const Waits& waits, const Send& send);
+  // The peer is gone.
+  void forget(NodeId to);
+
+ private:
+  using Stripe = std::pair<ContainerId, std::uint64_t>;
+  // What is held before a message, for one peer.
+  struct Before {
+    bool any = false;
+    bool of_all = false;
+    std::map<Stripe, std::uint64_t> pages;
+  };
+  using Iterator = std::map<std::uint64_t, Held>::iterator;
+  static bool speaks_of_all(const Message& message);
+  static Stripe stripe_of(const Message& message) {
+    return {message.pages.container, message.pages.stripe};
+  }
+  // Sends the message or part of it, and forgets it if nothing is left.
+  void consider(Iterator it, Before& before, const Waits& waits, const Send& send);
+  void erase(Iterator it);
+
+  std::uint64_t next_ = 0;
+  std::map<std::uint64_t, Held> held_;                // by the order in which they came
+  std::map<Stripe, std::set<std::uint64_t>> stripes_;  // which of them are about its pages
+  std::size_t of_all_ = 0;
+};
+
+}  // namespace gob
