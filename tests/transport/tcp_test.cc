@@ -167,10 +167,16 @@ TEST(Tcp, TakesANewProcessOfAPeerForTheOldOne) {
     }
     return cluster[1].sink(0).downs.size() == 1;
   }));
+  // The old process hears of it on the first link, and may close the other before it is taken.
+  unsigned taken = 0;
   for (const auto& [number, sink] : cluster[0].sinks) {
     ASSERT_EQ(sink.downs.size(), 1u);
-    EXPECT_EQ(sink.downs[0].reason, DownReason::kReset);
+    if (sink.downs[0].reason == DownReason::kReset)
+      ++taken;
+    else
+      EXPECT_EQ(sink.downs[0].reason, DownReason::kClosed);
   }
+  EXPECT_GE(taken, 1u);
   // The old process knocks again, in vain.
   cluster.run_for(milliseconds(300));
   EXPECT_EQ(cluster[0].sink(0).incarnation(node(1)), 200u);
