@@ -73,7 +73,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   }
   if (!status) {
     signal_tree(options_.pid, SIGKILL);
-    return make_error(ErrorCode::kLost, "the process was lost after the target had taken over: " +
+    return make_error(ErrorCode::kLost, "the target had taken over, and the process is lost unless all its memory was there: " +
                                             status.error().message());
   }
   signal_tree(options_.pid, SIGKILL);

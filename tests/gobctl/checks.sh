@@ -1,6 +1,6 @@
 # What the tests of commands share: running one and judging its status and output. Sourced.
 # shellcheck shell=bash
-# shellcheck disable=SC2034  # `out` is for those who source this
+# shellcheck disable=SC2034,SC2154  # `out` is for those who source this, `dir` is theirs
 set -u
 
 failures=0
@@ -37,6 +37,32 @@ json() {
   python3 -c 'import json, sys
 j = json.loads(sys.argv[1])
 print(eval(sys.argv[2]))' "$out" "$1"
+}
+
+# completion_scripts PROGRAM WORD...: the scripts of all shells, in $dir by their names, hold each word;
+# those whose shell is here are parsed. Bash's is in use from then on.
+completion_scripts() {
+  local program=$1 shell word
+  shift
+  for shell in bash zsh fish; do
+    expect 0 "$program" completion "$shell"
+    printf '%s\n' "$out" >"$dir/$shell"
+    for word; do says "$word"; done
+    if command -v "$shell" >/dev/null; then
+      expect 0 "$shell" -n "$dir/$shell"
+      equal "$out" ""
+    fi
+  done
+  # shellcheck source=/dev/null
+  source "$dir/bash"
+}
+
+# complete_words PROGRAM WORD...: what bash offers for the last word, in $out.
+complete_words() {
+  COMP_WORDS=("$@")
+  COMP_CWORD=$(($# - 1))
+  "_$1"
+  out="${COMPREPLY[*]}"
 }
 
 finish() {

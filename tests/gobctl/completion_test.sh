@@ -16,25 +16,7 @@ trap clean_up EXIT
 mkdir "$dir/bin" && ln -s "$gobctl" "$dir/bin/gobctl"
 export PATH=$dir/bin:$PATH
 
-for shell in bash zsh fish; do
-  expect 0 "$gobctl" completion "$shell"
-  printf '%s\n' "$out" >"$dir/$shell"
-  for word in cluster create stat --watch --netns restart; do
-    says "${word#--}"
-  done
-  if command -v "$shell" >/dev/null; then
-    expect 0 "$shell" -n "$dir/$shell"; equal "$out" ""
-  fi
-done
-
-# shellcheck source=/dev/null
-source "$dir/bash"
-complete_words() {
-  COMP_WORDS=("$@")
-  COMP_CWORD=$(($# - 1))
-  _gobctl
-  out="${COMPREPLY[*]}"
-}
+completion_scripts "$gobctl" cluster create stat watch netns restart
 complete_words gobctl cl; equal "$out" "cluster"
 complete_words gobctl ''; says "stat"; says "nodes"; says_not "completion"
 complete_words gobctl cluster ''; says "up"; says "restart"; says_not "stat "

@@ -7,26 +7,12 @@ gobmigrate=$1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
+completion_scripts "$gobmigrate" serve dry-run no-stream wait criu
 for shell in bash zsh fish; do
-  expect 0 "$gobmigrate" completion "$shell"
-  printf '%s\n' "$out" >"$dir/$shell"
-  for word in serve dry-run no-stream wait criu; do says "$word"; done
+  out=$(<"$dir/$shell")
   says_not "receive"
-  if command -v "$shell" >/dev/null; then
-    expect 0 "$shell" -n "$dir/$shell"
-    equal "$out" ""
-  fi
 done
 expect 2 "$gobmigrate" completion csh
-
-# shellcheck source=/dev/null
-source "$dir/bash"
-complete_words() {
-  COMP_WORDS=("$@")
-  COMP_CWORD=$(($# - 1))
-  _gobmigrate
-  out="${COMPREPLY[*]}"
-}
 complete_words gobmigrate se
 equal "$out" "serve"
 complete_words gobmigrate 4711 n2 --dr

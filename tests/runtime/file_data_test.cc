@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <thread>
@@ -79,11 +80,14 @@ TEST_P(FileDataTest, TheFileChangesOnlyByWriteBack) {
 TEST_P(FileDataTest, TimeBringsWrittenPagesToTheFile) {
   FileCluster::Options often = options();
   often.write_back_ms = 20;
+  std::promise<void> written;
+  std::once_flag first;
   FileCluster cluster(often, kMiB);
+  cluster.files(kHome).on_written([&](ContainerId) {
+    std::call_once(first, [&] { written.set_value(); });
+  });
   ASSERT_TRUE(cluster.write(1, 4096, "kept"));
-  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (cluster.on_disk(4096, 4) != "kept" && std::chrono::steady_clock::now() < give_up)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_EQ(written.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   EXPECT_EQ(cluster.on_disk(4096, 4), "kept");
 }
 
