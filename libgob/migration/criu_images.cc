@@ -1,5 +1,7 @@
 #include "libgob/migration/criu_images.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -18,6 +20,10 @@ constexpr std::uint32_t kPagemapMagic = 0x56084025;
 constexpr std::uint32_t kMmMagic = 0x57492820;
 constexpr std::uint32_t kPstreeMagic = 0x50273030;
 constexpr std::uint32_t kLazy = 2;  // flag of a pagemap entry
+// CRIU's bits of an area's status.
+constexpr std::uint32_t kRegular = 1 << 0;
+constexpr std::uint32_t kOfTheKernel = 1 << 2 | 1 << 3 | 1 << 12;  // vsyscall, vdso, vvar
+constexpr std::uint32_t kPrivate = 1 << 6 | 1 << 9;                // of a file, or anonymous
 
 Result<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -53,15 +59,37 @@ bool parse(std::string_view bytes, Message& message) {
   return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
+Result<criu::Mm> mm_of(const std::string& image) {
+  const auto mms = records(image, kMmMagic);
+  if (!mms) return mms.error();
+  criu::Mm mm;
+  if (mms->size() != 1 || !parse(mms->front(), mm)) return bad("memory areas");
+  return mm;
+}
+
 }  // namespace
+
+Result<std::vector<Area>> private_areas(const std::string& mm_image) {
+  const auto mm = mm_of(mm_image);
+  if (!mm) return mm.error();
+  std::vector<Area> areas;
+  for (const criu::Vma& vma : mm->vmas()) {
+    if ((vma.status() & kRegular) == 0 || (vma.status() & kPrivate) == 0 ||
+        (vma.status() & kOfTheKernel) != 0)
+      continue;
+    const bool lazy =
+        (vma.flags() & MAP_ANONYMOUS) != 0 && (vma.flags() & (MAP_LOCKED | MAP_HUGETLB)) == 0;
+    areas.push_back({vma.start(), vma.end(), lazy});
+  }
+  return areas;
+}
 
 Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm_image) {
   const auto maps = records(pagemap, kPagemapMagic);
   if (!maps) return maps.error();
-  const auto mms = records(mm_image, kMmMagic);
-  if (!mms) return mms.error();
-  criu::Mm mm;
-  if (mms->size() != 1 || maps->empty() || !parse(mms->front(), mm)) return bad("memory areas");
+  const auto mm = mm_of(mm_image);
+  if (!mm) return mm.error();
+  if (maps->empty()) return bad("a page map");
   std::vector<LazyRun> runs;
   for (std::size_t i = 1; i < maps->size(); ++i) {
     criu::PagemapEntry entry;
@@ -72,7 +100,7 @@ Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::st
     std::uint64_t at = entry.vaddr();
     const std::uint64_t end = at + pages * kPageSize;
     // One copy never crosses a border of areas: the kernel refuses that.
-    for (const criu::Vma& vma : mm.vmas()) {
+    for (const criu::Vma& vma : mm->vmas()) {
       if (at >= vma.end() || at < vma.start() || at >= end) continue;
       const std::uint64_t stop = std::min<std::uint64_t>(end, vma.end());
       runs.push_back({at, (stop - at) / kPageSize});
@@ -127,7 +155,9 @@ Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder) {
     if (!runs) return runs.error();
     auto saved = saved_runs(*pagemap);
     if (!saved) return saved.error();
-    tasks.push_back({pid, std::move(*runs), std::move(*saved)});
+    auto areas = private_areas(*mm);
+    if (!areas) return areas.error();
+    tasks.push_back({pid, std::move(*areas), std::move(*runs), std::move(*saved)});
   }
   return tasks;
 }

@@ -19,8 +19,17 @@ struct LazyRun {
   bool operator==(const LazyRun&) const = default;
 };
 
+// A private memory area, [start, end).
+struct Area {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  bool lazy = false;  // may its pages stay out of the images?
+  bool operator==(const Area&) const = default;
+};
+
 struct LazyTask {
   pid_t pid = 0;
+  std::vector<Area> areas;     // ascending
   std::vector<LazyRun> runs;   // ascending
   std::vector<LazyRun> saved;  // every page CRIU saw, lazy or in its images
 };
@@ -34,5 +43,7 @@ Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
 Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm);
 // Of pagemap-N.img: all pages.
 Result<std::vector<LazyRun>> saved_runs(const std::string& pagemap);
+// Of mm-N.img: those areas whose pages CRIU looks for, the vdso aside.
+Result<std::vector<Area>> private_areas(const std::string& mm);
 
 }  // namespace gob::migration

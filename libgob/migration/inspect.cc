@@ -76,16 +76,26 @@ class Inspector {
     maps(pid);
   }
 
+  // Is it the process to be moved, or a descendant?
+  [[nodiscard]] bool comes_along(pid_t pid) const {
+    while (pid > 1 && pid != plan_.pid)
+      pid = static_cast<pid_t>(std::strtol(status_field(pid, "PPid").c_str(), nullptr, 10));
+    return pid == plan_.pid;
+  }
+
   // Processes that came with a migrant and whose parents have ended since are children of process 1
   // of its namespace: they would stay, and end with it.
   void left_behind() {
     const pid_t first =
         static_cast<pid_t>(std::strtol(status_field(plan_.pid, "PPid").c_str(), nullptr, 10));
-    for (const pid_t pid : tree_of(first))
-      if (pid != first && std::ranges::count(plan_.processes, pid) == 0 &&
-          !status_field(pid, "State").starts_with("Z"))
+    for (const pid_t pid : tree_of(first)) {
+      // Asked anew of each: the process may have started others since it was looked at.
+      if (pid == first || comes_along(pid)) continue;
+      const std::string state = status_field(pid, "State");
+      if (!state.empty() && !state.starts_with("Z"))
         obstacle("process " + std::to_string(pid) +
                  " came with it, and is no descendant of it any more: it would be left behind");
+    }
   }
 
   // Pipes may join processes that move, but not one that stays.
@@ -193,6 +203,7 @@ pid_t inside_number(pid_t pid) {
 
 std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages) {
   constexpr std::uint64_t kPresentOrSwapped = std::uint64_t{3} << 62;
+  constexpr std::uint64_t kOfAFile = std::uint64_t{1} << 61;
   const UniqueFd map(::open(proc(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<std::uint64_t> entries(pages);
   const ssize_t got = map ? ::pread(map.get(), entries.data(), pages * sizeof entries[0],
@@ -200,7 +211,8 @@ std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::
                           : 0;
   std::vector<std::uint64_t> present;
   for (std::size_t i = 0; got > 0 && i < static_cast<std::size_t>(got) / sizeof entries[0]; ++i)
-    if ((entries[i] & kPresentOrSwapped) != 0) present.push_back(address + i * kPageSize);
+    if ((entries[i] & kPresentOrSwapped) != 0 && (entries[i] & kOfAFile) == 0)
+      present.push_back(address + i * kPageSize);
   return present;
 }
 

@@ -33,7 +33,8 @@ Result<Plan> inspect(pid_t pid);
 pid_t inside_number(pid_t pid);
 // The process and all its descendants that live now, parents first.
 std::vector<pid_t> tree_of(pid_t pid);
-// Those of `pages` pages from `address` that the process has; none if it has ended. Addresses.
+// Those of `pages` pages from `address` that the process has of its own, not of a file; none if it
+// has ended. Addresses.
 std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages);
 // What is missing at this node for files of a plan; empty: nothing.
 std::vector<std::string> missing_here(const std::vector<File>& files);

@@ -16,6 +16,7 @@
 #include "libgob/migration/criu_images.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_ranges.h"
+#include "libgob/migration/left_out.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 
@@ -256,12 +257,18 @@ Status SourceRun::ask_what_is_out(std::vector<LazyTask>& tasks) {
 Status SourceRun::send_images() {
   Message message;
   Images& images = *message.mutable_images();
+  auto tasks = read_lazy_tasks(folder_);
+  if (!tasks) return tasks.error();
+  const ResidentRequest::Processes all = processes();
+  for (const ResidentRequest::Process& process : all.processes())
+    outside_[process.inside()] = process.pid();
+  if (!shares_zero_page()) {
+    for (LazyTask& task : *tasks) {
+      for (Area& area : task.areas) area.lazy = area.lazy && options_.lazy;
+      if (Status added = add_left_out(outside_[task.pid], task); !added) return added;
+    }
+  }
   if (options_.lazy) {
-    auto tasks = read_lazy_tasks(folder_);
-    if (!tasks) return tasks.error();
-    const ResidentRequest::Processes all = processes();
-    for (const ResidentRequest::Process& process : all.processes())
-      outside_[process.inside()] = process.pid();
     if (Status asked = ask_what_is_out(*tasks); !asked) return asked;
     std::vector<pid_t> pids;
     for (const LazyTask& task : *tasks) pids.push_back(outside_[task.pid]);

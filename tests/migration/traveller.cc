@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -61,6 +61,15 @@ void note(const Memory& memory, std::size_t i, std::uint64_t round) {
   std::fclose(file);
 }
 
+// What the kernel refused, or a child met. One thing that was wrong.
+std::size_t note(const char* what, int value) {
+  if (FILE* file = std::fopen(wrong_file.c_str(), "a"); file != nullptr) {
+    std::fprintf(file, "%s: %d (%s)\n", what, value, std::strerror(value));
+    std::fclose(file);
+  }
+  return 1;
+}
+
 // Checks and changes a part; how many words were wrong.
 std::size_t turn(const Memory& memory, std::uint64_t round, std::size_t first, std::size_t last) {
   std::size_t wrong = 0;
@@ -79,14 +88,21 @@ std::size_t churn(std::size_t bytes) {
   const std::size_t half = kept.count / 2;
   // Moved elsewhere as a whole, its bytes with it.
   void* const place = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  kept.words = static_cast<std::uint64_t*>(
-      mremap(kept.words, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place));
-  if (kept.words == MAP_FAILED) return 1;
+  // In the parts it was made of: for the kernel these are one mapping only once all memory is there.
+  const std::size_t parts[] = {0, bytes / 2, bytes / 2 + kPage, bytes};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::size_t length = parts[i + 1] - parts[i];
+    if (mremap(kept.words + parts[i] / 8, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+               static_cast<char*>(place) + parts[i]) == MAP_FAILED)
+      return note("mremap", errno);
+  }
+  kept.words = static_cast<std::uint64_t*>(place);
   // A child sees all of it, and what it changes is its own.
   const pid_t child = fork();
   if (child == 0) _exit(turn(kept, round, 0, kept.count) == 0 ? 0 : 1);
   int status = 0;
-  if (waitpid(child, &status, 0) != child || status != 0) ++wrong;
+  if (child < 0 || waitpid(child, &status, 0) != child) return note("fork or waitpid", errno);
+  if (status != 0) wrong += note("status of the child", status);
   // Given back: zeros from then on, not what it was.
   madvise(kept.words, bytes / 2, MADV_DONTNEED);
   for (std::size_t i = 0; i < half; ++i) {
