@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "libgob/base/completion.h"
 #include "libgob/base/size.h"
@@ -16,6 +17,7 @@
 #include "libgob/migration/session.h"
 #include "libgob/migration/source.h"
 #include "libgob/migration/target.h"
+#include "libgob/migration/view.h"
 
 namespace {
 
@@ -34,6 +36,9 @@ struct Flags {
   bool json = false;
 };
 
+// As in gobmigrate(1), by Way.
+constexpr const char* kWayNames[] = {"same", "equal", "source", "home", "mount"};
+
 int fail(const Flags& flags, int status, const std::string& message) {
   if (flags.json) {
     std::cout << nlohmann::json{{"moved", false}, {"error", message}}.dump(2) << '\n';
@@ -43,9 +48,13 @@ int fail(const Flags& flags, int status, const std::string& message) {
   return status;
 }
 
-nlohmann::json to_json(const Plan& plan) {
+// `ready`: what the target said of the files; null: it was not asked, or refuses.
+nlohmann::json to_json(const Plan& plan, const Ready* ready) {
   nlohmann::json files = nlohmann::json::array();
-  for (const File& file : plan.files) files.push_back(file.path());
+  for (std::size_t i = 0; i < plan.files.size(); ++i) {
+    files.push_back({{"path", plan.files[i].path()}});
+    if (ready != nullptr) files.back()["reached"] = kWayNames[ready->ways(static_cast<int>(i))];
+  }
   return {{"pid", plan.pid},
           {"command", plan.command},
           {"processes", plan.processes},
@@ -57,11 +66,15 @@ nlohmann::json to_json(const Plan& plan) {
 
 nlohmann::json to_json(const Moved& moved, bool waited) {
   const Phases& p = moved.phases;
+  nlohmann::json covers = nlohmann::json::array();
+  for (const Cover& cover : moved.covers)
+    covers.push_back({{"path", cover.path()}, {"home", cover.home()}});
   nlohmann::json json = {{"moved", true},
           {"pid", moved.there},
           {"image_bytes", moved.image_bytes},
           {"lazy_pages", moved.lazy_pages},
           {"out_pages", moved.out_pages},
+          {"covers", covers},
           {"freeze_ms", p.freeze()},
           {"phases_ms",
            {{"dump", p.dump},
@@ -88,8 +101,17 @@ void print(const Plan& plan) {
   std::cout << "Process " << plan.pid << " (" << plan.command << "): " << plan.processes.size()
             << (plan.processes.size() == 1 ? " process, " : " processes, ") << plan.threads
             << (plan.threads == 1 ? " thread, " : " threads, ") << format_size(plan.private_bytes)
-            << " of memory. The target needs these files, by the same path:\n";
-  for (const File& file : plan.files) std::cout << "  " << file.path() << '\n';
+            << " of memory.\n";
+}
+
+void print(const Plan& plan, const Ready& ready) {
+  std::cout << "Its files, and how it will reach them:\n";
+  for (std::size_t i = 0; i < plan.files.size(); ++i)
+    std::cout << "  " << plan.files[i].path() << ": "
+              << describe(ready.ways(static_cast<int>(i))) << '\n';
+  if (ready.folders().empty()) return;
+  std::cout << "These folders of this node will cover the target's, for the process:\n";
+  for (const std::string& folder : ready.folders()) std::cout << "  " << folder << '\n';
 }
 
 int move(Flags& flags) {
@@ -106,11 +128,18 @@ int move(Flags& flags) {
   std::string why;
   for (const std::string& obstacle : plan->obstacles) why += (why.empty() ? "" : "\n  ") + obstacle;
   if (flags.dry_run) {
-    if (why.empty())
-      if (const Status answer = ask_target(flags.move, *plan); !answer)
+    std::optional<Ready> ready;
+    if (why.empty()) {
+      auto answer = ask_target(flags.move, *plan);
+      if (answer)
+        ready = std::move(*answer);
+      else
         why = answer.error().message();
+    }
+    if (ready && !flags.json) print(*plan, *ready);
     if (flags.json) {
-      nlohmann::json all = to_json(*plan);
+      nlohmann::json all = to_json(*plan, ready ? &*ready : nullptr);
+      if (ready) all["folders"] = std::vector<std::string>(ready->folders().begin(), ready->folders().end());
       all["criu"] = *criu;
       all["target_refuses"] = plan->obstacles.empty() ? why : "";
       std::cout << all.dump(2) << '\n';

@@ -8,11 +8,12 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <set>
+#include <optional>
 #include <sstream>
 
 #include "libgob/base/ids.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/file_facts.h"
 #include "libgob/migration/resident.h"
 
 namespace gob::migration {
@@ -71,7 +72,10 @@ class Inspector {
       obstacle(who + "is stopped; continue it first (kill -CONT)");
     plan_.threads += names_in(proc(pid, "task")).size();
     plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
-    file(link_of(proc(pid, "exe")), true);
+    mounts_.emplace(proc(pid, "mountinfo"));
+    file(link_of(proc(pid, "exe")), proc(pid, "exe"), true);
+    file(link_of(proc(pid, "cwd")), proc(pid, "cwd"), false);
+    file(link_of(proc(pid, "root")), proc(pid, "root"), false);
     for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
     maps(pid);
   }
@@ -119,15 +123,28 @@ class Inspector {
  private:
   void obstacle(const std::string& text) { plan_.obstacles.push_back(text); }
 
-  void file(const std::string& path, bool same) {
-    if (path.empty() || !seen_.insert(path).second) return;
-    struct stat info {};
-    if (path.ends_with(" (deleted)") || ::stat(path.c_str(), &info) != 0)
-      return obstacle("the file " + path + " was removed while in use: that cannot be moved yet");
-    File& entry = plan_.files.emplace_back();
-    entry.set_path(path);
-    entry.set_size_bytes(static_cast<std::uint64_t>(info.st_size));
-    entry.set_same(same);
+  // `at`: the link below /proc that leads to it, whatever is at its path by now.
+  void file(const std::string& path, const std::string& at, bool installed,
+            bool stored_into = false) {
+    if (path.empty() || path == "/") return;
+    const auto known = seen_.find(path);
+    if (known == seen_.end()) {
+      auto facts = facts_of(at, *mounts_);
+      if (path.ends_with(" (deleted)"))
+        return obstacle("the file " + path +
+                        " was removed while in use: that cannot be moved yet");
+      if (!facts) return;  // closed or unmapped meanwhile
+      seen_[path] = plan_.files.size();
+      plan_.files.push_back(std::move(*facts));
+      plan_.files.back().set_path(path);
+      plan_.files.back().set_installed(installed);
+      if (installed) plan_.files.back().set_build_id(build_id_of(at));
+      plan_.files.back().set_stored_into(stored_into);
+      return;
+    }
+    File& entry = plan_.files[known->second];
+    entry.set_installed(entry.installed() && installed);
+    entry.set_stored_into(entry.stored_into() || stored_into);
   }
 
   void descriptor(pid_t pid, const std::string& fd) {
@@ -155,7 +172,7 @@ class Inspector {
                       "/dev/null (setsid PROGRAM </dev/null >out 2>&1)");
     }
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode))
-      return file(target, false);
+      return file(target, path, false);
     obstacle(who + " is " + target + ", which cannot be moved");
   }
 
@@ -171,12 +188,20 @@ class Inspector {
         obstacle("process " + std::to_string(pid) + " has shared memory at " + range + " (" + path +
                  "): that cannot be moved yet");
       else if (path.starts_with("/"))
-        file(path, rights.find('x') != std::string::npos);
+        mapping(pid, range, path, rights[3] == 's');
     }
   }
 
+  void mapping(pid_t pid, const std::string& range, const std::string& path, bool shared) {
+    const std::string link = proc(pid, "map_files/" + range);
+    struct stat rights {};  // of the descriptor that was mapped
+    const bool writable = ::lstat(link.c_str(), &rights) == 0 && (rights.st_mode & S_IWUSR) != 0;
+    file(path, link, !shared, shared && writable);
+  }
+
   Plan& plan_;
-  std::set<std::string> seen_;
+  std::optional<NetworkMounts> mounts_;  // of the process that is looked at
+  std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   std::map<std::string, std::string> pipes_;  // and whose descriptor it is
 };
 
@@ -249,6 +274,7 @@ Result<Plan> inspect(pid_t pid) {
       plan.migrant = true;
       plan.node = said->node();
       plan.out_pages = said->out_pages();
+      plan.covers = {said->covers().begin(), said->covers().end()};
       plan.private_bytes = plan.out_pages * kPageSize;
     }
   }
@@ -257,19 +283,6 @@ Result<Plan> inspect(pid_t pid) {
   inspector.outside();
   if (plan.migrant) inspector.left_behind();
   return plan;
-}
-
-std::vector<std::string> missing_here(const std::vector<File>& files) {
-  std::vector<std::string> missing;
-  for (const File& file : files) {
-    struct stat info {};
-    if (::stat(file.path().c_str(), &info) != 0)
-      missing.push_back(file.path() + " does not exist here");
-    else if (file.same() && static_cast<std::uint64_t>(info.st_size) != file.size_bytes())
-      missing.push_back(file.path() + " is another file here (" + std::to_string(info.st_size) +
-                        " bytes instead of " + std::to_string(file.size_bytes()) + ")");
-  }
-  return missing;
 }
 
 }  // namespace gob::migration

@@ -23,7 +23,8 @@ struct Plan {
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
   std::uint64_t private_bytes = 0;     // anonymous memory, resident
-  std::vector<File> files;             // that have to be at the target by the same path
+  std::vector<File> files;             // that it has open or mapped, and its working folders
+  std::vector<Cover> covers;           // what a migrant sees of other nodes
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
 
@@ -36,7 +37,5 @@ std::vector<pid_t> tree_of(pid_t pid);
 // Those of `pages` pages from `address` that the process has of its own, not of a file; none if it
 // has ended. Addresses.
 std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages);
-// What is missing at this node for files of a plan; empty: nothing.
-std::vector<std::string> missing_here(const std::vector<File>& files);
 
 }  // namespace gob::migration

@@ -2,6 +2,9 @@
 
 #include <sys/prctl.h>
 
+#include <algorithm>
+
+#include "libgob/migration/file_facts.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
@@ -80,8 +83,36 @@ Status SourceRun::open() {
   begin.set_stream(options_.stream);
   begin.set_memory_bytes(plan_.private_bytes);
   for (const File& file : plan_.files) *begin.add_files() = file;
+  *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};
+  begin.set_boot(boot_id());
+  auto mount = mount_path(options_.socket);
+  if (!mount) return mount.error();
+  begin.set_mount(mount_ = std::move(*mount));
   if (Status said = talk_->send(message, kAnswer); !said) return said;
-  if (const auto ready = expect(Message::kReady, kAnswer); !ready) return ready.error();
+  auto ready = expect(Message::kReady, kAnswer);
+  if (!ready) return ready.error();
+  ready_ = std::move(*ready->mutable_ready());
+  if (ready_.ways_size() != begin.files_size())
+    return make_error(ErrorCode::kProtocol, "the target does not say how it reaches each file");
+  return {};
+}
+
+// Folders of this node that the target lacks appear there, before anything is frozen. They stay
+// attached as long as the process lives; the target removes them, or the guard.
+Status SourceRun::show_folders() {
+  Message message;
+  auto& covers = *message.mutable_view()->mutable_covers();
+  covers = {plan_.covers.begin(), plan_.covers.end()};
+  for (int i = 0; i < ready_.folders_size(); ++i) {
+    auto cover = attach_folder(options_.socket, session_, i, ready_.folders(i));
+    if (!cover) return cover.error();
+    *covers.Add() = std::move(*cover);
+  }
+  if (std::ranges::count(ready_.ways(), OWN_MOUNT) != 0) covers.Add()->set_path(mount_);
+  if (covers.empty()) return {};
+  moved_.covers = {covers.begin(), covers.end()};
+  if (Status said = talk_->send(message, kAnswer); !said) return said;
+  if (const auto viewed = expect(Message::kViewed, 2 * kAnswer); !viewed) return viewed.error();
   return {};
 }
 
@@ -91,13 +122,15 @@ void SourceRun::give_up(const std::string& why) {
   if (talk_) static_cast<void>(talk_->send(message, std::chrono::seconds(2)));
 }
 
-Status ask_target(const SourceOptions& options, const Plan& plan) {
+Result<Ready> ask_target(const SourceOptions& options, const Plan& plan) {
   const std::string session = new_session("ask", options.pid);
   SourceRun run(options, plan, session, nullptr);
   const Status answer = run.open();
   run.give_up("it was only asked");
   const Status removed = remove_session(options.socket, session);
-  return answer ? removed : answer;
+  if (!answer) return answer.error();
+  if (!removed) return removed.error();
+  return run.ready();
 }
 
 Result<Moved> migrate(const SourceOptions& options, const Plan& plan,

@@ -39,13 +39,15 @@ struct Moved {
   std::uint64_t image_bytes = 0;
   std::uint64_t lazy_pages = 0;
   std::uint64_t out_pages = 0;  // that were on their way from earlier moves, and still are
+  std::vector<Cover> covers;    // what it sees of other nodes, as long as it lives
   Phases phases;
   double arrival = 0;  // ms from "it runs there" until all its memory was there; if waited for
   Arrived arrived;     // likewise
 };
 
-// Asks the target whether it could take the process; nothing is frozen. The error says why not.
-Status ask_target(const SourceOptions& options, const Plan& plan);
+// Asks the target whether it could take the process, and how that would reach its files; nothing is
+// frozen. The error says why not.
+Result<Ready> ask_target(const SourceOptions& options, const Plan& plan);
 // Moves it. After an error the process goes on here, unless the error's code is kLost: then it is
 // dead everywhere. `running` is called once it runs at the target, before its memory has left.
 Result<Moved> migrate(const SourceOptions& options, const Plan& plan,

@@ -48,7 +48,7 @@ bool lives(const std::string& socket, const std::string& life) {
   ::setsid();  // no signal of the terminal
   const UniqueFd alive(static_cast<int>(
       ::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
-  std::vector<std::string> sessions{session};
+  std::vector<std::string> sessions{session, files_of(session)};
   char state = 0;
   for (char said = 0; hear(pipe, &said, 1);) {
     if (said == 'I') {
@@ -74,7 +74,7 @@ bool lives(const std::string& socket, const std::string& life) {
   // Containers of earlier moves stay this node's until "go" is said; then all are the target's, if
   // it lives.
   if (state == 'G' && lives(socket, Talk::life_of(session, End::kTarget))) ::_exit(0);
-  if (!committed) sessions.resize(1);
+  if (!committed) sessions.resize(2);
   for (const std::string& each : sessions) static_cast<void>(remove_session(socket, each));
   ::_exit(0);
 }

@@ -28,7 +28,7 @@ class SourceGuard {
   [[nodiscard]] int fd() const { return pipe_.get(); }
   void freezing() { say('F'); }
   // From here on the source never runs again. The guard knows when this returns. `inherited`:
-  // sessions of earlier moves, whose containers go to the target.
+  // sessions of earlier moves, and what they have attached, which goes to the target.
   Status committed(const std::vector<std::string>& inherited);
   // The target has been told to let it run.
   void gone() { say('G'); }

@@ -19,6 +19,7 @@
 #include "libgob/migration/left_out.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
+#include "libgob/migration/stand_still.h"
 
 namespace gob::migration {
 namespace {
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::seconds kUnlocked{5};
 constexpr std::chrono::seconds kDump{60};
 constexpr std::chrono::seconds kRestore{150};
 constexpr std::chrono::seconds kTakeOver{30};
@@ -52,6 +54,7 @@ void SourceRun::remove_images() {
 Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& running) {
   Status status = open();
   if (status && plan_.migrant) status = reach_resident();
+  if (status) status = show_folders();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
     auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
@@ -84,12 +87,15 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   return moved_;
 }
 
-// The target's node is out of reach, so that it cannot remove the containers.
+// The target's node is out of reach, so that it cannot remove the containers, nor need the folders.
 void SourceRun::abandon(const Error& error) {
   moved_.arrived.set_instead(error.message());
-  static_cast<void>(remove_session(options_.socket, session_));
-  for (const std::string& session : memory_.inherited())
-    static_cast<void>(remove_session(options_.socket, session));
+  std::vector<std::string> names{session_};
+  names.insert(names.end(), memory_.inherited().begin(), memory_.inherited().end());
+  for (const Cover& cover : moved_.covers)
+    if (!cover.name().empty()) names.push_back(cover.name());
+  for (const std::string& name : names)
+    static_cast<void>(remove_session(options_.socket, name));
 }
 
 // The process runs over there: whatever fails here is only news of it.
@@ -112,8 +118,10 @@ Status SourceRun::freeze_and_move() {
     *request.mutable_hold() = processes();
     if (const auto held = resident_->call(request); !held) return held.error();
   }
-  auto begin = Clock::now();
   guard_->freezing();
+  const auto standing = stand_still(options_.pid, kUnlocked);
+  if (!standing) return standing.error();
+  auto begin = *standing;
   if (Status dumped = dump(); !dumped) return dumped;
   moved_.phases.dump = milliseconds_since(begin);
   begin = Clock::now();
@@ -325,7 +333,10 @@ void SourceRun::start_filling() {
 // The moment of truth. The guard first: once it knows, the source can only die.
 Status SourceRun::take_over() {
   const auto begin = Clock::now();
-  if (Status sure = guard_->committed({memory_.inherited().begin(), memory_.inherited().end()}); !sure) return sure;
+  std::vector<std::string> theirs{memory_.inherited().begin(), memory_.inherited().end()};
+  for (const Cover& cover : plan_.covers)
+    if (!cover.name().empty()) theirs.push_back(cover.name());
+  if (Status sure = guard_->committed(theirs); !sure) return sure;
   if (resident_) {
     ResidentRequest request;
     request.set_moved_on(options_.node);

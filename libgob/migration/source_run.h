@@ -30,11 +30,13 @@ class SourceRun {
 
   // Reaches the target and has its word that it could take the process.
   Status open();
+  [[nodiscard]] const Ready& ready() const { return ready_; }
   void give_up(const std::string& why);
   Result<Moved> migrate(const std::function<void(const Moved&)>& running);
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status show_folders();
   Status reach_resident();
   Status dump();
   Status ask_what_is_out(std::vector<LazyTask>& tasks);
@@ -57,6 +59,8 @@ class SourceRun {
   std::optional<Talk> talk_;
   std::optional<SourceStore> store_;
   std::optional<Resident> resident_;  // when the process had moved before
+  std::string mount_;  // where this node's gobd shows attached files
+  Ready ready_;        // what the target said of the files
   Memory memory_;                   // where the target finds it
   std::map<pid_t, pid_t> outside_;  // process numbers, by those inside
   Moved moved_;

@@ -23,11 +23,14 @@
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target_run.h"
+#include "libgob/migration/view.h"
 #include "libgob/migration/warden.h"
 
 namespace gob::migration {
 namespace {
 constexpr std::chrono::seconds kAnswer{60};
+constexpr std::chrono::minutes kImages{10};
+constexpr int kViewMs = 30'000;
 constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
 constexpr std::int32_t kRestoreFinished = 0x52535446;
@@ -47,7 +50,8 @@ Status TargetRun::run() {
   server_.reset();
   stores_.reset();
   warden_.end();
-  if (sessions_.empty()) sessions_.push_back(options_.session);
+  if (sessions_.empty()) sessions_ = {options_.session, files_of(options_.session)};
+  sessions_.insert(sessions_.end(), attached_.begin(), attached_.end());
   clean_up(std::chrono::seconds(0));
   return status;
 }
@@ -57,11 +61,18 @@ Status TargetRun::take_over() {
   if (!begin) return begin.error();
   if (!begin->has_begin()) return make_error(ErrorCode::kProtocol, "the source begins oddly");
   begin_ = begin->begin();
-  if (Status fits = check(); !fits) return fits;
+  auto ready = check();
+  if (!ready) return ready.error();
   Message message;
-  message.set_ready(true);
+  *message.mutable_ready() = std::move(*ready);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
-  const auto images = talk_->receive(std::chrono::minutes(10));
+  auto images = talk_->receive(kImages);
+  if (images && images->has_view()) {
+    if (Status shown = show(images->view()); !shown) return shown;
+    message.set_viewed(true);
+    if (Status said = talk_->send(message, kAnswer); !said) return said;
+    images = talk_->receive(kImages);
+  }
   if (!images) return images.error();
   if (!images->has_images())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
@@ -77,6 +88,10 @@ Status TargetRun::take_over() {
   sessions_ = {memory_.inherited().begin(), memory_.inherited().end()};
   for (const std::string& session : sessions_)
     if (Status owned = warden_.own(session); !owned) return owned;
+  for (const Cover& cover : view_.covers())
+    if (!cover.name().empty()) attached_.push_back(cover.name());
+  for (const std::string& name : attached_)
+    if (Status told = warden_.attached(name); !told) return told;
   sessions_.push_back(options_.session);
   if (Status went = warden_.go(); !went) return went;
   if (server_ && begin_.stream()) server_->start_stream();
@@ -88,12 +103,12 @@ Status TargetRun::take_over() {
   return {};
 }
 
-Status TargetRun::check() {
+Result<Ready> TargetRun::check() {
   if (const auto version = probe_criu(options_.criu); !version) return version.error();
-  std::string why;
-  for (const std::string& missing : missing_here({begin_.files().begin(), begin_.files().end()}))
-    why += (why.empty() ? "" : "; ") + missing;
-  if (!why.empty()) return make_error(ErrorCode::kNotFound, why);
+  const auto mount = mount_path(options_.socket);
+  if (!mount) return mount.error();
+  auto ready = plan_view(begin_, {node_, *mount});
+  if (!ready) return ready;
   std::ifstream memory("/proc/meminfo");
   std::uint64_t available = 0;
   for (std::string line; std::getline(memory, line);)
@@ -103,7 +118,23 @@ Status TargetRun::check() {
     return make_error(ErrorCode::kNoSpace,
                       "only " + std::to_string(available >> 20) + " MiB of memory are free here, " +
                           std::to_string(begin_.memory_bytes() >> 20) + " MiB have to fit");
-  return {};
+  return ready;
+}
+
+// Folders of other nodes appear to the migrant, and to CRIU when it makes it.
+Status TargetRun::show(const View& view) {
+  view_ = view;
+  const auto mount = mount_path(options_.socket);
+  if (!mount) return mount.error();
+  if (Status asked = warden_.view(binds_of(view, {node_, *mount}), options_.criu); !asked)
+    return asked;
+  pollfd waiting{warden_.fd(), POLLIN, 0};
+  if (::poll(&waiting, 1, kViewMs) != 1)
+    return make_error(ErrorCode::kTimedOut, "the folders of other nodes cannot be mounted in time");
+  const Warden::News news = warden_.receive();
+  if (news.what != Warden::News::What::kViewed)
+    return make_error(ErrorCode::kUnavailable, "the warden of the process died");
+  return news.error.empty() ? Status() : make_error(ErrorCode::kUnavailable, news.error);
 }
 
 Status TargetRun::take_images(const Images& images) {

@@ -34,7 +34,8 @@ class TargetRun {
  private:
   Status take_over();  // until the migrant runs
   Status stay();       // until it ends
-  Status check();
+  Result<Ready> check();
+  Status show(const View& view);
   Status take_images(const Images& images);
   Status prepare_memory();
   Status restore();
@@ -49,6 +50,7 @@ class TargetRun {
   const TargetOptions options_;
   const std::string folder_;
   const std::string node_;  // this one
+  View view_;               // what the migrant sees of others
   Warden warden_;
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
@@ -62,6 +64,7 @@ class TargetRun {
   std::unique_ptr<LazyServer> server_;
   std::optional<ResidentPort> port_;
   std::vector<std::string> sessions_;  // whose containers are removed when the memory is here
+  std::vector<std::string> attached_;  // folders of others, as long as the migrant is here
   bool moving_on_ = false;  // somebody may need the containers
   std::string moved_on_;    // to this node
 };

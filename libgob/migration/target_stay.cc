@@ -105,6 +105,7 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       reply.set_node(node_);
       reply.set_root(root_);
       if (server_) reply.set_out_pages(server_->pages_out());
+      *reply.mutable_covers() = view_.covers();
       break;
     case ResidentRequest::kHold:
       moving_on_ = true;
@@ -117,9 +118,9 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
     case ResidentRequest::kMovedOn:
       moved_on_ = request.moved_on();
       sessions_.clear();
-      status = warden_.done();
+      attached_.clear();
+      status = warden_.moved_on();
       std::filesystem::remove_all(folder_, ignored);
-      if (status) status = warden_.cleaned();
       break;
     case ResidentRequest::BODY_NOT_SET:
       status = make_error(ErrorCode::kProtocol, "gobmigrate asks oddly");

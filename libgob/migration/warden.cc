@@ -42,12 +42,15 @@ void Warden::end() {
 }
 
 Warden::News Warden::receive() {
-  char bytes[8] = {};
+  char bytes[4096] = {};
   const ssize_t got = ::recv(socket_.get(), bytes, sizeof bytes, 0);
   if (got < 5) return {};
   News news;
-  news.what = bytes[0] == 'r' ? News::What::kRestored : News::What::kEnded;
+  news.what = bytes[0] == 'v'   ? News::What::kViewed
+              : bytes[0] == 'r' ? News::What::kRestored
+                                : News::What::kEnded;
   std::memcpy(&news.status, bytes + 1, sizeof news.status);
+  news.error.assign(bytes + 5, static_cast<std::size_t>(got - 5));
   return news;
 }
 
@@ -71,6 +74,13 @@ Status Warden::say(const std::string& bytes, int fd) {
   return {};
 }
 
+Status Warden::view(const std::vector<Bind>& binds, const std::string& criu) {
+  std::string bytes = "V" + criu;
+  for (const Bind& bind : binds) bytes += '\0' + bind.from + '\0' + bind.to;
+  if (bytes.size() > kMaxWardenMessage)
+    return make_error(ErrorCode::kInvalidArgument, "too many folders of other nodes are needed");
+  return say(bytes);
+}
 Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
   std::string bytes = "R" + std::to_string(root);
   for (const std::string& argument : argv) bytes += '\0' + argument;
@@ -78,9 +88,11 @@ Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
 }
 Status Warden::hold(int uffd) { return say("U", uffd); }
 Status Warden::own(const std::string& session) { return say("S" + session); }
+Status Warden::attached(const std::string& name) { return say("A" + name); }
 Status Warden::go() { return say("G"); }
 Status Warden::done() { return say("D"); }
 Status Warden::cleaned() { return say("N"); }
+Status Warden::moved_on() { return say("M"); }
 
 std::optional<pid_t> Warden::migrant(pid_t root) const {
   for (const pid_t pid : tree_of(pid_)) {

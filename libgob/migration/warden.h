@@ -11,20 +11,22 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/view.h"
 
 namespace gob::migration {
 
 class Warden {
  public:
   struct News {
-    enum class What { kRestored, kEnded, kGone };
+    enum class What { kViewed, kRestored, kEnded, kGone };
     What what = What::kGone;
     int status = 0;  // kRestored: exit status of CRIU; kEnded: wait status of the migrant
+    std::string error;  // kViewed: why not; empty: done
   };
 
   // Forks, into pid and mount namespaces of its own: before there are threads or connections.
   // `folder` and the session's containers are removed by the warden if it has to end the migrant, or
-  // if this process ends before cleaned().
+  // if this process ends before cleaned(); what was attached for the migrant, when that ends.
   static Result<Warden> start(const std::string& socket, const std::string& session,
                               const std::string& folder);
   Warden(Warden&&) noexcept = default;
@@ -36,16 +38,22 @@ class Warden {
   // Readable when receive() has news.
   [[nodiscard]] int fd() const { return socket_.get(); }
   News receive();
+  // Makes these mounts, and sees whether `criu` can still be started. News tells when that is done.
+  Status view(const std::vector<Bind>& binds, const std::string& criu);
   // Starts CRIU; `root` is the number the migrant will have in its namespace.
   Status restore(const std::vector<std::string>& argv, pid_t root);
   Status hold(int uffd);
-  // Containers of this session, too, are to be removed if it has to end the migrant.
+  // The containers of this session, too, are among those.
   Status own(const std::string& session);
+  // This was attached for the migrant.
+  Status attached(const std::string& name);
   Status go();
   // All memory is there: the migrant needs nobody any more.
   Status done();
-  // Images and containers are removed, or somebody else's: nothing is left for it to remove.
+  // Images and containers are removed, or somebody else's.
   Status cleaned();
+  // It went to another node, and with it all that the warden would have to remove.
+  Status moved_on();
   [[nodiscard]] pid_t pid() const { return pid_; }
   // The migrant's number outside of its namespace, if it lives.
   [[nodiscard]] std::optional<pid_t> migrant(pid_t root) const;

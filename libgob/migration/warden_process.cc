@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -17,6 +18,20 @@
 #include "libgob/migration/session.h"
 
 namespace gob::migration {
+namespace {
+
+// Parted by zeros.
+std::vector<std::string> words_of(const std::string& bytes) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at <= bytes.size();) {
+    const std::size_t end = std::min(bytes.find('\0', at), bytes.size());
+    words.push_back(bytes.substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
+
+}  // namespace
 
 void WardenProcess::set_up() {
   ::prctl(PR_SET_NAME, "gobmigrate-wdn");
@@ -46,7 +61,7 @@ void WardenProcess::run() {
 }
 
 bool WardenProcess::hear() {
-  char bytes[4096];
+  static char bytes[kMaxWardenMessage];
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   iovec part{bytes, sizeof bytes};
   msghdr message{};
@@ -58,8 +73,13 @@ bool WardenProcess::hear() {
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (got <= 0) return false;
   switch (bytes[0]) {
+    case 'V': {
+      const Status viewed = view(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));
+      tell('v', 0, viewed ? "" : viewed.error().message());
+      break;
+    }
     case 'R':
-      start_criu(std::string(bytes + 1, static_cast<std::size_t>(got - 1)));
+      start_criu(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));
       break;
     case 'U':
       if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
@@ -74,12 +94,19 @@ bool WardenProcess::hear() {
     case 'G':
       ::kill(-1, SIGCONT);
       break;
+    case 'A':
+      attached_.emplace_back(bytes + 1, static_cast<std::size_t>(got - 1));
+      break;
+    case 'M':
+      attached_.clear();
+      sessions_.clear();
+      [[fallthrough]];
     case 'D':
       done_ = true;
       uffds_.clear();
       break;
     case 'N':
-      cleaned_ = true;
+      sessions_.clear();
       break;
     default:
       return false;
@@ -87,17 +114,11 @@ bool WardenProcess::hear() {
   return true;
 }
 
-void WardenProcess::start_criu(const std::string& bytes) {
-  std::vector<std::string> argv;
-  std::size_t at = bytes.find('\0');
-  root_ = static_cast<pid_t>(std::strtol(bytes.substr(0, at).c_str(), nullptr, 10));
-  while (at != std::string::npos) {
-    const std::size_t end = bytes.find('\0', at + 1);
-    argv.push_back(bytes.substr(at + 1, end == std::string::npos ? end : end - at - 1));
-    at = end;
-  }
+// The migrant's number, then CRIU and its arguments.
+void WardenProcess::start_criu(std::vector<std::string> words) {
+  root_ = static_cast<pid_t>(std::strtol(words[0].c_str(), nullptr, 10));
   std::vector<char*> arguments;
-  for (std::string& each : argv) arguments.push_back(each.data());
+  for (std::size_t i = 1; i < words.size(); ++i) arguments.push_back(words[i].data());
   arguments.push_back(nullptr);
   // CRIU's own numbers must not be those the migrant had.
   int highest = 32'768;
@@ -133,13 +154,15 @@ void WardenProcess::reap() {
   }
   if (!restored_) return;
   tell('e', root_status_);
+  detach();
   ::_exit(0);
 }
 
-void WardenProcess::tell(char what, int status) {
-  char bytes[5] = {what};
-  std::memcpy(bytes + 1, &status, sizeof status);
-  if (socket_ && ::send(socket_.get(), bytes, sizeof bytes, MSG_NOSIGNAL) < 0) return;
+void WardenProcess::tell(char what, int status, const std::string& text) {
+  std::string bytes(5, what);
+  std::memcpy(bytes.data() + 1, &status, sizeof status);
+  bytes += text.substr(0, 4000);
+  if (socket_ && ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return;
 }
 
 // The userfaultfds stay open until nobody is left who could read zeros.
@@ -148,15 +171,19 @@ void WardenProcess::end_migrant() {
     ::kill(-1, SIGKILL);
   } while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR);
   clean_up();
+  detach();
   ::_exit(1);
 }
 
 void WardenProcess::clean_up() {
-  if (cleaned_) return;
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
-  for (const std::string& session : sessions_) static_cast<void>(remove_session(gobd_, session));
-  cleaned_ = true;
+  for (const std::string& session : std::exchange(sessions_, {}))
+    static_cast<void>(remove_session(gobd_, session));
+}
+
+void WardenProcess::detach() {
+  for (const std::string& name : attached_) static_cast<void>(remove_session(gobd_, name));
 }
 
 }  // namespace gob::migration

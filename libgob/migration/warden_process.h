@@ -6,9 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
 
 namespace gob::migration {
+
+constexpr std::size_t kMaxWardenMessage = std::size_t{64} << 10;
 
 class WardenProcess {
  public:
@@ -23,23 +26,29 @@ class WardenProcess {
   void set_up();
   // False: whoever served the memory is gone.
   bool hear();
-  void start_criu(const std::string& bytes);
+  // warden_view.cc
+  Status view(const std::vector<std::string>& words);
+  Status mount_folders(const std::vector<std::string>& words);
+
+  void start_criu(std::vector<std::string> words);
   void reap();
-  void tell(char what, int status);
+  void tell(char what, int status, const std::string& text = {});
   [[noreturn]] void end_migrant();
-  void clean_up();
+  void clean_up();  // images and containers
+  void detach();
 
   UniqueFd socket_;
+  UniqueFd gobd_folder_;  // where gobd's socket is, whatever covers its path
   std::string gobd_, folder_;
-  std::vector<std::string> sessions_;
+  std::vector<std::string> sessions_;  // whose containers it would have to remove
+  std::vector<std::string> attached_;
   UniqueFd children_;  // signalfd of SIGCHLD
   std::vector<UniqueFd> uffds_;
   pid_t criu_ = -1;
   pid_t root_ = -1;
   int root_status_ = 0;
   bool restored_ = false;
-  bool done_ = false;
-  bool cleaned_ = false;
+  bool done_ = false;  // the migrant needs nobody
 };
 
 }  // namespace gob::migration

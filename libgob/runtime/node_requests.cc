@@ -102,6 +102,7 @@ void Node::hello(Responder responder) {
   hello.set_node_name(config_.node);
   hello.set_page_size(kPageSize);
   for (const NodeConfig& node : config_.nodes) hello.add_node_names(node.name);
+  hello.set_mount(config_.mount);
   responder.reply(std::move(reply));
 }
 

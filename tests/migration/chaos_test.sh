@@ -34,7 +34,9 @@ below() {
 }
 zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 
-# A cluster of two nodes, each in a network namespace, and a server on n2.
+# A cluster of two nodes, each in a network namespace, and a server on n2, which has another folder
+# $app: the source's covers it for a process that works there.
+mkdir "$app"
 renew() {
   if [[ -n ${server[n2]:-} ]]; then
     kill "${server[n2]}" 2>/dev/null
@@ -42,11 +44,10 @@ renew() {
     unset "server[n2]"
   fi
   "$gobctl" cluster down --timeout 10 >/dev/null 2>&1
-  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes 2 --budget 256M --netns
+  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes 2 --budget 256M --netns --mount
   network=$(head -n 1 "$GOB_DIR/namespaces")
   : >"$dir/n2.log"
-  (with_moments "$gobmigrate" serve --socket "$(socket n2)") >>"$dir/n2.log" 2>&1 &
-  server[n2]=$!
+  serve_elsewhere n2 with_moments
   until_true 20 said n2 "taking processes"
 }
 # Ends VICTIM; false: there is no such thing at this moment.
@@ -84,7 +85,9 @@ strike() {
   mkfifo "$hold/reached" "$hold/release"
   exec 7<>"$hold/release" 8<>"$hold/reached"
   printf %s "$moment" >"$hold/wanted"
+  cd "$app" || return
   launch victim 8
+  cd - >/dev/null || return
   (with_moments "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --wait) >"$dir/mover.log" 2>&1 &
   mover=$!
   if ! read -r -t 60 -u 8; then
@@ -129,7 +132,7 @@ strike() {
   ! grep -q "gob-migrate.n2.$pid\." /proc/net/unix /proc/self/mountinfo || fail "a socket or mount is left"
   for node in n1 n2; do
     [[ $what != "$node" && ($what != link || $node == n1) ]] || continue
-    until_true 30 eval "! '$gobctl' ls --quiet --node $node | grep -q '^migrate\.'"
+    until_true 30 no_containers "$node"
   done
   case $what in n1 | n2 | link)
     [[ $what == n1 ]] || until_true 60 zombie_or_gone "${server[n2]}"

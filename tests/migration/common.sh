@@ -22,7 +22,9 @@ clean_up() {
   for pid in "${server[@]}"; do kill "$pid" 2>/dev/null; done
   "$gobctl" cluster down --timeout 10 >/dev/null 2>&1
   [[ $failures -eq 0 ]] || tail -n 100 "$dir"/*.log
-  rm -rf "$dir"
+  # What is still mounted are somebody's files: rm must not get there.
+  for name in "$GOB_DIR"/*.mnt; do [[ ! -d $name ]] || umount -l "$name" 2>/dev/null; done
+  rm -rf --one-file-system "$dir"
 }
 trap clean_up EXIT
 
@@ -53,6 +55,15 @@ serve() {
   "$gobmigrate" serve --socket "$(socket "$1")" >>"$dir/$1.log" 2>&1 &
   server[$1]=$!
 }
+# serve_elsewhere NODE WORDS...: one started by these words that has other files than this machine in
+# the folder $app, as on another: a decoy, and nothing else.
+app=$dir/app
+serve_elsewhere() {
+  # shellcheck disable=SC2016
+  "${@:2}" unshare --mount bash -c 'mount -t tmpfs none "$1" && head -c 8M /dev/zero >"$1/one.data" &&
+    exec "$2" serve --socket "$3"' - "$app" "$gobmigrate" "$(socket "$1")" >>"$dir/$1.log" 2>&1 &
+  server[$1]=$!
+}
 # end_server NODE: asks it to end, and it does.
 end_server() {
   kill "${server[$1]}"
@@ -60,9 +71,9 @@ end_server() {
   equal $? 0
   unset "server[$1]"
 }
-# begin NODES: a cluster of them.
+# begin NODES OPTIONS...: a cluster of them.
 begin() {
-  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes "$1" --budget 1G
+  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes "$1" --budget 1G "${@:2}"
   [[ -S $(socket n1) ]] || fail "no socket of n1 below $GOB_DIR"
 }
 
@@ -163,7 +174,7 @@ one_or_none() {
   touch "$dir/$1.stop"
   until_true 60 eval "[[ -z \$(travellers '$dir/$1') ]]"
 }
-no_containers() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate\.'; }
+no_containers() { ! "$gobctl" ls --quiet --node "${1:-n1}" | grep -qE '^migrate(-files)?\.'; }
 no_images() { [[ -z $(find /dev/shm -maxdepth 1 -name "gob-migrate.*.$1.*") ]]; }
 # none_left PID...: nothing is left over of moves of these processes.
 none_left() {

@@ -1,6 +1,6 @@
 // A program to be moved. Keeps every byte of a piece of memory checkable and changes it round by
 // round; one line a round to the file of its first argument: "ROUND PID wrong WORDS", flushed.
-// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | sparse | avx]. Ends with 7 when FILE.stop exists.
+// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | sparse | avx | files]. Ends with 7 when FILE.stop exists.
 #include <fcntl.h>
 #include <immintrin.h>
 #include <sys/mman.h>
@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -163,6 +164,50 @@ __attribute__((target("avx"))) std::size_t avx(std::uint64_t round) {
   return std::memcmp(in, out, sizeof in) == 0 ? 0 : 1;
 }
 
+// Open files: FILE.data, read on from where the descriptor stands and mapped, and FILE.rounds, into
+// which each round is written at its place and read again.
+class Files {
+ public:
+  Files(const std::string& file, std::size_t bytes) : count_(bytes / 8) {
+    const int out = open((file + ".data").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    std::vector<std::uint64_t> words(kPage / 8);
+    for (std::size_t i = 0; i < count_; i += words.size()) {
+      for (std::size_t j = 0; j < words.size(); ++j) words[j] = word(i + j, 0);
+      if (write(out, words.data(), kPage) != static_cast<ssize_t>(kPage)) std::abort();
+    }
+    close(out);
+    data_ = open((file + ".data").c_str(), O_RDONLY);
+    rounds_ = open((file + ".rounds").c_str(), O_RDWR | O_CREAT, 0600);
+    void* at = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, data_, 0);
+    if (data_ < 0 || rounds_ < 0 || at == MAP_FAILED) std::abort();
+    mapped_ = static_cast<const std::uint64_t*>(at);
+  }
+
+  std::size_t check(std::uint64_t round) {
+    std::size_t wrong = 0;
+    std::vector<std::uint64_t> words(kPage);
+    const ssize_t got = read(data_, words.data(), words.size() * 8);
+    if (got <= 0 || got % 8 != 0) ++wrong;
+    for (std::size_t i = 0; got > 0 && i < static_cast<std::size_t>(got) / 8; ++i, ++next_)
+      wrong += words[i] != word(next_, 0);
+    if (next_ == count_) next_ = static_cast<std::size_t>(lseek(data_, 0, SEEK_SET));
+    const std::size_t first = round % kParts * (count_ / kParts);
+    for (std::size_t i = first; i < first + count_ / kParts; ++i) wrong += mapped_[i] != word(i, 0);
+    const auto place = static_cast<off_t>(round * 8);
+    std::uint64_t back = 0;
+    if (pwrite(rounds_, &round, 8, place) != 8 || pread(rounds_, &back, 8, place) != 8 ||
+        back != round)
+      ++wrong;
+    return wrong;
+  }
+
+ private:
+  const std::size_t count_;
+  int data_ = -1, rounds_ = -1;
+  const std::uint64_t* mapped_ = nullptr;
+  std::size_t next_ = 0;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -175,6 +220,8 @@ int main(int argc, char** argv) {
   const int log = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   const bool is_sparse = kind == "sparse";
   const Memory memory = is_sparse ? make_sparse(bytes) : make(bytes);
+  std::unique_ptr<Files> files;
+  if (kind == "files") files = std::make_unique<Files>(file, bytes);
   // In vector registers throughout: part of the context.
   const __m128i seed = _mm_set1_epi64x(static_cast<long long>(kStep));
   int to_child[2] = {-1, -1};
@@ -217,6 +264,7 @@ int main(int argc, char** argv) {
     for (std::thread& worker : workers) worker.join();
     wrong += mine;
     wrong += hidden(round);
+    if (files) wrong += files->check(round);
     if (kind == "churn") wrong += churn(bytes);
     if (kind == "avx" && __builtin_cpu_supports("avx")) wrong += avx(round);
     if (kind == "tree") {
