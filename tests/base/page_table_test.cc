@@ -138,6 +138,22 @@ TEST(PageTable, NeverTakesMoreThan32BytesAnEntryFromAThousandOn) {
   }
 }
 
+// Pages that lie in one column of the table's rows do not fill it before the table is full.
+TEST(PageTable, TakesEveryEighthPageInAsLittleMemory) {
+  PageTable<std::uint64_t> table;
+  for (std::uint64_t page = 0; page < 50000; ++page) {
+    table[key(1, page * 8)] = page;
+    if (table.size() < 1000) continue;
+    ASSERT_LE(table.memory_bytes(), 32 * table.size()) << "at " << table.size() << " entries";
+  }
+  for (std::uint64_t page = 0; page < 50000; ++page) {
+    const std::uint64_t* const found = table.find(key(1, page * 8));
+    ASSERT_NE(found, nullptr);
+    EXPECT_EQ(*found, page);
+    EXPECT_EQ(table.find(key(1, page * 8 + 1)), nullptr);
+  }
+}
+
 TEST(PageTable, EqualityDoesNotDependOnTheOrderOfInsertion) {
   Table up;
   Table down;
