@@ -37,7 +37,7 @@ struct Flags {
 };
 
 // As in gobmigrate(1), by Way.
-constexpr const char* kWayNames[] = {"same", "equal", "source", "home", "mount"};
+constexpr const char* kWayNames[] = {"same", "equal", "source", "home", "mount", "copied"};
 
 int fail(const Flags& flags, int status, const std::string& message) {
   if (flags.json) {

@@ -15,6 +15,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/resident.h"
+#include "libgob/migration/ties.h"
 
 namespace gob::migration {
 namespace {
@@ -49,6 +50,8 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
+constexpr std::string_view kRemoved = " (deleted)";
+
 class Inspector {
  public:
   explicit Inspector(Plan& plan) : plan_(plan) {}
@@ -80,11 +83,17 @@ class Inspector {
     maps(pid);
   }
 
-  // Is it the process to be moved, or a descendant?
-  [[nodiscard]] bool comes_along(pid_t pid) const {
-    while (pid > 1 && pid != plan_.pid)
-      pid = static_cast<pid_t>(std::strtol(status_field(pid, "PPid").c_str(), nullptr, 10));
-    return pid == plan_.pid;
+  // Does it live, and is neither the process to be moved nor a descendant? Asked anew of each: the
+  // process may have started others since it was looked at.
+  [[nodiscard]] bool stays(pid_t pid) const {
+    const std::string state = status_field(pid, "State");
+    if (state.empty() || state.starts_with("Z")) return false;
+    while (pid > 1 && pid != plan_.pid) {
+      const std::string parent = status_field(pid, "PPid");
+      if (parent.empty()) return false;  // it ended meanwhile
+      pid = static_cast<pid_t>(std::strtol(parent.c_str(), nullptr, 10));
+    }
+    return pid != plan_.pid;
   }
 
   // Processes that came with a migrant and whose parents have ended since are children of process 1
@@ -92,32 +101,16 @@ class Inspector {
   void left_behind() {
     const pid_t first =
         static_cast<pid_t>(std::strtol(status_field(plan_.pid, "PPid").c_str(), nullptr, 10));
-    for (const pid_t pid : tree_of(first)) {
-      // Asked anew of each: the process may have started others since it was looked at.
-      if (pid == first || comes_along(pid)) continue;
-      const std::string state = status_field(pid, "State");
-      if (!state.empty() && !state.starts_with("Z"))
+    for (const pid_t pid : tree_of(first))
+      if (pid != first && stays(pid))
         obstacle("process " + std::to_string(pid) +
                  " came with it, and is no descendant of it any more: it would be left behind");
-    }
   }
 
-  // Pipes may join processes that move, but not one that stays.
+  // What processes that move may share with each other, but not with one that stays.
   void outside() {
-    if (pipes_.empty()) return;
-    std::map<std::string, std::string> theirs;
-    for (const std::string& name : names_in("/proc")) {
-      const pid_t pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
-      if (pid <= 0 || std::ranges::count(plan_.processes, pid) != 0) continue;
-      for (const std::string& fd : names_in(proc(pid, "fd"))) {
-        const std::string target = link_of(proc(pid, "fd/" + fd));
-        if (pipes_.contains(target)) theirs.emplace(target, name);
-      }
-    }
-    for (const auto& [pipe, who] : pipes_)
-      if (theirs.contains(pipe))
-        obstacle(who + " is " + pipe + ", whose other end process " + theirs[pipe] +
-                 " has, which stays; start the program with its streams to files or /dev/null");
+    for (std::string& text : ties_.outside([this](pid_t pid) { return stays(pid); }))
+      plan_.obstacles.push_back(std::move(text));
   }
 
  private:
@@ -130,10 +123,8 @@ class Inspector {
     const auto known = seen_.find(path);
     if (known == seen_.end()) {
       auto facts = facts_of(at, *mounts_);
-      if (path.ends_with(" (deleted)"))
-        return obstacle("the file " + path +
-                        " was removed while in use: that cannot be moved yet");
       if (!facts) return;  // closed or unmapped meanwhile
+      if (path.ends_with(kRemoved)) return removed(path, at, std::move(*facts));
       seen_[path] = plan_.files.size();
       plan_.files.push_back(std::move(*facts));
       plan_.files.back().set_path(path);
@@ -147,13 +138,30 @@ class Inspector {
     entry.set_stored_into(entry.stored_into() || stored_into);
   }
 
+  // A file without a name is copied, if nobody else has it.
+  void removed(const std::string& path, const std::string& at, File facts) {
+    struct stat info {};
+    if (::stat(at.c_str(), &info) != 0) return;
+    const std::string what = "the file " + path + " was removed while in use";
+    if (!S_ISREG(info.st_mode) || info.st_nlink != 0)
+      return obstacle(what + ", and is a folder, or has another name: that cannot be moved");
+    if (info.st_size > kMaxCopiedFile)
+      return obstacle(what + ", and has more than the " + std::to_string(kMaxCopiedFile >> 20) +
+                      " MiB that are copied: that cannot be moved");
+    ties_.add(info, what);
+    plan_.shared_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
+    seen_[path] = plan_.files.size();
+    facts.set_path(path.substr(0, path.size() - kRemoved.size()));
+    facts.set_copied(true);
+    plan_.files.push_back(std::move(facts));
+  }
+
   void descriptor(pid_t pid, const std::string& fd) {
     const std::string path = proc(pid, "fd/" + fd);
     const std::string target = link_of(path);
     const std::string who = "descriptor " + fd + " of process " + std::to_string(pid);
-    if (target.starts_with("pipe:")) return static_cast<void>(pipes_.emplace(target, who));
-    if (target.starts_with("socket:"))
-      return obstacle(who + " is a socket: those cannot be moved yet");
+    if (target.starts_with("pipe:")) return ties_.add(target, who + " is " + target);
+    if (target.starts_with("socket:")) return socket(target, who);
     if (target.starts_with("anon_inode:")) {
       for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
         if (target == std::string("anon_inode:") + fine) return;
@@ -161,8 +169,7 @@ class Inspector {
     }
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return;  // closed meanwhile
-    if (target.starts_with("/memfd:"))
-      return obstacle(who + " is " + target + ", shared memory: that cannot be moved yet");
+    if (target.starts_with("/memfd:")) return memory(target, info, who + " is " + target);
     if (S_ISCHR(info.st_mode)) {
       for (const char* fine :
            {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
@@ -171,6 +178,7 @@ class Inspector {
                       ", a device or terminal: start the program with its streams to files or "
                       "/dev/null (setsid PROGRAM </dev/null >out 2>&1)");
     }
+    if (S_ISFIFO(info.st_mode)) ties_.add(target, who + " is the named pipe " + target);
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode))
       return file(target, path, false);
     obstacle(who + " is " + target + ", which cannot be moved");
@@ -183,17 +191,43 @@ class Inspector {
       std::string range, rights, offset, device, inode, path;
       words >> range >> rights >> offset >> device >> inode;
       std::getline(words >> std::ws, path);
-      if (rights.size() >= 4 && rights[3] == 's' &&
-          (path.ends_with("(deleted)") || path.starts_with("anon_inode:")))
-        obstacle("process " + std::to_string(pid) + " has shared memory at " + range + " (" + path +
-                 "): that cannot be moved yet");
-      else if (path.starts_with("/"))
-        mapping(pid, range, path, rights[3] == 's');
+      if (!path.starts_with("/") && !path.starts_with("anon_inode:")) continue;
+      const std::string who = "process " + std::to_string(pid) + " has mapped " + path;
+      const std::string link = proc(pid, "map_files/" + range);
+      struct stat info {};
+      if (path.starts_with("/SYSV"))
+        obstacle(who + ", a System V segment, which belongs to its namespace: that cannot be moved yet");
+      else if (path.starts_with("anon_inode:") || path.starts_with("/anon_hugepage"))
+        obstacle(who + ", which CRIU cannot move");
+      else if (path == "/dev/zero (deleted)" || path.starts_with("/memfd:")) {
+        if (::stat(link.c_str(), &info) == 0) memory(path, info, who);
+      } else
+        mapping(path, link, rights[3] == 's');
     }
   }
 
-  void mapping(pid_t pid, const std::string& range, const std::string& path, bool shared) {
-    const std::string link = proc(pid, "map_files/" + range);
+  // Shared memory goes along with the last process that has it.
+  void memory(const std::string& name, const struct stat& info, const std::string& who) {
+    if (name.starts_with("/memfd:gob:"))
+      return obstacle(who + ", a container: programs that have some mapped cannot be moved yet");
+    if (ties_.add(info, who))
+      plan_.shared_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
+  }
+
+  void socket(const std::string& link, const std::string& who) {
+    const std::string number = link.substr(link.find('[') + 1);
+    const auto found = sockets_.find(std::strtoull(number.c_str(), nullptr, 10));
+    if (found == sockets_.end())
+      return obstacle(who + " is a socket of a network: those cannot be moved yet");
+    if (found->second.named || found->second.peer == 0)
+      return obstacle(who + " is a Unix socket with a name, or without another end: only pairs can "
+                            "be moved yet");
+    const std::string peer = "socket:[" + std::to_string(found->second.peer) + "]";
+    ties_.add(link, who + " is a Unix socket");
+    ties_.add(peer, who + " is a Unix socket");
+  }
+
+  void mapping(const std::string& path, const std::string& link, bool shared) {
     struct stat rights {};  // of the descriptor that was mapped
     const bool writable = ::lstat(link.c_str(), &rights) == 0 && (rights.st_mode & S_IWUSR) != 0;
     file(path, link, !shared, shared && writable);
@@ -202,7 +236,8 @@ class Inspector {
   Plan& plan_;
   std::optional<NetworkMounts> mounts_;  // of the process that is looked at
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
-  std::map<std::string, std::string> pipes_;  // and whose descriptor it is
+  Ties ties_;
+  const std::map<std::uint64_t, UnixPeer> sockets_ = unix_sockets();
 };
 
 }  // namespace

@@ -23,10 +23,14 @@ struct Plan {
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
   std::uint64_t private_bytes = 0;     // anonymous memory, resident
+  std::uint64_t shared_bytes = 0;      // that goes with the context: shared memory, removed files
   std::vector<File> files;             // that it has open or mapped, and its working folders
   std::vector<Cover> covers;           // what a migrant sees of other nodes
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
+
+// A file that was removed while in use goes along as a copy up to this size.
+constexpr std::int64_t kMaxCopiedFile = std::int64_t{64} << 20;
 
 // kNotFound: there is no such process.
 Result<Plan> inspect(pid_t pid);

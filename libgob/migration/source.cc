@@ -81,7 +81,7 @@ Status SourceRun::open() {
   Begin& begin = *message.mutable_begin();
   begin.set_lazy(options_.lazy);
   begin.set_stream(options_.stream);
-  begin.set_memory_bytes(plan_.private_bytes);
+  begin.set_memory_bytes(plan_.private_bytes + plan_.shared_bytes);
   for (const File& file : plan_.files) *begin.add_files() = file;
   *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};
   begin.set_boot(boot_id());

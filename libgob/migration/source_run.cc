@@ -156,6 +156,8 @@ Status SourceRun::dump() {
                                 "--log-file",
                                 "dump.log",
                                 "-v2",
+                                "--ghost-limit",
+                                std::to_string(kMaxCopiedFile),
                                 "--timeout",
                                 "20"};
   std::vector<int> keep{guard_->fd()};

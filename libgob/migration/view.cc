@@ -85,6 +85,11 @@ class Planner {
                               " can appear; best mount attached files at one path on all nodes");
       return OWN_MOUNT;
     }
+    if (file.copied()) {
+      std::error_code error;
+      const bool has_folder = fs::is_directory(fs::path(file.path()).parent_path(), error);
+      return has_folder ? COPIED : FROM_SOURCE;
+    }
     const auto ours = facts_of(file.path(), mounts_);
     if (is_below_any(file.path(), returned_)) {
       if (ours) return SAME_FILE;
@@ -148,6 +153,7 @@ std::string describe(Way way) {
   if (way == SAME_FILE) return "is there";
   if (way == EQUAL_FILE) return "the same build is there";
   if (way == FROM_SOURCE) return "from this node";
+  if (way == COPIED) return "goes along, as a copy";
   if (way == FROM_HOME) return "from where it has been so far";
   return "by gob's mount there";
 }

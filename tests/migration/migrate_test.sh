@@ -25,7 +25,7 @@ says "no node n9"
 exec 9> >(exec cat >/dev/null 2>&1)
 piped=$!
 expect 3 "$gobmigrate" "$piped" n2 --socket "$one"
-says "whose other end"
+says "which process $$ has, too"
 exec 9>&-  # its end
 
 # moves NAME OPTIONS...: moves $pid; afterwards it is right, runs at the target only, and ends as it

@@ -175,6 +175,17 @@ TEST_F(View, FoldersOfAThirdNodeStay) {
   EXPECT_TRUE(folders(*ready).empty());
 }
 
+TEST_F(View, AFileWithoutANameGoesAlongWhereItsFolderIs) {
+  const std::string theirs = make("theirs/data", "x");
+  uses(folder_ / "gone", theirs).set_copied(true);
+  uses(folder_ / "not/here/gone", theirs).set_copied(true);
+  const auto ready = plan();
+  ASSERT_TRUE(ready) << ready.error().message();
+  EXPECT_EQ(ready->ways(0), COPIED);
+  EXPECT_EQ(ready->ways(1), FROM_SOURCE);
+  EXPECT_EQ(folders(*ready), std::vector<std::string>{folder_});
+}
+
 TEST_F(View, RefusesWhatCannotBeReached) {
   const std::string theirs = make("theirs/data", "x");
   uses("/dev/shm/view_test/data", theirs);
