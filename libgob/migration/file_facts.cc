@@ -21,8 +21,8 @@ namespace {
 
 // Where the same inode number of the same source is the same file, whoever looks.
 constexpr std::array<std::string_view, 13> kNetworkTypes = {
-    "nfs",      "nfs4",   "cifs", "smb3",      "ceph", "lustre",        "gpfs",
-    "fuse.gob", "beegfs", "afs",  "orangefs",  "gfs2", "fuse.glusterfs"};
+    "nfs",      "nfs4",   "cifs", "smb3",     "ceph", "lustre",        "gpfs",
+    "fuse.gob", "beegfs", "afs",  "orangefs", "gfs2", "fuse.glusterfs"};
 
 constexpr std::uint64_t kMaxNotes = 4096;
 

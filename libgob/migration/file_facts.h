@@ -29,8 +29,9 @@ class NetworkMounts {
 std::string boot_id();
 // Of what is at `at`, links followed. ENOENT and so on as stat(2).
 Result<File> facts_of(const std::string& at, const NetworkMounts& mounts);
-// What the linker put into the program or library at `at`, so that one build can be told from another;
-// empty: it is none, or has no such mark. At most the first notes are read, however large it is.
+// What the linker put into the program or library at `at`, so that one build can be told from
+// another; empty: it is none, or has no such mark. At most the first notes are read, however large
+// it is.
 std::string build_id_of(const std::string& at);
 // Are these two the very same file? `one_machine`: both were looked at under one kernel.
 bool is_same_file(const File& theirs, const File& ours, bool one_machine);

@@ -35,7 +35,8 @@ bool thread_stands(const fs::path& thread) {
   std::getline(file, line);
   const std::size_t at = line.rfind(") ");
   // Gone, a zombie, or stopped.
-  return at == std::string::npos || std::string_view("TtZX").find(line[at + 2]) != std::string_view::npos;
+  return at == std::string::npos ||
+         std::string_view("TtZX").find(line[at + 2]) != std::string_view::npos;
 }
 
 bool stands(pid_t pid) {

@@ -1,6 +1,6 @@
-// What processes that move have in common with each other, and must not have in common with one that
-// stays: ends of pipes and sockets, shared memory, files without a name. Functions over /proc and
-// sock_diag(7); one thread.
+// What processes that move have in common with each other, and must not have in common with one
+// that stays: ends of pipes and sockets, shared memory, files without a name. Functions over /proc
+// and sock_diag(7); one thread.
 #pragma once
 
 #include <sys/stat.h>
@@ -18,16 +18,15 @@ namespace gob::migration {
 
 class Ties {
  public:
-  // One end of something that others may reach by the same link in /proc/PID/fd, "pipe:[1]" or a named
-  // pipe's path. `who` begins a sentence: "descriptor 3 of process 7 is pipe:[1]".
+  // One end of something that others may reach by the same link in /proc/PID/fd, "pipe:[1]" or a
+  // named pipe's path. `who` begins a sentence: "descriptor 3 of process 7 is pipe:[1]".
   void add(const std::string& link, const std::string& who) { links_.emplace(link, who); }
   // Memory, or a file whose name is gone; false: it is known.
   bool add(const struct stat& file, const std::string& who) {
     return files_.emplace(Key{file.st_dev, file.st_ino}, who).second;
   }
   // One obstacle for each that a process has which stays.
-  [[nodiscard]] std::vector<std::string> outside(
-      const std::function<bool(pid_t)>& stays) const;
+  [[nodiscard]] std::vector<std::string> outside(const std::function<bool(pid_t)>& stays) const;
 
  private:
   using Key = std::pair<std::uint64_t, std::uint64_t>;  // device, inode

@@ -1,6 +1,6 @@
 // What a migrant will see of the file system at its target: for each file that it uses, whether the
-// target has it, and which folders of other nodes have to cover the target's own. Pure but for looks
-// at the file system; any thread.
+// target has it, and which folders of other nodes have to cover the target's own. Pure but for
+// looks at the file system; any thread.
 #pragma once
 
 #include <string>
@@ -17,7 +17,8 @@ struct Place {
   std::string mount;  // where its gobd shows attached files; empty: nowhere
 };
 
-// Looks at this node's files. The error says which file cannot be reached here, why, and what to do.
+// Looks at this node's files. The error says which file cannot be reached here, why, and what to
+// do.
 Result<Ready> plan_view(const Begin& begin, const Place& here);
 
 // One mount in the migrant's namespace: `from` appears at `to`. In the order in which to make them.

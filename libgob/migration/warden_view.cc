@@ -17,8 +17,7 @@ std::string path_of(const UniqueFd& fd) { return "/proc/self/fd/" + std::to_stri
 // `words`: CRIU, then pairs of folders.
 Status WardenProcess::view(const std::vector<std::string>& words) {
   const std::filesystem::path socket = gobd_;
-  gobd_folder_.reset(
-      ::open(socket.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  gobd_folder_.reset(::open(socket.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!gobd_folder_) return system_error("opening the folder of " + gobd_);
   gobd_ = path_of(gobd_folder_) + "/" + socket.filename().string();
   if (Status mounted = mount_folders(words); !mounted) return mounted;
@@ -39,7 +38,8 @@ Status WardenProcess::mount_folders(const std::vector<std::string>& words) {
   }
   for (std::size_t i = 0; i < folders.size(); ++i) {
     const std::string& place = words[2 * i + 2];
-    if (::mount(path_of(folders[i]).c_str(), place.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
+    if (::mount(path_of(folders[i]).c_str(), place.c_str(), nullptr, MS_BIND | MS_REC, nullptr) !=
+        0)
       return system_error("showing " + words[2 * i + 1] + " at " + place);
   }
   return {};
