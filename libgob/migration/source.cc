@@ -101,6 +101,7 @@ Status SourceRun::open() {
 // attached as long as the process lives; the target removes them, or the guard.
 Status SourceRun::show_folders() {
   Message message;
+  message.mutable_view()->set_root(plan_.inside);
   auto& covers = *message.mutable_view()->mutable_covers();
   covers = {plan_.covers.begin(), plan_.covers.end()};
   for (int i = 0; i < ready_.folders_size(); ++i) {
@@ -109,7 +110,6 @@ Status SourceRun::show_folders() {
     *covers.Add() = std::move(*cover);
   }
   if (std::ranges::count(ready_.ways(), OWN_MOUNT) != 0) covers.Add()->set_path(mount_);
-  if (covers.empty()) return {};
   moved_.covers = {covers.begin(), covers.end()};
   if (Status said = talk_->send(message, kAnswer); !said) return said;
   if (const auto viewed = expect(Message::kViewed, 2 * kAnswer); !viewed) return viewed.error();

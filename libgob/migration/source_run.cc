@@ -14,6 +14,7 @@
 
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
+#include "libgob/migration/context_dump.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/left_out.h"
@@ -28,11 +29,8 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kUnlocked{5};
-constexpr std::chrono::seconds kDump{60};
 constexpr std::chrono::seconds kRestore{150};
 constexpr std::chrono::seconds kTakeOver{30};
-// CRIU's page server: we want none of its pages, only its end.
-constexpr std::uint32_t kPageServerClose = 0x1023;
 
 double milliseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
@@ -118,11 +116,18 @@ Status SourceRun::freeze_and_move() {
     *request.mutable_hold() = processes();
     if (const auto held = resident_->call(request); !held) return held.error();
   }
+  auto dump = ContextDump::start({.criu = options_.criu,
+                                  .inside = plan_.inside,
+                                  .beside = plan_.migrant ? options_.pid : 0,
+                                  .folder = folder_,
+                                  .lazy = options_.lazy,
+                                  .keep = guard_->fd()});
+  if (!dump) return dump.error();
   guard_->freezing();
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
   auto begin = *standing;
-  if (Status dumped = dump(); !dumped) return dumped;
+  if (Status dumped = dump->finish(); !dumped) return dumped;
   moved_.phases.dump = milliseconds_since(begin);
   begin = Clock::now();
   if (Status sent = send_images(); !sent) return sent;
@@ -133,70 +138,6 @@ Status SourceRun::freeze_and_move() {
     return restored.error();
   moved_.phases.restore = milliseconds_since(begin);
   return {};
-}
-
-Status SourceRun::dump() {
-  int pages[2];
-  int status_pipe[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pages) != 0)
-    return system_error("creating a socket pair");
-  UniqueFd ours(pages[0]);
-  UniqueFd theirs(pages[1]);
-  if (::pipe2(status_pipe, O_CLOEXEC) != 0) return system_error("creating a pipe");
-  UniqueFd written(status_pipe[0]);
-  UniqueFd write_end(status_pipe[1]);
-  std::vector<std::string> argv{options_.criu,
-                                "dump",
-                                "--tree",
-                                std::to_string(plan_.inside),
-                                "--images-dir",
-                                folder_,
-                                "--leave-stopped",
-                                "--shell-job",
-                                "--log-file",
-                                "dump.log",
-                                "-v2",
-                                "--ghost-limit",
-                                std::to_string(kMaxCopiedFile),
-                                "--timeout",
-                                "20"};
-  std::vector<int> keep{guard_->fd()};
-  if (options_.lazy) {
-    for (const std::string& argument :
-         {std::string("--lazy-pages"), std::string("--ps-socket"), std::to_string(theirs.get()),
-          std::string("--status-fd"), std::to_string(write_end.get())})
-      argv.push_back(argument);
-    keep.push_back(theirs.get());
-    keep.push_back(write_end.get());
-  }
-  auto child = Child::start(argv, keep, -1, plan_.migrant ? options_.pid : 0);
-  if (!child) return child.error();
-  theirs.reset();
-  write_end.reset();
-  if (options_.lazy) {
-    pollfd waiting[2] = {{written.get(), POLLIN, 0}, {child->fd(), POLLIN, 0}};
-    const int limit = static_cast<int>(std::chrono::milliseconds(kDump).count());
-    while (::poll(waiting, 2, limit) < 0 && errno == EINTR) continue;
-    char byte = 0;
-    // Otherwise CRIU has ended, or is late and will be killed: its status tells.
-    if ((waiting[0].revents & POLLIN) != 0 && ::read(written.get(), &byte, 1) == 1) {
-      std::array<char, 32> close{};
-      std::memcpy(close.data(), &kPageServerClose, sizeof kPageServerClose);
-      static_cast<void>(!::send(ours.get(), close.data(), close.size(), MSG_NOSIGNAL));
-    }
-  }
-  const auto status = child->wait(kDump);
-  if (!status || *status >= 128)
-    return make_error(ErrorCode::kLost,
-                      "CRIU was killed while it worked on process " + std::to_string(plan_.pid) +
-                          (status ? " (signal " + std::to_string(*status - 128) + ")"
-                                  : ", after " + std::to_string(kDump.count()) + " s") +
-                          "; nobody can tell in which state that was left, so it was ended");
-  if (*status == 0) return {};
-  return make_error(ErrorCode::kSystem, "CRIU could not take the context of process " +
-                                            std::to_string(options_.pid) + " (status " +
-                                            std::to_string(*status) +
-                                            "): " + errors_of_log(folder_ + "/dump.log"));
 }
 
 Status SourceRun::reach_resident() {

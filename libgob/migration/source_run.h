@@ -38,7 +38,6 @@ class SourceRun {
   Status freeze_and_move();  // until the target says that the process is there, stopped
   Status show_folders();
   Status reach_resident();
-  Status dump();
   Status ask_what_is_out(std::vector<LazyTask>& tasks);
   Status send_images();
   void start_filling();

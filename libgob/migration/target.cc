@@ -5,11 +5,13 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -34,6 +36,7 @@ constexpr int kViewMs = 30'000;
 constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
 constexpr std::int32_t kRestoreFinished = 0x52535446;
+constexpr const char* kFirstImage = "inventory.img";
 }  // namespace
 
 Status TargetRun::run() {
@@ -66,18 +69,21 @@ Status TargetRun::take_over() {
   Message message;
   *message.mutable_ready() = std::move(*ready);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
-  auto images = talk_->receive(kImages);
-  if (images && images->has_view()) {
-    if (Status shown = show(images->view()); !shown) return shown;
-    message.set_viewed(true);
-    if (Status said = talk_->send(message, kAnswer); !said) return said;
-    images = talk_->receive(kImages);
-  }
+  const auto view = talk_->receive(kImages);
+  if (!view) return view.error();
+  if (!view->has_view())
+    return make_error(ErrorCode::kUnavailable, "the source gave up: " + view->abort());
+  if (Status shown = show(view->view()); !shown) return shown;
+  if (Status waits = wait_with_criu(); !waits) return waits;
+  message.set_viewed(true);
+  if (Status said = talk_->send(message, kAnswer); !said) return said;
+  const auto images = talk_->receive(kImages);
   if (!images) return images.error();
   if (!images->has_images())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
   if (Status taken = take_images(images->images()); !taken) return taken;
   if (Status made = prepare_memory(); !made) return made;
+  if (Status released = release_criu(); !released) return released;
   if (Status restored = restore(); !restored) return restored;
   message.set_restored(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
@@ -124,6 +130,8 @@ Result<Ready> TargetRun::check() {
 // Folders of other nodes appear to the migrant, and to CRIU when it makes it.
 Status TargetRun::show(const View& view) {
   view_ = view;
+  root_ = view.root();
+  if (view.covers().empty()) return {};
   const auto mount = mount_path(options_.socket);
   if (!mount) return mount.error();
   if (Status asked = warden_.view(binds_of(view, {node_, *mount}), options_.criu); !asked)
@@ -137,11 +145,63 @@ Status TargetRun::show(const View& view) {
   return news.error.empty() ? Status() : make_error(ErrorCode::kUnavailable, news.error);
 }
 
-Status TargetRun::take_images(const Images& images) {
+// CRIU takes longer to look at the kernel than to make a process. It is started before the source
+// freezes: the first image it opens, which tells what the others are, is a FIFO until all are there.
+Status TargetRun::wait_with_criu() {
   std::error_code error;
   std::filesystem::create_directory(folder_, error);
   if (error) return make_error(ErrorCode::kSystem, "making " + folder_ + ": " + error.message());
   std::filesystem::permissions(folder_, std::filesystem::perms::owner_all, error);
+  if (begin_.lazy()) {
+    listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string path = folder_ + "/lazy-pages.socket";
+    if (path.size() >= sizeof address.sun_path)
+      return make_error(ErrorCode::kInvalidArgument, "the name of " + path + " is too long");
+    path.copy(address.sun_path, path.size());
+    if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+        ::listen(listener_.get(), 1) != 0)
+      return system_error("listening for CRIU at " + path);
+  }
+  const std::string first = folder_ + "/" + kFirstImage;
+  if (::mkfifo(first.c_str(), 0600) != 0) return system_error("making the FIFO " + first);
+  // Both ways: neither this open nor CRIU's waits for the other.
+  inventory_.reset(::open(first.c_str(), O_RDWR | O_CLOEXEC));
+  if (!inventory_) return system_error("opening the FIFO " + first);
+  return start_criu();
+}
+
+Status TargetRun::start_criu() {
+  std::vector<std::string> argv{options_.criu,     "restore",     "--restore-detached",
+                                "--leave-stopped", "--shell-job", "--images-dir",
+                                folder_,           "--work-dir",  folder_,
+                                "--log-file",      "restore.log", "-v2"};
+  if (begin_.lazy()) argv.emplace_back("--lazy-pages");
+  return warden_.restore(argv, root_);
+}
+
+// All images are there but the first, which lies beside its name. If CRIU has opened the FIFO, it
+// gets the image from there; if not, it will find the file.
+Status TargetRun::release_criu() {
+  const std::string first = folder_ + "/" + kFirstImage;
+  std::ifstream file(first + ".new", std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  if (!file || bytes.empty() || bytes.size() > PIPE_BUF)
+    return make_error(ErrorCode::kProtocol, "the source's images lack a sound " + first);
+  std::error_code error;
+  std::filesystem::rename(first + ".new", first, error);
+  if (error) return make_error(ErrorCode::kSystem, "renaming " + first + ": " + error.message());
+  if (::write(inventory_.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+    return system_error("handing " + first + " to CRIU");
+  inventory_.reset();
+  pollfd ended{warden_.fd(), POLLIN, 0};
+  if (::poll(&ended, 1, 0) != 1 || warden_.receive().what != Warden::News::What::kRestored) return {};
+  // It began with another image, and did not find it: now it will.
+  return start_criu();
+}
+
+Status TargetRun::take_images(const Images& images) {
   try {
     const gobelins::Mapping bytes = gob_->open(options_.session + ".image").map();
     const char* at = static_cast<const char*>(bytes.data());
@@ -150,7 +210,8 @@ Status TargetRun::take_images(const Images& images) {
       if (file.size_bytes() > left || file.name().find('/') != std::string::npos)
         return make_error(ErrorCode::kProtocol, "an image of the source is not what it seems");
       // write(2) makes an error of a page that cannot be had.
-      const std::string path = folder_ + "/" + file.name();
+      const std::string path =
+          folder_ + "/" + file.name() + (file.name() == kFirstImage ? ".new" : "");
       const UniqueFd out(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
       for (std::uint64_t done = 0; done < file.size_bytes();) {
         const ssize_t step = out ? ::write(out.get(), at + done, file.size_bytes() - done) : -1;
@@ -173,7 +234,8 @@ Status TargetRun::take_images(const Images& images) {
 Status TargetRun::prepare_memory() {
   const auto pids = read_processes(folder_);
   if (!pids) return pids.error();
-  root_ = pids->front();
+  if (pids->front() != root_)
+    return make_error(ErrorCode::kProtocol, "the images are of another process");
   if (!begin_.lazy()) return {};
   for (const Memory::Task& task : memory_.tasks())
     for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
@@ -184,16 +246,6 @@ Status TargetRun::prepare_memory() {
       LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
   if (!server) return server.error();
   server_ = std::move(*server);
-  listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string path = folder_ + "/lazy-pages.socket";
-  if (path.size() >= sizeof address.sun_path)
-    return make_error(ErrorCode::kInvalidArgument, "the name of " + path + " is too long");
-  path.copy(address.sun_path, path.size());
-  if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(listener_.get(), 1) != 0)
-    return system_error("listening for CRIU at " + path);
   return {};
 }
 
@@ -227,12 +279,6 @@ Status TargetRun::hear_criu() {
 }
 
 Status TargetRun::restore() {
-  std::vector<std::string> argv{options_.criu,     "restore",     "--restore-detached",
-                                "--leave-stopped", "--shell-job", "--images-dir",
-                                folder_,           "--work-dir",  folder_,
-                                "--log-file",      "restore.log", "-v2"};
-  if (begin_.lazy()) argv.emplace_back("--lazy-pages");
-  if (Status started = warden_.restore(argv, root_); !started) return started;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kRestoreMs);
   while (std::chrono::steady_clock::now() < deadline) {
     pollfd waiting[3] = {{warden_.fd(), POLLIN, 0},

@@ -36,6 +36,9 @@ class TargetRun {
   Status stay();       // until it ends
   Result<Ready> check();
   Status show(const View& view);
+  Status wait_with_criu();
+  Status start_criu();
+  Status release_criu();
   Status take_images(const Images& images);
   Status prepare_memory();
   Status restore();
@@ -60,6 +63,7 @@ class TargetRun {
   Memory memory_;
   std::map<pid_t, LazyRanges> ranges_;
   UniqueFd listener_, criu_socket_;
+  UniqueFd inventory_;  // CRIU has been started, and waits for the images at this FIFO
   std::optional<TargetStores> stores_;
   std::unique_ptr<LazyServer> server_;
   std::optional<ResidentPort> port_;

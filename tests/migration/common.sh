@@ -136,8 +136,7 @@ is_at() {
     dumping) compgen -G "/dev/shm/gob-migrate.n2.$pid.*.out" >/dev/null ;;
     traced) state_of "$pid" && [[ $state == t ]] ;; # by CRIU
     stopped) is_stopped "$pid" ;;
-    restoring) compgen -G "/dev/shm/gob-migrate.n2.$pid.*[0-9]" >/dev/null ;;
-    creating) compgen -G "/dev/shm/gob-migrate.n2.$pid.*[0-9]/restore.log" >/dev/null ;;
+    restoring) compgen -G "/dev/shm/gob-migrate.n2.$pid.*[0-9]/pstree.img" >/dev/null ;;
     running) said n2 "process $pid runs here" ;;
   esac
 }

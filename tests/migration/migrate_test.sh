@@ -77,7 +77,7 @@ launch_python && moves python
 
 # gobmigrate is killed at some point of the move: one process, or a clear death, and nothing
 # stopped left behind.
-for phase in asked dumping traced stopped restoring creating running; do
+for phase in asked dumping traced stopped restoring running; do
   reach $phase victim || continue
   kill -9 "$mover" 2>/dev/null
   wait "$mover" 2>/dev/null

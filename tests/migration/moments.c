@@ -59,7 +59,6 @@ __attribute__((constructor)) static void begin(int argc, char** argv) {
   if (gobmigrate) role = strcmp(what, "receive") == 0 ? kServer : kMover;
   else if (strcmp(program_invocation_short_name, "criu") == 0 && strcmp(what, "dump") == 0) role = kDump;
   else if (strcmp(program_invocation_short_name, "criu") == 0 && strcmp(what, "restore") == 0) role = kRestore;
-  if (role == kRestore) at("restoring"); /* the images are there */
 }
 
 __attribute__((destructor)) static void end(void) {
@@ -108,6 +107,7 @@ int openat64(int folder, const char* path, int flags, ...) {
   const int mode = (flags & O_CREAT) != 0 ? va_arg(rest, int) : 0;
   va_end(rest);
   if (next == NULL) *(void**)&next = dlsym(RTLD_NEXT, "openat64");
+  if (role == kRestore && strcmp(path, "pstree.img") == 0) at("restoring"); /* the images are there */
   if (strncmp(path, "core-", 5) == 0) {
     if (role == kDump) at("dumping");     /* every thread is traced */
     if (role == kRestore) at("creating"); /* of the process there is nothing yet but its number */
