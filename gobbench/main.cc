@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <functional>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "gobbench/figure.h"
 #include "gobbench/files/file_figure.h"
 #include "gobbench/micro.h"
+#include "gobbench/migration/migrant.h"
+#include "gobbench/migration/migration_figure.h"
 #include "gobbench/reproduce.h"
 #include "gobbench/simulate/command.h"
 #include "gobbench/stream.h"
@@ -87,6 +90,7 @@ class Commands {
     });
     add_reproduce();
     add_worker();
+    add_migrant();
     add_completion();
   }
 
@@ -186,17 +190,21 @@ class Commands {
   void add_figure() {
     CLI::App* command = add("figure",
                             "A figure of the paper: 9 (Jacobi), 10 (modified Gram-Schmidt), 11 "
-                            "(reading files in order), 12 (reading files at random)",
+                            "(reading files in order), 12 (reading files at random), 13 "
+                            "(freeze of a process that moves), 14 (overhead of a move)",
                             [this] { return figure(); });
-    command->add_option("number", figure_number_, "9, 10, 11 or 12")
+    command->add_option("number", figure_number_, "9 to 14")
         ->required()
-        ->check(CLI::IsMember({9, 10, 11, 12}));
-    command->add_option("--size", figure_sizes_, "Lines of the matrices; sizes of the files")
+        ->check(CLI::Range(9, 14));
+    command
+        ->add_option("--size", figure_sizes_,
+                     "Lines of the matrices (13, 14: or their memory, like 1G); sizes of the files")
         ->delimiter(',')
-        ->default_str("9, 10: 64,128,256,512,1024,2048; 11, 12: 1M,8M,64M");
-    command->add_option("--runs", figure_.runs, "Runs; the median counts")
+        ->default_str("9, 10: 64,128,256,512,1024,2048; 11, 12: 1M,8M,64M; 13: "
+                      "64,512,16M,4096,1G; 14: 64,256,1024,4096,1G");
+    command->add_option("--runs", figure_runs_, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))
-        ->capture_default_str();
+        ->default_str("3; 14: 1");
     const std::string programs = "Figures 9 and 10";
     command->add_option("--nodes", figure_.nodes, "Numbers of nodes")
         ->delimiter(',')
@@ -228,9 +236,20 @@ class Commands {
         ->check(CLI::Range(0, 1000000))
         ->default_str("0,1000")
         ->group(files);
+    const std::string moves = "Figures 13 and 14";
+    command->add_option("--criu", moves_.criu, "The CRIU program, if not $GOB_CRIU or criu")
+        ->type_name("PROGRAM")
+        ->group(moves);
+    command
+        ->add_option("--work", moves_.seconds, "Seconds that the program takes if it is not moved (14)")
+        ->check(CLI::Range(0.1, 3600.0))
+        ->capture_default_str()
+        ->group(moves);
   }
 
   int figure() {
+    figure_.runs = figure_runs_.value_or(3);
+    if (figure_number_ >= 13) return migration_figure();
     if (figure_number_ >= 11) return file_figure();
     if (!figure_sizes_.empty()) figure_.sizes.clear();
     for (const std::string& text : figure_sizes_) {
@@ -262,6 +281,32 @@ class Commands {
     files_.runs = figure_.runs;
     files_.random = figure_number_ == 12;
     return publish(run_file_figure(session_, files_), publish_);
+  }
+
+  int migration_figure() {
+    moves_.overhead = figure_number_ == 14;
+    moves_.runs = figure_runs_.value_or(moves_.overhead ? 1 : 3);
+    if (figure_sizes_.empty()) moves_.lines = default_lines(moves_.overhead);
+    for (const std::string& text : figure_sizes_) {
+      const Result<std::uint64_t> given = parse_size(text);
+      if (!given) return fail(given.error());
+      const bool is_memory = text.find_first_not_of("0123456789") != std::string::npos;
+      const std::size_t lines = is_memory ? lines_of(*given) : *given;
+      if (lines < 3 || lines > 65536)
+        return fail(make_error(ErrorCode::kInvalidArgument,
+                               "--size: '" + text + "' is no matrix of 3 to 65536 lines"));
+      moves_.lines.push_back(lines);
+    }
+    return publish(run_migration_figure(session_, moves_), publish_);
+  }
+
+  void add_migrant() {
+    CLI::App* command = add("migrant", "", [this] { return run_migrant(migrant_); });
+    command->group("");  // figures 13 and 14 run it by themselves: not in the help
+    command->add_option("--lines", migrant_.lines)->required()->check(CLI::Range(3, 65536));
+    command->add_option("--steps", migrant_.steps);
+    command->add_option("--seconds", migrant_.seconds);
+    command->add_option("--file", migrant_.file)->required();
   }
 
   void add_reproduce() {
@@ -301,6 +346,9 @@ class Commands {
   int figure_number_ = 9;
   std::vector<std::string> figure_sizes_;
   FileFigureOptions files_;
+  MigrationFigureOptions moves_;
+  MigrantOptions migrant_;
+  std::optional<unsigned> figure_runs_;
   std::vector<std::string> request_sizes_;
   std::vector<std::uint64_t> rates_;
   SimulateCommand simulate_;

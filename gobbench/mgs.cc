@@ -30,22 +30,24 @@ void Mgs::prepare() {
   });
 }
 
-void Mgs::orthonormalise(const Barrier& barrier) {
+void Mgs::step(std::size_t k, const Barrier& barrier) {
   const std::size_t n = vectors_.size;
-  for (std::size_t k = 0; k < n; ++k) {
-    double* basis = vectors_.line(k);
-    if (distribution_.owner(k) == worker_) {
-      const double norm = std::sqrt(dot(basis, basis, n));
-      for (std::size_t j = 0; j < n; ++j) basis[j] /= norm;
-    }
-    // The only meeting in a round: the owner of vector k + 1 has corrected that vector itself.
-    barrier();
-    distribution_.for_each_line(worker_, k + 1, n, [&](std::size_t i) {
-      double* vector = vectors_.line(i);
-      const double along = dot(vector, basis, n);
-      for (std::size_t j = 0; j < n; ++j) vector[j] -= along * basis[j];
-    });
+  double* basis = vectors_.line(k);
+  if (distribution_.owner(k) == worker_) {
+    const double norm = std::sqrt(dot(basis, basis, n));
+    for (std::size_t j = 0; j < n; ++j) basis[j] /= norm;
   }
+  // The only meeting in a round: the owner of vector k + 1 has corrected that vector itself.
+  barrier();
+  distribution_.for_each_line(worker_, k + 1, n, [&](std::size_t i) {
+    double* vector = vectors_.line(i);
+    const double along = dot(vector, basis, n);
+    for (std::size_t j = 0; j < n; ++j) vector[j] -= along * basis[j];
+  });
+}
+
+void Mgs::orthonormalise(const Barrier& barrier) {
+  for (std::size_t k = 0; k < vectors_.size; ++k) step(k, barrier);
   barrier();
 }
 

@@ -17,6 +17,8 @@ class Mgs {
   void prepare();
   // For each k: its owner normalises vector k; then all correct their own remaining vectors by it.
   void orthonormalise(const Barrier& barrier);
+  // One such k.
+  void step(std::size_t k, const Barrier& barrier);
 
  private:
   Matrix vectors_;

@@ -7,6 +7,7 @@
 #include "gobbench/files/file_figure.h"
 #include "gobbench/machine.h"
 #include "gobbench/micro.h"
+#include "gobbench/migration/migration_figure.h"
 #include "gobbench/simulate/figure_sim.h"
 #include "gobbench/simulate/scale.h"
 #include "gobbench/simulate/validate.h"
@@ -57,6 +58,17 @@ Result<Outcome> files(const Session& session, bool random, bool quick) {
     options.runs = 1;
   }
   return run_file_figure(own, options);
+}
+
+Result<Outcome> moves(const Session& session, bool overhead, bool quick) {
+  Session own = session;
+  own.cluster_dir.clear();
+  MigrationFigureOptions options;
+  options.overhead = overhead;
+  options.lines = default_lines(overhead);
+  if (overhead || quick) options.runs = 1;
+  if (quick) options.lines = {64, 1024};
+  return run_migration_figure(own, options);
 }
 
 // On nodes of its own, whatever the session's are: the model is of these.
@@ -129,6 +141,8 @@ std::vector<Experiment> experiments() {
       {"figure 10", [](const Session& s, bool quick) { return figure(s, Algorithm::kMgs, quick); }},
       {"figure 11", [](const Session& s, bool quick) { return files(s, false, quick); }},
       {"figure 12", [](const Session& s, bool quick) { return files(s, true, quick); }},
+      {"figure 13", [](const Session& s, bool quick) { return moves(s, false, quick); }},
+      {"figure 14", [](const Session& s, bool quick) { return moves(s, true, quick); }},
       {"simulate validate", validate},
       {"simulate figure 9",
        [](const Session&, bool quick) { return simulated(Algorithm::kJacobi, quick); }},

@@ -232,11 +232,9 @@ int main(int argc, char** argv) {
                  "gob: memory follows on demand; basic: all memory goes before it runs again")
       ->check(CLI::IsMember({"gob", "basic"}))
       ->option_text("MODE (gob)");
-  CLI::Option* no_stream =
-      app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
+  app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
   app.add_flag("--wait", flags.move.wait,
-               "Return when all its memory is there, and this node can leave")
-      ->excludes(no_stream);
+               "Return when all its memory is there, and this node can leave, or it has ended");
   app.add_flag("--dry-run", flags.dry_run, "Only say what would move, and what is in the way");
   app.add_flag("--json", flags.json, "Answer in JSON, with the phases of the freeze");
   CLI::App* serving = app.add_subcommand("serve", "Take processes for this node");

@@ -211,7 +211,8 @@ TEST(Reproduce, KnowsEveryExperimentByName) {
   std::vector<std::string> names;
   for (const Experiment& experiment : experiments()) names.push_back(experiment.name);
   EXPECT_EQ(names, (std::vector<std::string>{"micro", "fault", "stream", "figure 9", "figure 10",
-                                             "figure 11", "figure 12", "simulate validate",
+                                             "figure 11", "figure 12", "figure 13", "figure 14",
+                                             "simulate validate",
                                              "simulate figure 9", "simulate figure 10",
                                              "simulate sensitivity", "simulate scale"}));
 }

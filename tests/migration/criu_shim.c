@@ -2,6 +2,9 @@
  * Preloaded into CRIU 3.17 to 4.0 by tests on kernels from 6.13 on, which show the pages of the vdso's
  * data as two areas, [vvar] and [vvar_vclock]: CRIU before 4.2 knows one. Makes them one again in
  * every maps and smaps file that CRIU reads. Newer CRIU does not need it.
+ *
+ * Also, CRIU's server of lazy pages wants a pipe larger than fs.pipe-max-size, for which root may lack
+ * CAP_SYS_RESOURCE: it gets the usual limit, which is as much as it ever puts in.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -72,6 +75,19 @@ static int joined(int fd) {
   lseek(out, 0, SEEK_SET);
   return out;
 }
+
+int fcntl64(int fd, int what, ...) {
+  va_list rest;
+  va_start(rest, what);
+  const long with = va_arg(rest, long);
+  va_end(rest);
+  const int done = (int)syscall(SYS_fcntl, fd, what, with);
+  /* Pipes that CRIU doubles, up to twice that, take a refusal well. */
+  if (done >= 0 || what != F_SETPIPE_SZ || with <= 2L << 20) return done;
+  return (int)syscall(SYS_fcntl, fd, what, 1L << 20);
+}
+
+int fcntl(int fd, int what, ...) __attribute__((alias("fcntl64")));
 
 static int is_maps(const char* path) {
   const char* name = strrchr(path, '/');

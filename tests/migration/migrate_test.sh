@@ -51,7 +51,6 @@ launch churn 16 churn && moves churn
 launch sparse 1024 sparse && moves sparse
 launch avx 4 avx && moves avx
 launch basic 32 && moves basic --mode basic
-expect 2 "$gobmigrate" "$pid" n2 --wait --no-stream
 
 # A program that knows nothing of all this, with an interpreter's memory.
 launch_python() {
