@@ -29,11 +29,12 @@ Result<Pipe> make_pipe() {
 }
 
 // Of its scripts CRIU waits for the end: the one before the freeze says that it is there, and ends
-// when it may. It fails, and CRIU with it, if nobody is left to say so.
+// when it may. It fails, and CRIU with it, if nobody is left to say so. The descriptors are CRIU's:
+// its scripts get none.
 Status write_gate(const std::string& path, int says, int hears) {
   std::ofstream script(path);
   script << "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" = pre-dump ] || exit 0\n"
-         << "echo >/proc/self/fd/" << says << "\nread -r word </proc/self/fd/" << hears << "\n";
+         << "echo >/proc/$PPID/fd/" << says << "\nread -r word </proc/$PPID/fd/" << hears << "\n";
   script.close();
   if (!script || ::chmod(path.c_str(), 0700) != 0) return system_error("writing " + path);
   return {};
