@@ -171,7 +171,7 @@ Result<Trip> Road::travel(Way way, MigrantOptions program) {
   // The program first, then what serves its memory.
   target_.reset();
   helpers_.clear();
-  if (getenv("KEEP") == nullptr) fs::remove_all(images, error);
+  fs::remove_all(images, error);
   if (!status)
     return make_error(status.error().code,
                       std::string("moving a matrix of ") + std::to_string(program.lines) +
