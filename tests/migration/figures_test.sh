@@ -17,5 +17,8 @@ equal "$(json "all(sum(f['faults'] for f in j['rows'] if f['what'] != 'freeze' a
 equal "$(json "len(j['targets'])")" 1
 [[ -s $dir/results/figure_13/data.csv && -s $dir/results/figure_13/run.json ]] || fail "no files"
 
-[[ -z $(compgen -G '/dev/shm/gobbench-*') ]] || fail "images are left"
+for images in /dev/shm/gobbench-*; do
+  of=${images#*gobbench-}
+  [[ ! -e $images ]] || kill -0 "${of%-*}" 2>/dev/null || fail "images are left: $images"
+done
 finish
