@@ -12,6 +12,8 @@
 #include <fstream>
 #include <vector>
 
+#include "libgob/migration/inspect.h"
+
 namespace gob::migration {
 namespace {
 
@@ -69,6 +71,8 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
                                 "--log-file",
                                 "dump.log",
                                 "-v2",
+                                "--ghost-limit",
+                                std::to_string(kMaxCopiedFile),
                                 "--timeout",
                                 "20"};
   std::vector<int> keep{options.keep};
