@@ -32,6 +32,7 @@ namespace gob::migration {
 namespace {
 constexpr std::chrono::seconds kAnswer{60};
 constexpr std::chrono::minutes kImages{10};
+constexpr std::chrono::seconds kHeard{10};
 constexpr int kViewMs = 30'000;
 constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
@@ -41,10 +42,13 @@ constexpr const char* kFirstImage = "inventory.img";
 
 Status TargetRun::run() {
   Status status = take_over();
+  std::chrono::seconds patience{0};
   if (!status) {
     Message refused;
     refused.set_refused(status.error().message());
-    if (talk_) static_cast<void>(talk_->send(refused, std::chrono::seconds(2)));
+    // The source has to read it before its container goes, which the warden would remove at once.
+    if (talk_ && talk_->send(refused, std::chrono::seconds(2)) && warden_.cleaned())
+      patience = kHeard;
   } else {
     status = stay();
   }
@@ -55,7 +59,7 @@ Status TargetRun::run() {
   warden_.end();
   if (sessions_.empty()) sessions_ = {options_.session, files_of(options_.session)};
   sessions_.insert(sessions_.end(), attached_.begin(), attached_.end());
-  clean_up(std::chrono::seconds(0));
+  clean_up(patience);
   return status;
 }
 
