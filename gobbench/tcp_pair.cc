@@ -1,6 +1,7 @@
 #include "gobbench/tcp_pair.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -110,6 +111,22 @@ Status run_tcp_pair(const TcpPlaces& places, const TcpEnd& server, const TcpEnd&
   server_thread.join();
   client_thread.join();
   return client_status ? server_status : client_status;
+}
+
+Result<TcpConnection> connect_tcp(const TcpPlaces& places) {
+  TcpConnection made;
+  const auto keep = [](UniqueFd& end) {
+    return [&end](int fd) -> Status {
+      constexpr timeval kForever{0, 0};
+      end = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+      if (end && ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kForever, sizeof(kForever)) == 0 &&
+          ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &kForever, sizeof(kForever)) == 0)
+        return {};
+      return system_error("cannot keep a TCP socket");
+    };
+  };
+  if (Status s = run_tcp_pair(places, keep(made.server), keep(made.client)); !s) return s.error();
+  return made;
 }
 
 }  // namespace gob::bench

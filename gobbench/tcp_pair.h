@@ -11,6 +11,7 @@
 #include <string>
 
 #include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
 
 namespace gob::bench {
 
@@ -22,6 +23,13 @@ struct TcpPlaces {
   std::optional<unsigned> server_cpu;
   std::optional<unsigned> client_cpu;
 };
+
+// A connection between the two places, without time-outs: to be idle is no error here.
+struct TcpConnection {
+  UniqueFd server;
+  UniqueFd client;
+};
+[[nodiscard]] Result<TcpConnection> connect_tcp(const TcpPlaces& places);
 
 // What a thread does with its end, a blocking socket with TCP_NODELAY.
 using TcpEnd = std::function<Status(int fd)>;

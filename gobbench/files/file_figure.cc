@@ -28,7 +28,19 @@ constexpr std::uint64_t kCopiesOfAFile = 5;  // at most, with all caches of all 
 constexpr std::uint64_t kTcpBytes = std::uint64_t{128} << 20;
 
 // Where a file is read from.
-enum class Way { kDiskCold, kDiskWarm, kNfs, kSshfs, kRemote, kRemoteInOrder, kHit, kFuse };
+enum class Way {
+  kDiskCold,
+  kDiskWarm,
+  kDiskPages,
+  kNfs,
+  kSshfs,
+  kRemote,
+  kRemoteInOrder,
+  kHit,
+  kFuse,
+  kFuseHit,
+  kFuseTcp
+};
 
 const char* name_of(Way way) {
   switch (way) {
@@ -36,6 +48,8 @@ const char* name_of(Way way) {
       return "local disk, cold";
     case Way::kDiskWarm:
       return "local disk, in the page cache";
+    case Way::kDiskPages:
+      return "local disk, in the page cache page by page";
     case Way::kNfs:
       return "NFS";
     case Way::kSshfs:
@@ -48,6 +62,10 @@ const char* name_of(Way way) {
       return "gobd, read before on this node";
     case Way::kFuse:
       return "FUSE alone";
+    case Way::kFuseHit:
+      return "FUSE alone, read before";
+    case Way::kFuseTcp:
+      return "FUSE and raw TCP alone";
   }
   return "";
 }
@@ -126,7 +144,8 @@ class Bench {
   Result<double> read(Way way, const ReadPlan& plan) {
     const std::string name = "f" + std::to_string(++files_);
     const std::string path = folder_ + "/" + name;
-    if (Status s = write_pattern_file(path, plan.file_bytes); !s) return s.error();
+    const std::uint64_t at_once = way == Way::kDiskPages ? kPageSize : kWriteBytes;
+    if (Status s = write_pattern_file(path, plan.file_bytes, at_once); !s) return s.error();
     if (Status s = warm_memory(kCopiesOfAFile * plan.file_bytes); !s) return s.error();
     const Result<double> seconds = read_fresh(way, name, path, plan);
     ::unlink(path.c_str());
@@ -157,7 +176,9 @@ class Bench {
         if (Status s = drop_from_cache(path); !s) return s.error();
         return read_file(path, plan);
       case Way::kDiskWarm:
-        // Read once before, as the hits are: a page's second use costs the kernel more than its first.
+      case Way::kDiskPages:
+        // Read once before, as the hits are: a page's second use costs the kernel more than its
+        // first.
         if (auto r = read_file(path, whole); !r) return r.error();
         return read_file(path, plan);
       case Way::kNfs: {
@@ -174,6 +195,18 @@ class Bench {
         return read_file(here, way == Way::kRemote ? plan : whole);
       case Way::kFuse: {
         const Result<MemoryMount> mount = MemoryMount::start(fuse_mount_, plan.file_bytes);
+        if (!mount) return mount.error();
+        return read_file(mount->path(), plan);
+      }
+      case Way::kFuseHit: {
+        const Result<MemoryMount> mount = MemoryMount::start(fuse_mount_, plan.file_bytes);
+        if (!mount) return mount.error();
+        if (auto r = read_file(mount->path(), whole); !r) return r.error();
+        return read_file(mount->path(), plan);
+      }
+      case Way::kFuseTcp: {
+        const Result<MemoryMount> mount =
+            MemoryMount::start_remote(fuse_mount_, plan.file_bytes, places_);
         if (!mount) return mount.error();
         return read_file(mount->path(), plan);
       }
@@ -198,7 +231,9 @@ Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& option
                std::vector<double>& tcp, std::vector<std::string>& notes, Progress& progress) {
   std::vector<Way> ways = {Way::kNfs, Way::kSshfs, Way::kRemote};
   if (options.random) ways.push_back(Way::kRemoteInOrder);
-  if (rate == 0) ways.insert(ways.end(), {Way::kDiskCold, Way::kDiskWarm, Way::kHit, Way::kFuse});
+  if (rate == 0)
+    ways.insert(ways.end(), {Way::kDiskCold, Way::kDiskWarm, Way::kDiskPages, Way::kHit, Way::kFuse,
+                             Way::kFuseHit, Way::kFuseTcp});
   for (unsigned run = 0; run < options.runs; ++run) {
     progress.step("raw TCP");
     const Result<double> stream = bench.tcp();
@@ -302,7 +337,7 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
   Points points;
   std::map<std::uint64_t, std::vector<double>> tcp;
   std::vector<std::string> notes;
-  const std::size_t ways = options.random ? 8 : 7;
+  const std::size_t ways = options.random ? 11 : 10;
   Progress progress("Files",
                     static_cast<unsigned>(options.bits_per_second.size() * options.runs *
                                           options.file_bytes.size() * options.request_bytes.size() *
@@ -322,35 +357,32 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
                {"mebibytes_per_second", "MiB/s", 1},
                {"share_of_tcp", "share of raw TCP", 2}});
   for (const auto& [rate, stream] : tcp)
-    table.add({network_name(rate),
-               "raw TCP stream",
-               {},
-               {},
-               {},
-               median(stream) / kMiB,
-               1.0});
+    table.add({network_name(rate), "raw TCP stream", {}, {}, {}, median(stream) / kMiB, 1.0});
   for (const auto& [point, values] : points)
-    table.add({network_name(point.rate), name_of(point.way),
-               static_cast<std::int64_t>(point.file_bytes),
-               static_cast<std::int64_t>(point.request_bytes),
-               static_cast<std::int64_t>(point.depth), median(values) / kMiB,
-               median(values) / median(tcp[point.rate])});
+    table.add(
+        {network_name(point.rate), name_of(point.way), static_cast<std::int64_t>(point.file_bytes),
+         static_cast<std::int64_t>(point.request_bytes), static_cast<std::int64_t>(point.depth),
+         median(values) / kMiB, median(values) / median(tcp[point.rate])});
   const std::string title = options.random ? "Figure 12: bandwidth of random reads of a file"
                                            : "Figure 11: bandwidth of sequential reads of a file";
-  notes.insert(notes.begin(),
-               {"median of " + std::to_string(options.runs) +
-                    " runs in turns, each on a file of its own; the first and last word of each "
-                    "page checked",
-                "servers hold the file in memory; the node that reads has never seen it",
-                "the memory that caches will take is touched before each measurement, since a virtual "
-                "machine's free memory may have to come from its host first",
-                "gobd: of a file that is no larger than an eighth of a node's memory, once a 256th was "
-                "read at random, all is fetched in large requests",
-                "FUSE alone: a mount that answers from its own memory at once, which no mount in user "
-                "space can beat on this machine",
-                "NFS: nfs-ganesha and libnfs, version 4; sshfs: sftp over plain TCP",
-                options.random ? "paper, 2002: local disk 1.8 MB/s, NFS 0.5, cooperative cache 60.9"
-                               : "paper, 2002: local disk 14 MB/s, NFS 2, cooperative cache 60.9"});
+  notes.insert(
+      notes.begin(),
+      {"median of " + std::to_string(options.runs) +
+           " runs in turns, each on a file of its own; the first and last word of each "
+           "page checked",
+       "servers hold the file in memory; the node that reads has never seen it",
+       "the memory that caches will take is touched before each measurement, since a virtual "
+       "machine's free memory may have to come from its host first",
+       "gobd: of a file that is no larger than an eighth of a node's memory, once a 256th was "
+       "read at random, all is fetched in large requests",
+       "in the page cache page by page: a local file that was written so; the kernel caches others "
+       "in larger pieces, but none of a FUSE mount",
+       "FUSE alone: a mount that answers from its own memory at once, which no mount in user "
+       "space can beat on this machine; FUSE and raw TCP alone: the same, asking for each "
+       "request's bytes over a plain socket, with nothing kept coherent or in memory",
+       "NFS: nfs-ganesha and libnfs, version 4; sshfs: sftp over plain TCP",
+       options.random ? "paper, 2002: local disk 1.8 MB/s, NFS 0.5, cooperative cache 60.9"
+                      : "paper, 2002: local disk 14 MB/s, NFS 2, cooperative cache 60.9"});
   Json parameters{{"runs", options.runs}, {"random", options.random}};
   return Outcome{options.random ? "figure_12" : "figure_11",
                  title,

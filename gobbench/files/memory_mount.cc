@@ -26,6 +26,13 @@ constexpr double kForEverSeconds = 1e9;
 constexpr unsigned kMostBytes = 1u << 20;  // of one request
 constexpr std::uint16_t kMaxBackground = 64;
 
+// What a thread of the mount asks its own thread at the server's place for.
+struct Wanted {
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+};
+thread_local int t_socket = -1;  // of a thread of the mount; -1: the bytes are here
+
 }  // namespace
 
 class MemoryMount::Server {
@@ -41,8 +48,24 @@ class MemoryMount::Server {
     if (session_ == nullptr) return;
     gob::file::abort_mount(folder_);  // ends the threads' reads, while their descriptor is open
     threads_.clear();
+    ends_.clear();  // whoever serves them sees the end
     fuse_session_unmount(session_);
     fuse_session_destroy(session_);
+  }
+
+  Status connect(const TcpPlaces& places) {
+    for (unsigned i = 0; i < kThreads; ++i) {
+      Result<TcpConnection> ends = connect_tcp(places);
+      if (!ends) return ends.error();
+      ends_.push_back(std::move(ends->client));
+      try {
+        servers_.emplace_back([this, fd = std::move(ends->server)] { answer(fd.get()); });
+      } catch (const std::system_error& error) {
+        return make_error(ErrorCode::kSystem, "cannot start the threads of a server",
+                          error.code().value());
+      }
+    }
+    return {};
   }
 
   Status mount(const std::string& folder) {
@@ -62,7 +85,8 @@ class MemoryMount::Server {
     folder_ = folder;
     gob::file::set_read_ahead(folder, kMostBytes);
     try {
-      for (unsigned i = 0; i < kThreads; ++i) threads_.emplace_back([this] { serve(); });
+      for (unsigned i = 0; i < kThreads; ++i)
+        threads_.emplace_back([this, i] { serve(ends_.empty() ? -1 : ends_[i].get()); });
     } catch (const std::system_error& error) {
       return make_error(ErrorCode::kSystem, "cannot start the threads of a mount",
                         error.code().value());
@@ -73,7 +97,16 @@ class MemoryMount::Server {
  private:
   static Server& of(fuse_req_t req) { return *static_cast<Server*>(fuse_req_userdata(req)); }
 
-  void serve() {
+  // At the server's place: until the other end is closed.
+  void answer(int fd) const {
+    Wanted wanted;
+    const auto* const bytes = reinterpret_cast<const std::byte*>(words_.data());
+    while (receive_all(fd, reinterpret_cast<std::byte*>(&wanted), sizeof wanted))
+      if (!send_all(fd, bytes + wanted.offset, wanted.size)) return;
+  }
+
+  void serve(int socket) {
+    t_socket = socket;
     fuse_buf buffer{};
     while (fuse_session_exited(session_) == 0) {
       const int got = fuse_session_receive_buf(session_, &buffer);
@@ -94,8 +127,7 @@ class MemoryMount::Server {
   }
 
   static void init(void*, fuse_conn_info* connection) {
-    connection->want |=
-        connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPLICIT_INVAL_DATA);
+    connection->want |= connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPLICIT_INVAL_DATA);
     connection->want &= ~(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                           FUSE_CAP_SPLICE_MOVE);
     connection->max_readahead = kMostBytes;
@@ -128,7 +160,20 @@ class MemoryMount::Server {
     const auto* const bytes = reinterpret_cast<const char*>(self.words_.data());
     const std::size_t all = self.words_.size() * sizeof(std::uint64_t);
     const std::size_t at = std::min(static_cast<std::size_t>(offset), all);
-    fuse_reply_buf(req, bytes + at, std::min(size, all - at));
+    const std::size_t count = std::min(size, all - at);
+    if (t_socket < 0) {
+      fuse_reply_buf(req, bytes + at, count);
+      return;
+    }
+    thread_local std::vector<std::byte> buffer(kMostBytes);
+    const Wanted wanted{at, count};
+    if (count > buffer.size() ||
+        !send_all(t_socket, reinterpret_cast<const std::byte*>(&wanted), sizeof wanted) ||
+        !receive_all(t_socket, buffer.data(), count)) {
+      fuse_reply_err(req, EIO);
+      return;
+    }
+    fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), count);
   }
   static fuse_lowlevel_ops operations() {
     fuse_lowlevel_ops table{};
@@ -143,6 +188,8 @@ class MemoryMount::Server {
   std::vector<std::uint64_t> words_;
   fuse_session* session_ = nullptr;
   std::string folder_;
+  std::vector<std::jthread> servers_;  // end when ends_ have
+  std::vector<UniqueFd> ends_;         // by thread of the mount; empty: the bytes are here
   std::vector<std::jthread> threads_;
 };
 
@@ -153,6 +200,14 @@ MemoryMount::~MemoryMount() = default;
 
 Result<MemoryMount> MemoryMount::start(const std::string& folder, std::uint64_t bytes) {
   auto server = std::make_unique<Server>(bytes);
+  if (Status mounted = server->mount(folder); !mounted) return mounted.error();
+  return MemoryMount(std::move(server), folder + "/" + std::string(kName));
+}
+
+Result<MemoryMount> MemoryMount::start_remote(const std::string& folder, std::uint64_t bytes,
+                                              const TcpPlaces& places) {
+  auto server = std::make_unique<Server>(bytes);
+  if (Status connected = server->connect(places); !connected) return connected.error();
   if (Status mounted = server->mount(folder); !mounted) return mounted.error();
   return MemoryMount(std::move(server), folder + "/" + std::string(kName));
 }

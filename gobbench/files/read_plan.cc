@@ -18,8 +18,6 @@
 namespace gob::bench {
 namespace {
 
-constexpr std::size_t kWriteBytes = std::size_t{1} << 20;
-
 Error wrong_bytes(const std::string& path, std::uint64_t offset) {
   return make_error(ErrorCode::kLost,
                     path + " holds wrong bytes near offset " + std::to_string(offset));
@@ -66,12 +64,12 @@ bool right_bytes(std::span<const std::byte> bytes, std::uint64_t offset) {
   return true;
 }
 
-Status write_pattern_file(const std::string& path, std::uint64_t bytes) {
+Status write_pattern_file(const std::string& path, std::uint64_t bytes, std::uint64_t at_once) {
   const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return system_error("cannot create " + path);
   std::vector<std::uint64_t> words;
-  for (std::uint64_t offset = 0; offset < bytes; offset += kWriteBytes) {
-    const std::uint64_t size = std::min<std::uint64_t>(kWriteBytes, bytes - offset);
+  for (std::uint64_t offset = 0; offset < bytes; offset += at_once) {
+    const std::uint64_t size = std::min(at_once, bytes - offset);
     words.clear();
     for (std::size_t page = offset / kPageSize; page < (offset + size) / kPageSize; ++page)
       for (std::size_t w = 0; w < kPageWords; ++w) words.push_back(pattern(page, w));

@@ -27,8 +27,11 @@ struct ReadPlan {
 // of each page, so that checking costs little beside reading.
 [[nodiscard]] bool right_bytes(std::span<const std::byte> bytes, std::uint64_t offset);
 
-// A new file full of the pattern, on disk when it returns.
-[[nodiscard]] Status write_pattern_file(const std::string& path, std::uint64_t bytes);
+// A new file full of the pattern, on disk when it returns. `at_once`: bytes of one write(2), by
+// which the kernel chooses how large the pieces are in which it keeps the file in its cache.
+inline constexpr std::uint64_t kWriteBytes = std::uint64_t{1} << 20;
+[[nodiscard]] Status write_pattern_file(const std::string& path, std::uint64_t bytes,
+                                        std::uint64_t at_once = kWriteBytes);
 
 // Reads a file as planned with pread, a thread for each read under way, each with a descriptor of
 // its own. Seconds from the first read to the last answer. Fails on wrong bytes.

@@ -113,23 +113,12 @@ Result<NfsServer> NfsServer::start(const std::string& folder, const std::string&
 Result<SshMount> SshMount::start(const std::string& folder, const std::string& mount_point,
                                  const TcpPlaces& places) {
   if (::access(kSftpServer, X_OK) != 0) return missing("sftp-server", "openssh-sftp-server");
-  UniqueFd server_end;
-  UniqueFd client_end;
-  const auto keep = [](UniqueFd& end) {
-    return [&end](int fd) -> Status {
-      constexpr timeval kForever{0, 0};  // idle is no error here
-      end = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-      if (end && ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kForever, sizeof(kForever)) == 0 &&
-          ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &kForever, sizeof(kForever)) == 0)
-        return {};
-      return system_error("cannot keep a TCP socket");
-    };
-  };
-  if (Status s = run_tcp_pair(places, keep(server_end), keep(client_end)); !s) return s.error();
+  Result<TcpConnection> ends = connect_tcp(places);
+  if (!ends) return ends.error();
 
   SpawnOptions serve;
   serve.argv = {kSftpServer, "-R"};
-  serve.stdin_fd = serve.stdout_fd = server_end.get();
+  serve.stdin_fd = serve.stdout_fd = ends->server.get();
   serve.netns_fd = places.server_netns_fd;
   Result<Process> server = Process::spawn(serve);
   if (!server) return server.error();
@@ -139,7 +128,7 @@ Result<SshMount> SshMount::start(const std::string& folder, const std::string& m
   const dev_t before = device_of(mount_point);
   SpawnOptions show;
   show.argv = {"sshfs", "-f", "-o", "passive,ro", ":" + folder, mount_point};
-  show.stdin_fd = show.stdout_fd = client_end.get();
+  show.stdin_fd = show.stdout_fd = ends->client.get();
   show.netns_fd = places.client_netns_fd;
   Result<Process> client = Process::spawn(show);
   if (!client && client.error().code == ErrorCode::kNotFound) return missing("sshfs", "sshfs");
