@@ -241,6 +241,7 @@ Status TargetRun::prepare_memory() {
   if (pids->front() != root_)
     return make_error(ErrorCode::kProtocol, "the images are of another process");
   if (!begin_.lazy()) return {};
+  for (const pid_t pid : *pids) ranges_[pid];  // CRIU has a userfaultfd also for one without pages
   for (const Memory::Task& task : memory_.tasks())
     for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
   stores_.emplace();
@@ -256,7 +257,7 @@ Status TargetRun::prepare_memory() {
 // CRIU hands over one userfaultfd for each process, then says that it is through.
 Status TargetRun::hear_criu() {
   std::int32_t word = 0;
-  const ssize_t got = ::recv(criu_socket_.get(), &word, sizeof word, MSG_WAITALL);
+  const ssize_t got = TEMP_FAILURE_RETRY(::recv(criu_socket_.get(), &word, sizeof word, MSG_WAITALL));
   if (got != sizeof word) {
     criu_socket_.reset();
     return {};
@@ -270,10 +271,14 @@ Status TargetRun::hear_criu() {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t bytes = ::recvmsg(criu_socket_.get(), &message, MSG_CMSG_CLOEXEC);
-  const cmsghdr* header = bytes < 0 ? nullptr : CMSG_FIRSTHDR(&message);
+  if (TEMP_FAILURE_RETRY(::recvmsg(criu_socket_.get(), &message, MSG_CMSG_CLOEXEC)) < 0)
+    return system_error("taking the userfaultfd of process " + std::to_string(word) + " from CRIU");
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || !ranges_.contains(word))
-    return make_error(ErrorCode::kProtocol, "CRIU hands over no userfaultfd we know of");
+    return make_error(ErrorCode::kProtocol, "CRIU hands over " +
+                                                std::string(header == nullptr ? "no" : "a") +
+                                                " userfaultfd for process " + std::to_string(word) +
+                                                (ranges_.contains(word) ? "" : ", which is not in its images"));
   int fd = -1;
   std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
   UniqueFd uffd(fd);

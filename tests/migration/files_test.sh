@@ -91,7 +91,7 @@ none_left "${numbers[@]}"
 launch_python() {
   echo 'def twice(x): return 2 * x' >"$app/later.py"
   cat >"$app/rows.py" <<'END'
-import os, sqlite3, sys
+import os, sqlite3, sys, time
 name, bases = sys.argv[1], sys.argv[2:]
 dbs = [sqlite3.connect(base, timeout=30) for base in bases]
 for db in dbs: db.execute("create table t(i int primary key, text text)")
@@ -108,6 +108,7 @@ while not os.path.exists(name + ".stop"):
     os.rename(name + ".new", name + ".last")
     with open(name, "a") as out: out.write(f"{number} {os.getpid()} wrong {wrong}\n")
     number += 1
+    time.sleep(0.05) # with no lock held: the process is moved in one of these moments
 sys.exit(7)
 END
   cd "$app" || return
