@@ -87,6 +87,8 @@ double error_of(const Matrix& matrix, std::size_t k) {
   return worst;
 }
 
+constexpr unsigned kLongest = 30 * 60;  // seconds
+
 }  // namespace
 
 int run_migrant(const MigrantOptions& options) {
@@ -95,6 +97,7 @@ int run_migrant(const MigrantOptions& options) {
   ::close_range(3, ~0U, 0);
   ::prctl(PR_SET_PDEATHSIG, 0);
   ::setsid();
+  ::alarm(kLongest);  // if gobbench was killed, nobody else ends it
   const int file = ::open(options.file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const std::size_t n = options.lines;
   const std::size_t bytes = Matrix::bytes_of(n, n);
