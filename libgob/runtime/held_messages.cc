@@ -35,13 +35,18 @@ bool HeldMessages::passes(const Message& message) const {
   return !speaks_of_all(message) && of_all_ == 0 && !stripes_.contains(stripe_of(message));
 }
 
-void HeldMessages::add(Held held) {
+bool HeldMessages::add(Held held) {
+  std::size_t& bytes = bytes_[held.to];
+  if (bytes + bytes_of(held) > most_bytes_) return false;
+  bytes += bytes_of(held);
   if (speaks_of_all(held.message)) ++of_all_;
   stripes_[stripe_of(held.message)].insert(next_);
   held_.emplace(next_++, std::move(held));
+  return true;
 }
 
 void HeldMessages::erase(Iterator it) {
+  bytes_[it->second.to] -= bytes_of(it->second);
   if (speaks_of_all(it->second.message)) --of_all_;
   const auto stripe = stripes_.find(stripe_of(it->second.message));
   stripe->second.erase(it->first);
@@ -86,7 +91,9 @@ void HeldMessages::consider(Iterator it, Before& before, const Waits& waits, con
   const std::uint64_t wait = (of_all ? 0 : waits(held.message.pages)) | (earlier & mask);
   const bool whole = before.of_all || (of_all && before.any);
   if (!whole && (of_all || wait == 0)) {
-    Held now{held.to, held.message, std::move(held.payload)};
+    std::vector<std::byte> payload = std::move(held.payload);
+    bytes_[held.to] -= payload.size();
+    Held now{held.to, held.message, std::move(payload)};
     erase(it);
     send(now);
     return;
@@ -95,8 +102,10 @@ void HeldMessages::consider(Iterator it, Before& before, const Waits& waits, con
   before.of_all |= of_all;
   earlier |= whole ? mask : wait;
   if (whole || wait == mask) return;
+  const std::size_t before_split = bytes_of(held);
   Held later = split(held, wait);
   std::swap(held, later);
+  bytes_[held.to] -= before_split - bytes_of(held);
   send(later);
 }
 

@@ -320,7 +320,8 @@ class Shard final : private ChannelSink {
   std::map<FileStripe, std::uint64_t> kernel_pages_;  // pages that the kernel may hold
   KernelDrops drops_;
   std::deque<KeptUntil> kept_;  // reads with pages that left
-  HeldMessages held_messages_;
+  static constexpr std::size_t kMostHeldBytes = std::size_t{64} << 20;  // for one peer
+  HeldMessages held_messages_{kMostHeldBytes};
   std::vector<action::JobDone> held_discards_;
   std::map<FileStripe, std::deque<FileWrite>> file_writes_;  // under way
   std::map<ContainerId, FileSurvey> surveys_;

@@ -18,8 +18,8 @@ namespace gob {
 
 namespace {
 
-constexpr unsigned kAttempts = 2;                  // of a read, before its pages are kept
-constexpr std::uint64_t kKeepNs = 20'000'000;      // so long at most
+constexpr unsigned kAttempts = 2;              // of a read, before its pages are kept
+constexpr std::uint64_t kKeepNs = 20'000'000;  // so long at most
 
 }  // namespace
 
@@ -59,8 +59,7 @@ void Shard::kernel_has(PageSet pages, bool written) {
     if (written) must(linker_.downgrade(pages.with(here)));
   }
   // What was written here and has left since: the kernel may have kept it.
-  if (written && (pages.mask & ~here) != 0)
-    drop_from_kernel(pages.with(pages.mask & ~here), {});
+  if (written && (pages.mask & ~here) != 0) drop_from_kernel(pages.with(pages.mask & ~here), {});
 }
 
 void Shard::kernel_has_none(PageSet pages) {
@@ -181,9 +180,8 @@ void Shard::tell_kernel(std::uint64_t id) {
   for_each_run(pages, [&](PageIndex first, unsigned count) { runs.emplace_back(first, count); });
   drop->runs_left = runs.size();
   for (const auto& [first, count] : runs) {
-    kernel_->drop(pages.container, first, count, [this, id] {
-      post_reply([id](Shard& shard) { shard.dropped(id); });
-    });
+    kernel_->drop(pages.container, first, count,
+                  [this, id] { post_reply([id](Shard& shard) { shard.dropped(id); }); });
   }
 }
 
@@ -226,7 +224,14 @@ std::uint64_t Shard::wait_for_kernel(PageSet pages) {
 // kernel's: only a message that speaks of all pages can be in their way.
 bool Shard::hold_back(NodeId to, const Message& message, std::span<const std::byte> payload) {
   if (held_messages_.passes(message) && drops_.among(message.pages) == 0) return false;
-  held_messages_.add({to, message, {payload.begin(), payload.end()}});
+  if (!held_messages_.add({to, message, {payload.begin(), payload.end()}})) {
+    // As with a peer that does not take what is sent: the link ends, and the view changes.
+    channel_->drop(
+        to, DownReason::kLocal,
+        "more than " + std::to_string(kMostHeldBytes) +
+            " bytes for it would wait until the kernel here has forgotten pages of files");
+    return true;
+  }
   send_what_may_go(message.pages);
   return true;
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gob {
@@ -18,6 +19,12 @@ Message about(MessageType type, std::uint64_t stripe, std::uint64_t mask) {
   return message;
 }
 
+constexpr std::size_t kMost = std::size_t{1} << 20;
+
+void hold(HeldMessages& held, HeldMessages::Held message) {
+  EXPECT_TRUE(held.add(std::move(message)));
+}
+
 // What was sent, in order: "peer:stripe:mask".
 class Sent {
  public:
@@ -30,8 +37,8 @@ class Sent {
         [&](const HeldMessages::Held& message) {
           const PageSet& pages = message.message.pages;
           EXPECT_EQ(message.payload.size() % kPageSize, 0u);
-          order_.push_back(std::to_string(message.to.value()) + ":" +
-                           std::to_string(pages.stripe) + ":" + std::to_string(pages.mask));
+          order_.push_back(std::to_string(message.to.value()) + ":" + std::to_string(pages.stripe) +
+                           ":" + std::to_string(pages.mask));
           payloads_.push_back(message.payload);
         });
   }
@@ -46,12 +53,12 @@ class Sent {
 using Order = std::vector<std::string>;
 
 TEST(HeldMessages, KeepTheirOrderForEachPageAndPeer) {
-  HeldMessages held;
+  HeldMessages held(kMost);
   Sent sent;
   const Message first = about(MessageType::kInvalidateAck, 0, 0b01);
-  held.add({kPeer, first, {}});
-  held.add({kPeer, about(MessageType::kGet, 0, 0b11), {}});
-  held.add({kOther, about(MessageType::kGet, 0, 0b10), {}});
+  hold(held, {kPeer, first, {}});
+  hold(held, {kPeer, about(MessageType::kGet, 0, 0b11), {}});
+  hold(held, {kOther, about(MessageType::kGet, 0, 0b10), {}});
   EXPECT_FALSE(held.passes(about(MessageType::kGet, 0, 0b100)));
   EXPECT_TRUE(held.passes(about(MessageType::kGet, 1, 0b1)));
   sent.release(held, first.pages, 0b01);
@@ -63,14 +70,14 @@ TEST(HeldMessages, KeepTheirOrderForEachPageAndPeer) {
 }
 
 TEST(HeldMessages, WhatSpeaksOfAllPagesStaysBehindAllAndBeforeAll) {
-  HeldMessages held;
+  HeldMessages held(kMost);
   Sent sent;
   const Message waits = about(MessageType::kInvalidateAck, 0, 0b1);
-  held.add({kPeer, waits, {}});
+  hold(held, {kPeer, waits, {}});
   EXPECT_FALSE(held.passes(about(MessageType::kMarker, 0, 0)));
-  held.add({kPeer, about(MessageType::kMarker, 0, 0), {}});
-  held.add({kPeer, about(MessageType::kGet, 5, 0b1), {}});
-  held.add({kOther, about(MessageType::kMarker, 0, 0), {}});
+  hold(held, {kPeer, about(MessageType::kMarker, 0, 0), {}});
+  hold(held, {kPeer, about(MessageType::kGet, 5, 0b1), {}});
+  hold(held, {kOther, about(MessageType::kMarker, 0, 0), {}});
   EXPECT_FALSE(held.passes(about(MessageType::kGet, 9, 0b1)));
   sent.release(held, waits.pages, 0b1);
   EXPECT_EQ(sent.order(), (Order{"2:0:0"}));
@@ -79,12 +86,12 @@ TEST(HeldMessages, WhatSpeaksOfAllPagesStaysBehindAllAndBeforeAll) {
 }
 
 TEST(HeldMessages, APayloadIsDividedAsItsPagesAre) {
-  HeldMessages held;
+  HeldMessages held(kMost);
   Sent sent;
   std::vector<std::byte> bytes;
   for (const int page : {1, 2, 3}) bytes.insert(bytes.end(), kPageSize, std::byte(page));
   const Message message = about(MessageType::kInject, 0, 0b111);
-  held.add({kPeer, message, bytes});
+  hold(held, {kPeer, message, bytes});
   sent.release(held, message.pages, 0b010);
   sent.release(held, message.pages, 0);
   EXPECT_EQ(sent.order(), (Order{"1:0:5", "1:0:2"}));
@@ -96,15 +103,37 @@ TEST(HeldMessages, APayloadIsDividedAsItsPagesAre) {
 }
 
 TEST(HeldMessages, OfAPeerThatIsGoneAreForgotten) {
-  HeldMessages held;
+  HeldMessages held(kMost);
   Sent sent;
   const Message message = about(MessageType::kGet, 0, 0b1);
-  held.add({kPeer, message, {}});
-  held.add({kPeer, about(MessageType::kMarker, 0, 0), {}});
-  held.add({kOther, message, {}});
+  hold(held, {kPeer, message, {}});
+  hold(held, {kPeer, about(MessageType::kMarker, 0, 0), {}});
+  hold(held, {kOther, message, {}});
   held.forget(kPeer);
   sent.release(held, message.pages, 0);
   EXPECT_EQ(sent.order(), (Order{"2:0:1"}));
+}
+
+TEST(HeldMessages, NoMoreThanSoMuchIsHeldForAPeer) {
+  constexpr std::size_t kOne = sizeof(HeldMessages::Held) + 2 * kPageSize;
+  HeldMessages held(2 * kOne);
+  Sent sent;
+  const Message message = about(MessageType::kInject, 0, 0b11);
+  const std::vector<std::byte> bytes(2 * kPageSize);
+  EXPECT_TRUE(held.add({kPeer, message, bytes}));
+  EXPECT_TRUE(held.add({kPeer, message, bytes}));
+  EXPECT_FALSE(held.add({kPeer, message, {}}));
+  EXPECT_TRUE(held.add({kOther, message, bytes}));  // each has its own bound
+  // What has left, in part or whole, or is forgotten, counts no more.
+  sent.release(held, message.pages, 0b01);
+  EXPECT_TRUE(
+      held.add({kPeer, about(MessageType::kInject, 0, 0b1), std::vector<std::byte>(kPageSize)}));
+  EXPECT_FALSE(held.add({kPeer, message, bytes}));
+  sent.release(held, message.pages, 0);
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(held.add({kPeer, message, bytes}));
+  EXPECT_FALSE(held.add({kPeer, message, {}}));
+  held.forget(kPeer);
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(held.add({kPeer, message, bytes}));
 }
 
 }  // namespace
