@@ -22,7 +22,10 @@ constexpr std::uint64_t kSmallBytes = 8 * kPageSize;  // of a read that is none 
 constexpr std::uint64_t kShare = 256;  // one page in so many was read: the rest is worth its while
 constexpr std::uint64_t kFewestStrays = 16;
 constexpr unsigned kMaxDoublings = 16;
-constexpr std::uint64_t kUnderWayBytes = std::uint64_t{4} << 20;
+// Enough for the network not to wait, and little: whoever reads a page that is not here yet waits
+// behind all of it, and what programs could have read meanwhile is left for when all has come.
+constexpr std::uint64_t kStepBytes = std::uint64_t{256} << 10;
+constexpr std::uint64_t kUnderWayBytes = std::uint64_t{1} << 20;
 constexpr std::size_t kMaxWaiting = 64;  // fetches
 
 // How the kernel's FUSE names an inode in a file handle (FILEID_INO64_GEN): its number, high word
@@ -48,7 +51,7 @@ UniqueFd open_inode(const std::string& mount, std::uint64_t inode) {
 
 Status FetchAhead::start(std::size_t step_bytes) {
   if (largest_bytes_ == 0) return {};
-  step_bytes_ = step_bytes;
+  step_bytes_ = std::min<std::size_t>(step_bytes, kStepBytes);
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
@@ -99,6 +102,7 @@ bool FetchAhead::ends() {
 
 void FetchAhead::run() {
   ::prctl(PR_SET_NAME, "gob-mount-fetch");
+  thread_id_ = ::gettid();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return ends_ || !fetches_.empty(); });

@@ -4,6 +4,9 @@
 // large. Those are requests like any others: nothing is cached that would not be kept coherent.
 #pragma once
 
+#include <sys/types.h>
+
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -32,6 +35,8 @@ class FetchAhead {
 
   // Any thread: the kernel asks for these bytes of a file that is `size` bytes long.
   void note(std::uint64_t inode, std::uint64_t offset, std::uint64_t bytes, std::uint64_t size);
+  // Any thread: it is this who opens a file, as the kernel says who does.
+  [[nodiscard]] bool is(pid_t thread) const { return thread != 0 && thread == thread_id_.load(); }
   // The kernel's number may come to mean another file.
   void forget(std::uint64_t inode);
 
@@ -57,6 +62,7 @@ class FetchAhead {
   std::map<std::uint64_t, Pattern> patterns_;  // guarded by mutex_
   std::deque<Fetch> fetches_;                  // guarded by mutex_
   bool ends_ = false;                          // guarded by mutex_
+  std::atomic<pid_t> thread_id_ = 0;  // 0: none
   std::thread thread_;
 };
 

@@ -79,6 +79,7 @@ class Mount final : private KernelCache {
     RemoteFile remote;
     std::uint64_t handle = 0;
     ContainerId container;  // none: its bytes are read at the home
+    ReadAhead ahead = ReadAhead::kByOrder;
   };
   // A read(2) on its way.
   struct Reading {

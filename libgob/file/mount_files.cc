@@ -31,12 +31,14 @@ void Mount::open_file(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
   Request request;
   request.set_flags(static_cast<std::uint32_t>(info->flags));
   self.ask(req, inode, FileOp::kOpen, std::move(request),
-           [&self, req, remote, file_info = *info](const Reply& reply) mutable {
+           [&self, req, remote, file_info = *info,
+            fetches = self.fetch_ahead_.is(fuse_req_ctx(req)->pid)](const Reply& reply) mutable {
              if (reply.error() != 0) {
                fuse_reply_err(req, static_cast<int>(reply.error()));
                return;
              }
              auto state = self.make_opened(*remote, reply);
+             if (fetches) state->ahead = ReadAhead::kNone;
              file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
              choose_path(file_info, state->container != ContainerId{});
              if (fuse_reply_open(req, &file_info) != 0)
@@ -156,11 +158,9 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   if (reading->length == 0) return answer();
   if (reading->caching == Caching::kKernel)
     fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size);
-  if (reading->bytes == nullptr)
-    reading->bytes = buffers_.take(reading->size);
-  data_.read(reading->file.container, reading->offset,
-             {reading->bytes.get(), reading->length}, reading->caching,
-             [this, reading, answer](const Status& status) {
+  if (reading->bytes == nullptr) reading->bytes = buffers_.take(reading->size);
+  data_.read(reading->file.container, reading->offset, {reading->bytes.get(), reading->length},
+             reading->caching, reading->file.ahead, [this, reading, answer](const Status& status) {
                if (status) return answer();
                const int error = status.error().errno_value;
                fail_reading(reading, error != 0 ? error : EIO);

@@ -33,6 +33,12 @@ enum class Caching : std::uint8_t {
   kKernel,  // the kernel keeps the pages in its cache above the mount
 };
 
+// Whether a read tells what will be read next.
+enum class ReadAhead : std::uint8_t {
+  kByOrder,  // those who read in order go on
+  kNone,     // whoever reads asks for all it wants in time
+};
+
 // The kernel's page cache above the mount, and how pages are taken out of it.
 class KernelCache {
  public:
@@ -54,7 +60,7 @@ class FileData {
   // kKernel: at the time of `done` the bytes are current, and the reply is to be given without
   // waiting for anything: from then on the pages are the kernel's until KernelCache::drop.
   virtual void read(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
-                    Caching caching, Done done) = 0;
+                    Caching caching, ReadAhead ahead, Done done) = 0;
   // A reply with what was read for the kernel's cache was not given after all.
   virtual void not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) = 0;
   // `bytes` live until `done`; then every node reads them. On failure some pages may be written.

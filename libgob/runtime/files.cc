@@ -59,7 +59,7 @@ Result<ContainerInfo> Files::find(ContainerId id) const {
 }
 
 void Files::read(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
-                 Caching caching, Done done) {
+                 Caching caching, ReadAhead read_ahead, Done done) {
   const Result<ContainerInfo> info = find(container);
   if (!info) return done(info.error());
   if (out.empty()) return done({});
@@ -68,7 +68,8 @@ void Files::read(ContainerId container, std::uint64_t offset, std::span<std::byt
   access->length = out.size();
   const Pages pages{offset / kPageSize, page_after(offset + out.size())};
   Pages ahead;
-  if (read_ahead_pages_ != 0) ahead = look_ahead(container, pages);
+  if (read_ahead_pages_ != 0 && read_ahead == ReadAhead::kByOrder)
+    ahead = look_ahead(container, pages);
   start(access, ahead);
 }
 

@@ -27,7 +27,7 @@ class Files final : public FileData {
   void remove_container(ContainerId id);
 
   void read(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Caching caching,
-            Done done) override;
+            ReadAhead ahead, Done done) override;
   void not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) override;
   void write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
              Caching caching, Done done) override;

@@ -45,7 +45,8 @@ class Store final : public FileStore, public FileData {
   }
   FileData& data() override { return *this; }
 
-  void read(ContainerId, std::uint64_t, std::span<std::byte>, Caching, Done done) override {
+  void read(ContainerId, std::uint64_t, std::span<std::byte>, Caching, ReadAhead,
+            Done done) override {
     done({});
   }
   void write(ContainerId, std::uint64_t, std::span<const std::byte>, Caching, Done done) override {

@@ -214,7 +214,7 @@ Result<std::string> FileCluster::read(unsigned node, std::uint64_t offset, std::
   std::promise<Status> ended;
   auto end = ended.get_future();
   files(node).read(kFile, offset, std::as_writable_bytes(std::span(bytes)), caching,
-                   [&](const Status& status) { ended.set_value(status); });
+                   ReadAhead::kByOrder, [&](const Status& status) { ended.set_value(status); });
   const Status status = within_patience(std::move(end), "a read");
   if (!status) return status.error();
   return bytes;

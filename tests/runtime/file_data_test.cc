@@ -411,7 +411,7 @@ class CachingKernel final : public KernelCache {
     }
     std::vector<std::byte> bytes(2 * kPageSize);
     std::promise<bool> ended;
-    files.read(FileCluster::kFile, kFirst * kPageSize, bytes, Caching::kKernel,
+    files.read(FileCluster::kFile, kFirst * kPageSize, bytes, Caching::kKernel, ReadAhead::kByOrder,
                [&](const Status& status) {
                  if (status) fill(bytes);
                  ended.set_value(status.ok());
