@@ -11,6 +11,7 @@
 
 #include "gobbench/migration/log_watch.h"
 #include "gobbench/table.h"
+#include "libgob/base/pipe.h"
 #include "libgob/migration/criu.h"
 
 namespace gob::bench {
@@ -32,15 +33,6 @@ constexpr const char* kTargetScript =
 
 double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-}
-
-struct Pipe {
-  UniqueFd out, in;
-};
-Result<Pipe> make_pipe() {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("cannot make a pipe");
-  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 // Bytes that interfaces of a network namespace have sent.

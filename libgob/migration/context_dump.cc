@@ -12,6 +12,7 @@
 #include <fstream>
 #include <vector>
 
+#include "libgob/base/pipe.h"
 #include "libgob/migration/inspect.h"
 
 namespace gob::migration {
@@ -20,15 +21,6 @@ namespace {
 constexpr std::chrono::seconds kDump{60};
 // CRIU's page server: we want none of its pages, only its end.
 constexpr std::uint32_t kPageServerClose = 0x1023;
-
-struct Pipe {
-  UniqueFd out, in;
-};
-Result<Pipe> make_pipe() {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("creating a pipe");
-  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
 
 // Of its scripts CRIU waits for the end: the one before the freeze says that it is there, and ends
 // when it may. It fails, and CRIU with it, if nobody is left to say so. The descriptors are CRIU's:
