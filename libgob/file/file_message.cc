@@ -113,6 +113,7 @@ Status check_file_body(const peer::FileBody& body) {
     case peer::FileBody::kCancel:
     case peer::FileBody::kRevoke:
     case peer::FileBody::kRevoked:
+    case peer::FileBody::kGone:
       return {};
     case peer::FileBody::BODY_NOT_SET:
       break;

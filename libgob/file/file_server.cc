@@ -36,9 +36,13 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
       incarnation_(incarnation),
       timeout_(timeout),
       store_(store),
+      removals_([this](std::uint64_t number) { look_for_names(number); }),
       table_([this](File& file) { forgotten(file); }) {}
 
-Status FileServer::start() { return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate); }
+Status FileServer::start() {
+  if (Status watching = removals_.start(); !watching) return watching;
+  return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate);
+}
 
 Result<UniqueFd> FileServer::open_root(const std::string& path) {
   const auto bad = [&](const char* why, int error) {

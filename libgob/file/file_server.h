@@ -7,6 +7,7 @@
 // disk may block, and answered there.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "libgob/file/file_message.h"
 #include "libgob/file/file_store.h"
 #include "libgob/file/file_table.h"
+#include "libgob/file/removal_watch.h"
 #include "libgob/file/worker_pool.h"
 
 namespace gob::file {
@@ -38,7 +40,10 @@ class FileServer {
 
   Status start();
   // Waits for what is being done; nothing is answered after this.
-  void stop() { pool_.stop(); }
+  void stop() {
+    pool_.stop();
+    removals_.stop();
+  }
 
   // Whether `path` is something that can be attached: an absolute path of a folder or a regular
   // file that this process may open. Waits for the disk.
@@ -155,6 +160,7 @@ class FileServer {
   // file_server_containers.cc
   int need_container(File& file);
   void forgotten(File& file);
+  void look_for_names(std::uint64_t number);
 
   // file_server_locks.cc
   bool locks(NodeId from, const Request& request, const Answer& answer);
@@ -165,6 +171,8 @@ class FileServer {
   const std::chrono::milliseconds timeout_;
   FileStore& store_;
   WorkerPool pool_;
+  RemovalWatch removals_;
+  std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;
   std::map<ContainerId, Root> roots_;  // guarded by mutex_

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <filesystem>
 #include <future>
 #include <sstream>
@@ -132,13 +133,39 @@ int FileServer::need_container(File& file) {
   file.container = container;
   file.container_name = name;
   file.data_settled.notify_all();
-  if (error == 0 && file.forgotten) store_.withdraw(container, name);
+  if (error == 0 && file.forgotten) {
+    store_.withdraw(container, name);
+  } else if (error == 0) {
+    const int unwatched = removals_.add(file.number, descriptor_path(file.path.get()));
+    if (unwatched != 0 && !unwatched_said_.exchange(true))
+      spdlog::warn(
+          "files that are removed here keep their memory as long as other nodes know their names: "
+          "the host cannot watch them ({})",
+          std::strerror(unwatched));
+  }
+  lock.unlock();
+  if (error == 0) look_for_names(file.number);  // it may have been removed before it was watched
   return error;
+}
+
+// Nobody will find the file again whose last name is gone. The kernels of the nodes know it by that
+// name all the same, and would keep it, with its container, until they want the memory.
+void FileServer::look_for_names(std::uint64_t number) {
+  const std::shared_ptr<File> file = table_.find(number);
+  struct stat status {};
+  if (file == nullptr || ::fstat(file->path.get(), &status) != 0 || status.st_nlink != 0) return;
+  for (const NodeId node : table_.holders(number)) {
+    peer::FileBody body;
+    body.mutable_gone()->set_incarnation(incarnation_);
+    body.mutable_gone()->set_file(number);
+    store_.send(node, std::move(body));
+  }
 }
 
 void FileServer::forgotten(File& file) {
   const std::lock_guard guard(file.data_mutex);
   file.forgotten = true;
+  removals_.remove(file.number);
   if (file.data != File::Data::kReady) return;
   if (!file.mapped) return store_.withdraw(file.container, file.container_name);
   store_.data().write_back(

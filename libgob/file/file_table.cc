@@ -37,6 +37,15 @@ std::shared_ptr<File> FileTable::find(std::uint64_t number) const {
   return found == files_.end() ? nullptr : found->second.file;
 }
 
+std::vector<NodeId> FileTable::holders(std::uint64_t number) const {
+  std::vector<NodeId> nodes;
+  const std::lock_guard guard(mutex_);
+  const auto found = files_.find(number);
+  if (found == files_.end()) return nodes;
+  for (const auto& [node, count] : found->second.references) nodes.push_back(node);
+  return nodes;
+}
+
 void FileTable::forget(NodeId node, std::uint64_t number, std::uint64_t count) {
   const std::lock_guard guard(mutex_);
   const auto found = files_.find(number);

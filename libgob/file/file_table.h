@@ -71,6 +71,8 @@ class FileTable {
   // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno.
   std::shared_ptr<File> adopt(NodeId node, ContainerId attached, dev_t root_device, UniqueFd path);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
+  // The nodes that have references to it.
+  [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;
   // The node gives `count` references back. Those of a peer that counts wrongly hurt only itself.
   void forget(NodeId node, std::uint64_t number, std::uint64_t count);
 

@@ -1,6 +1,7 @@
 #include "libgob/file/inode_table.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gob::file {
 
@@ -26,6 +27,19 @@ std::uint64_t InodeTable::enter(const RemoteFile& remote) {
   ++inode.lookups;
   ++inode.references;
   return number->second;
+}
+
+void InodeTable::note_name(std::uint64_t inode, std::uint64_t folder, std::string name) {
+  const std::lock_guard guard(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second.name = {folder, std::move(name)};
+}
+
+std::optional<InodeTable::Name> InodeTable::name_of(const RemoteFile& remote) const {
+  const std::lock_guard guard(mutex_);
+  const auto number = numbers_.find(remote);
+  if (number == numbers_.end()) return std::nullopt;
+  return inodes_.at(number->second).name;
 }
 
 std::optional<InodeTable::Gone> InodeTable::forget(std::uint64_t inode, std::uint64_t lookups) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 
 #include "libgob/base/ids.h"
@@ -30,6 +31,13 @@ class InodeTable {
   // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
   // never used again.
   std::uint64_t enter(const RemoteFile& remote);
+  // The kernel was told that this is the file's name. Of several it is the latest that counts.
+  void note_name(std::uint64_t inode, std::uint64_t folder, std::string name);
+  struct Name {
+    std::uint64_t folder = 0;  // inode
+    std::string name;
+  };
+  [[nodiscard]] std::optional<Name> name_of(const RemoteFile& remote) const;
   // The kernel gives `lookups` back. When it knows the file no more: the file, and how many
   // references the home is to be given back.
   struct Gone {
@@ -47,6 +55,7 @@ class InodeTable {
  private:
   struct Inode {
     RemoteFile remote;
+    Name name;
     std::uint64_t lookups = 0;
     std::uint64_t references = 0;
     bool record_locks = false;

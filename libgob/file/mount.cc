@@ -138,9 +138,26 @@ void Mount::serve() {
 
 void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
                  std::function<void()> done) {
+  post_drop([this, container, first, pages, done = std::move(done)] {
+    drop_pages(container, first, pages);
+    done();
+  });
+}
+
+void Mount::forget_gone(NodeId home, const peer::FileGone& gone) {
+  post_drop([this, file = RemoteFile{home, gone.incarnation(), gone.file()}] {
+    const auto known = inodes_.name_of(file);
+    if (!known || known->folder == 0) return;
+    // The kernel may know another file by that name since: then it asks for it anew.
+    static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, known->folder, known->name.c_str(),
+                                                       known->name.size()));
+  });
+}
+
+void Mount::post_drop(Drop drop) {
   {
     const std::lock_guard guard(drops_mutex_);
-    drops_.push_back({container, first, pages, std::move(done)});
+    drops_.push_back(std::move(drop));
     if (drops_.size() > idle_notifiers_ && !notifiers_end_ && notifiers_.size() < kMaxNotifiers) {
       try {
         notifiers_.emplace_back([this] { notify(); });
@@ -153,8 +170,21 @@ void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
   drops_changed_.notify_one();
 }
 
-// Tells the kernel which pages to forget. It waits for those that it is reading; those reads are
-// answered meanwhile.
+// It waits for those that it is reading; those reads are answered meanwhile.
+void Mount::drop_pages(ContainerId container, PageIndex first, std::uint64_t pages) {
+  std::uint64_t inode = 0;
+  {
+    const std::lock_guard guard(containers_mutex_);
+    const auto found = containers_.find(container);
+    if (found != containers_.end()) inode = inodes_.number_of(found->second);
+  }
+  // A file that the kernel has forgotten has no pages; neither has one on a mount that ended.
+  if (inode != 0)
+    static_cast<void>(fuse_lowlevel_notify_inval_inode(
+        session_, inode, static_cast<off_t>(first.value() * kPageSize),
+        static_cast<off_t>(pages * kPageSize)));
+}
+
 void Mount::notify() {
   ::prctl(PR_SET_NAME, "gob-mount-drop");
   std::unique_lock lock(drops_mutex_);
@@ -166,18 +196,7 @@ void Mount::notify() {
     const Drop next = std::move(drops_.front());
     drops_.pop_front();
     lock.unlock();
-    std::uint64_t inode = 0;
-    {
-      const std::lock_guard guard(containers_mutex_);
-      const auto found = containers_.find(next.container);
-      if (found != containers_.end()) inode = inodes_.number_of(found->second);
-    }
-    // A file that the kernel has forgotten has no pages; neither has one on a mount that ended.
-    if (inode != 0)
-      static_cast<void>(fuse_lowlevel_notify_inval_inode(
-          session_, inode, static_cast<off_t>(next.first.value() * kPageSize),
-          static_cast<off_t>(next.pages * kPageSize)));
-    next.done();
+    next();
     lock.lock();
   }
 }
@@ -261,18 +280,20 @@ Mount::Done Mount::just_error(fuse_req_t req) {
   return [req](const Reply& reply) { fuse_reply_err(req, static_cast<int>(reply.error())); };
 }
 
-bool Mount::fill_entry(NodeId home, const Reply& reply, fuse_entry_param& out) {
+bool Mount::fill_entry(NodeId home, const Reply& reply, fuse_ino_t folder, const std::string& name,
+                       fuse_entry_param& out) {
   if (reply.error() != 0 || reply.file() == 0) return false;
   out = {};
   out.ino = inodes_.enter({home, reply.incarnation(), reply.file()});
+  inodes_.note_name(out.ino, folder, name);
   out.attr = to_stat(reply.attributes());
   return true;
 }
 
-Mount::Done Mount::entry(fuse_req_t req, NodeId home) {
-  return [this, req, home](const Reply& reply) {
+Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const char* name) {
+  return [this, req, home, folder, name = std::string(name)](const Reply& reply) {
     fuse_entry_param out{};
-    if (!fill_entry(home, reply, out)) {
+    if (!fill_entry(home, reply, folder, name, out)) {
       fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
       return;
     }

@@ -61,6 +61,9 @@ class Mount final : private KernelCache {
   // A home wants to change the size of a file.
   void revoke(NodeId home, const peer::FileRevoke& revoke);
 
+  // A file has no name any more: the kernel is to forget the one that it knows.
+  void forget_gone(NodeId home, const peer::FileGone& gone);
+
   // The file that the ticket was given for; none: it was not, or was taken before.
   std::optional<MappableFile> take_ticket(const FileTicket& ticket) {
     return tickets_.take(ticket);
@@ -90,12 +93,17 @@ class Mount final : private KernelCache {
     std::size_t size = 0;
     Caching caching = Caching::kNone;
     BufferPool::Buffer bytes;  // room for `size`
-    std::size_t length = 0;              // of what is there to be read
+    std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
   };
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;
   using Done = std::function<void(const Reply&)>;
+  // Tells the kernel what to forget: pages, or a name. It keeps the thread that tells it waiting
+  // while it reads one of the pages, and that read may wait for what another node says after a drop
+  // of its own: so no drop ever waits for another, and there are as many threads as drops under way
+  // at once.
+  using Drop = std::function<void()>;
 
   Mount(Config config, FileClient& client, FileData& data)
       : config_(std::move(config)),
@@ -106,6 +114,8 @@ class Mount final : private KernelCache {
             std::function<void()> done) override;
   Status mount();
   void serve();
+  void post_drop(Drop drop);
+  void drop_pages(ContainerId container, PageIndex first, std::uint64_t pages);
   void notify();
   void init(fuse_conn_info& connection);
 
@@ -121,8 +131,9 @@ class Mount final : private KernelCache {
   // Ends a request whose only result is whether it worked.
   static Done just_error(fuse_req_t req);
   // Ends one that found or made a file.
-  Done entry(fuse_req_t req, NodeId home);
-  bool fill_entry(NodeId home, const Reply& reply, fuse_entry_param& out);
+  Done entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const char* name);
+  bool fill_entry(NodeId home, const Reply& reply, fuse_ino_t folder, const std::string& name,
+                  fuse_entry_param& out);
   void give_back(const InodeTable::Gone& gone);
   void forget_one(fuse_ino_t inode, std::uint64_t lookups);
   static fuse_lowlevel_ops operations();
@@ -215,19 +226,10 @@ class Mount final : private KernelCache {
   std::mutex containers_mutex_;
   std::map<ContainerId, RemoteFile> containers_;    // guarded by containers_mutex_
   std::map<RemoteFile, ContainerId> container_of_;  // the reverse
-  // Pages that the kernel is to forget. It keeps the thread that tells it waiting while it reads
-  // one of them, and that read may wait for what another node says after a drop of its own: so no
-  // drop ever waits for another, and there are as many threads as drops under way at once.
-  struct Drop {
-    ContainerId container;
-    PageIndex first;
-    std::uint64_t pages = 0;
-    std::function<void()> done;
-  };
   std::mutex drops_mutex_;
   std::condition_variable drops_changed_;
-  std::deque<Drop> drops_;      // guarded by drops_mutex_
-  bool notifiers_end_ = false;  // guarded by drops_mutex_
+  std::deque<Drop> drops_;              // guarded by drops_mutex_
+  bool notifiers_end_ = false;          // guarded by drops_mutex_
   std::size_t idle_notifiers_ = 0;      // guarded by drops_mutex_
   std::vector<std::thread> notifiers_;  // guarded by drops_mutex_ until they end
 

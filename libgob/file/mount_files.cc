@@ -58,9 +58,10 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
   request.set_flags(static_cast<std::uint32_t>(info->flags));
   self.ask(
       req, parent, FileOp::kCreate, std::move(request),
-      [&self, req, folder, file_info = *info](const Reply& reply) mutable {
+      [&self, req, folder, parent, name = std::string(name),
+       file_info = *info](const Reply& reply) mutable {
         fuse_entry_param out{};
-        if (reply.error() != 0 || !self.fill_entry(folder->home, reply, out)) {
+        if (reply.error() != 0 || !self.fill_entry(folder->home, reply, parent, name, out)) {
           fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
           return;
         }
@@ -111,7 +112,8 @@ void Mount::take_lease(const RemoteFile& remote, ContainerId container, const Re
     data_.set_size(container, reply.attributes().size());
 }
 
-void Mount::read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset, fuse_file_info* info) {
+void Mount::read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
+                 fuse_file_info* info) {
   // Only a read on behalf of a program names one; the others fill the kernel's cache.
   const auto reading =
       std::make_shared<Reading>(Reading{req,

@@ -23,7 +23,7 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     Request request;
     request.set_name(name);
     self.ask(req, parent, FileOp::kLookup, std::move(request),
-             self.entry(req, remote ? remote->home : kNoNode));
+             self.entry(req, remote ? remote->home : kNoNode, parent, name));
     return;
   }
   Attachment found{};
@@ -40,7 +40,7 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   request.set_op(static_cast<std::uint32_t>(FileOp::kRoot));
   request.set_file(found.container.value());
   put_caller(req, request, false);
-  self.client_.call(found.home, std::move(request), self.entry(req, found.home));
+  self.client_.call(found.home, std::move(request), self.entry(req, found.home, parent, name));
 }
 
 void Mount::forget(fuse_req_t req, fuse_ino_t inode, std::uint64_t lookups) {
@@ -71,7 +71,7 @@ void Mount::mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mo
   request.set_mode(mode);
   request.set_device(device);
   self.ask(req, parent, FileOp::kMakeNode, std::move(request),
-           self.entry(req, remote ? remote->home : kNoNode));
+           self.entry(req, remote ? remote->home : kNoNode, parent, name));
 }
 
 void Mount::mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -81,7 +81,7 @@ void Mount::mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mo
   request.set_name(name);
   request.set_mode(mode);
   self.ask(req, parent, FileOp::kMakeFolder, std::move(request),
-           self.entry(req, remote ? remote->home : kNoNode));
+           self.entry(req, remote ? remote->home : kNoNode, parent, name));
 }
 
 void Mount::unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
@@ -103,7 +103,7 @@ void Mount::symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const
   request.set_name(name);
   request.set_to_name(target);
   self.ask(req, parent, FileOp::kSymlink, std::move(request),
-           self.entry(req, remote ? remote->home : kNoNode));
+           self.entry(req, remote ? remote->home : kNoNode, parent, name));
 }
 
 void Mount::rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t to_parent,
@@ -136,7 +136,7 @@ void Mount::link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t to_parent, const c
   request.set_to_file(to ? to->file : 0);
   request.set_to_name(to_name);
   self.ask(req, inode, FileOp::kLink, std::move(request),
-           self.entry(req, from ? from->home : kNoNode));
+           self.entry(req, from ? from->home : kNoNode, to_parent, to_name));
 }
 
 void Mount::opendir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {

@@ -158,6 +158,7 @@ bool Node::send_file_message(NodeId to, peer::FileBody body) {
       return true;
     case peer::FileBody::kReply:
     case peer::FileBody::kRevoke:
+    case peer::FileBody::kGone:
     case peer::FileBody::BODY_NOT_SET:
       break;
   }
@@ -200,6 +201,9 @@ void Node::receive_file_message(NodeId from, peer::FileBody body) {
       return give_lease_back(from, body.revoke());
     case peer::FileBody::kRevoked:
       return file_server_->revoked(from, body.revoked());
+    case peer::FileBody::kGone:
+      if (mount_ != nullptr) mount_->forget_gone(from, body.gone());
+      return;
     case peer::FileBody::BODY_NOT_SET:
       break;
   }
