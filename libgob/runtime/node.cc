@@ -219,7 +219,7 @@ int Node::wait_ms() const {
   const ViewRecord* record = membership_->record();
   const bool someone_is_away =
       record != nullptr && std::ranges::any_of(record->view.members, [&](NodeId node) {
-        return node != self_ && links_[node.value()].incarnation == 0;
+        return node != self_ && !links_[node.value()].is_up();
       });
   if (someone_is_away || leaving_) wake_at = std::min(wake_at, now + kTickMs);
   if (wake_at == ~std::uint64_t{0}) return -1;

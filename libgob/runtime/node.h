@@ -21,6 +21,7 @@
 #include "libgob/runtime/control_server.h"
 #include "libgob/runtime/files.h"
 #include "libgob/runtime/mailbox.h"
+#include "libgob/runtime/peer_link.h"
 #include "libgob/runtime/shard.h"
 #include "libgob/sync/sync_service.h"
 #include "libgob/transport/transport.h"
@@ -72,11 +73,6 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     std::optional<Responder> waiting;  // MappingReady, until every shard knows the mapping
     unsigned shards_missing = 0;
     Status status;
-  };
-  struct PeerLinks {
-    std::map<unsigned, std::uint64_t> up;  // channel -> incarnation
-    std::uint64_t incarnation = 0;         // announced to membership; 0: down
-    std::string last_down;                 // why, in words
   };
   struct StatRequest;
 
@@ -196,8 +192,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Channel> channel_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::optional<Files> files_;    // the bytes of file containers, for the mount
-  std::vector<PeerLinks> links_;  // by node id
+  std::optional<Files> files_;   // the bytes of file containers, for the mount
+  std::vector<PeerLink> links_;  // by node id
 
   std::optional<Membership> membership_;
   std::optional<ContainerTable> table_;

@@ -8,20 +8,15 @@
 
 namespace gob {
 
-// A peer is up when all its channels are, of one incarnation; it is down when the first of them
-// breaks. Membership hears of the peer, never of single channels.
+// Membership hears of the peer, never of single channels.
 void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
-  PeerLinks& links = links_[peer.value()];
-  links.up[channel] = incarnation;
-  if (links.up.size() != config_.shards + 1) return;
-  const bool same =
-      std::ranges::all_of(links.up, [&](const auto& each) { return each.second == incarnation; });
-  if (!same) return;
-  links.incarnation = incarnation;
-  links.last_down.clear();
+  PeerLink& link = links_[peer.value()];
+  if (!link.channel_up(channel, incarnation, config_.shards + 1)) return;
   spdlog::info("node {} is up", name_of(peer));
   file_client_->node_up(peer);
   step_membership(membership::PeerUp{peer, incarnation});
+  for (MembershipMessage& message : link.take_early())
+    step_membership(membership::Deliver{peer, std::move(message)});
 }
 
 // If the peer's end let go, a host that then refuses connections proves that it died in touch with
@@ -32,12 +27,9 @@ static LinkEnd link_end(DownReason reason) {
 }
 
 void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail) {
-  PeerLinks& links = links_[peer.value()];
-  links.up.erase(channel);
-  if (links.incarnation != 0) {
-    links.incarnation = 0;
-    links.last_down = std::string(to_string(reason)) + ", " + detail;
-    spdlog::warn("node {} is down: {}", name_of(peer), links.last_down);
+  PeerLink& link = links_[peer.value()];
+  if (link.channel_down(channel, std::string(to_string(reason)) + ", " + detail)) {
+    spdlog::warn("node {} is down: {}", name_of(peer), link.last_down());
     file_client_->node_down(peer);
     file_server_->drop_node(peer);
     file_messages_.erase(peer);
@@ -49,7 +41,7 @@ void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std
   const ViewRecord* record = membership_->record();
   const bool shares_view = record != nullptr && record->view.contains(peer);
   // Before there is a common view nothing was lost with the link.
-  if (links.up.empty() && !shares_view) transport_->allow(peer);
+  if (!link.has_channels() && !shares_view) transport_->allow(peer);
 }
 
 // A host that answers "nobody listens" proves that the process is dead; silence proves nothing.
@@ -57,8 +49,7 @@ void Node::look_for_deaths() {
   const ViewRecord* record = membership_->record();
   if (record == nullptr) return;
   for (NodeId node : std::vector<NodeId>(record->view.members)) {
-    if (node == self_ || links_[node.value()].incarnation != 0) continue;
-    if (!links_[node.value()].up.empty()) continue;
+    if (node == self_ || links_[node.value()].has_channels()) continue;
     if (transport_->status(node).state == PeerState::kRefused)
       step_membership(membership::ProofOfDeath{node});
     record = membership_->record();
@@ -81,6 +72,13 @@ void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const s
       [&](auto& body) {
         using B = std::decay_t<decltype(body)>;
         if constexpr (std::is_same_v<B, MembershipMessage>) {
+          PeerLink& link = links_[from.value()];
+          if (!link.is_up()) {
+            if (!link.keep(std::move(body)))
+              channel_->drop(from, DownReason::kProtocol,
+                             "it says too much before it is connected");
+            return;
+          }
           step_membership(membership::Deliver{from, std::move(body)});
         } else if constexpr (std::is_same_v<B, ContainerMessage>) {
           container::Actions actions;

@@ -127,7 +127,7 @@ void Node::answer_stat(StatRequest& request) {
     control::PeerStat& peer = *node.add_peers();
     peer.set_node_id(id.value());
     peer.set_name(name_of(id));
-    peer.set_up(links_[i].incarnation != 0);
+    peer.set_up(links_[i].is_up());
     peer.set_bytes_in(peers[i].bytes_in + control.bytes_in);
     peer.set_bytes_out(peers[i].bytes_out + control.bytes_out);
     peer.set_messages_in(peers[i].messages_in + control.messages_in);
