@@ -78,6 +78,13 @@ Status Mount::mount() {
                           "root?",
                       error);
   }
+  if (Result<MountGuard> guard = MountGuard::start(config_.path))
+    guard_ = std::move(*guard);
+  else
+    spdlog::warn(
+        "mount {}: should this gobd be killed, programs that use the mount may have to wait until "
+        "it is unmounted: {}",
+        config_.path, guard.error().message());
   std::size_t read_ahead_bytes = kMaxIoBytes;
   if (!set_read_ahead(config_.path, read_ahead_bytes)) {
     spdlog::info("mount {}: the kernel reads no more than 128 KiB ahead of programs", config_.path);
@@ -117,6 +124,7 @@ void Mount::stop() {
   drops_changed_.notify_all();
   for (std::thread& thread : notifiers_) thread.join();
   fuse_session_unmount(session_);
+  guard_ = {};
 }
 
 void Mount::serve() {

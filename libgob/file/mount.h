@@ -28,6 +28,7 @@
 #include "libgob/file/file_client.h"
 #include "libgob/file/file_tickets.h"
 #include "libgob/file/inode_table.h"
+#include "libgob/file/mount_guard.h"
 #include "libgob/file/size_leases.h"
 #include "libgob/linker/file_data.h"
 
@@ -43,7 +44,7 @@ class Mount final : private KernelCache {
     unsigned threads = 4;
   };
   // Mounts. A mount that a gobd left behind when it died is taken away first. `client` and
-  // `data` outlive the mount.
+  // `data` outlive the mount, and so does the calling thread, until gobd ends.
   static Result<std::unique_ptr<Mount>> open(const Config& config, FileClient& client,
                                              FileData& data);
   ~Mount() override;
@@ -214,6 +215,7 @@ class Mount final : private KernelCache {
   FileClient& client_;
   FileData& data_;
   fuse_session* session_ = nullptr;
+  MountGuard guard_;
   bool stopped_ = false;
   std::vector<std::thread> threads_;
 

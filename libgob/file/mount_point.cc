@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,8 @@
 namespace gob::file {
 
 namespace {
+
+constexpr decltype(statfs::f_type) kFuseControlMagic = 0x65735543;
 
 struct Mounted {
   unsigned minor = 0;  // of its device, by which the kernel names the FUSE connection
@@ -55,10 +58,16 @@ std::optional<Mounted> mounted_at(const std::string& path) {
   return found;
 }
 
-void abort_connection(unsigned minor) {
-  const std::string file = "/sys/fs/fuse/connections/" + std::to_string(minor) + "/abort";
-  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
-  if (fd) static_cast<void>(::write(fd.get(), "1", 1));
+// The kernel's folder of FUSE connections. Where nobody has mounted it, root has it for himself.
+UniqueFd open_connections() {
+  UniqueFd usual(::open("/sys/fs/fuse/connections", O_DIRECTORY | O_RDONLY | O_CLOEXEC));
+  struct statfs system {};
+  if (usual && ::fstatfs(usual.get(), &system) == 0 && system.f_type == kFuseControlMagic)
+    return usual;
+  const UniqueFd context(::fsopen("fusectl", FSOPEN_CLOEXEC));
+  if (!context || ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+    return {};
+  return UniqueFd(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
 }
 
 Status unmount_lazily(const std::string& path) {
@@ -110,10 +119,22 @@ bool set_read_ahead(const std::string& path, std::size_t bytes) {
   return fd && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
+UniqueFd open_abort(const std::string& path) {
+  const auto there = mounted_at(path);
+  if (!there || !there->type.starts_with("fuse")) {
+    errno = ENOENT;
+    return {};
+  }
+  const UniqueFd folder = open_connections();
+  if (!folder) return {};
+  const std::string name = std::to_string(there->minor) + "/abort";
+  return UniqueFd(::openat(folder.get(), name.c_str(), O_WRONLY | O_CLOEXEC));
+}
+
 void abort_mount(const std::string& path) {
   const auto there = mounted_at(path);
   if (!there || !there->type.starts_with("fuse")) return;  // somebody unmounted it already
-  abort_connection(there->minor);
+  if (const UniqueFd fd = open_abort(path)) static_cast<void>(!::write(fd.get(), "1", 1));
   if (::umount2(path.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW) == 0) return;
   if (Status gone = unmount_lazily(path); !gone) spdlog::error("{}", gone.error().message());
 }

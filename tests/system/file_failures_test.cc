@@ -2,13 +2,17 @@
 // wrong.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <fstream>
 #include <sstream>
 
+#include "libgob/base/unique_fd.h"
 #include "tests/system/failing_disk.h"
 #include "tests/system/file_nodes.h"
 
@@ -58,7 +62,8 @@ TEST(FileFailures, WithoutTheirHomeFilesGiveAnErrorAndWithItTheyAreBack) {
   ::close(open);
 }
 
-// What nodes hold of a file is read on while its home is dead; when that is back the file is another.
+// What nodes hold of a file is read on while its home is dead; when that is back the file is
+// another.
 TEST(FileFailures, PagesHeldElsewhereAreReadOnWithoutTheHome) {
   constexpr std::size_t kBytes = 64 * 4096;
   auto settings = file_settings();
@@ -127,6 +132,43 @@ TEST(FileFailures, PagesThatOthersHaveAreReadWithoutTheirHome) {
   }
 }
 
+// The manager of a page and its home are gone at once: nobody left knows whether the page was newer
+// than the file, until the home is back and begins anew with what the file has.
+TEST(FileFailures, PagesLostWithManagerAndHomeAreReadAgainOnceTheHomeIsBack) {
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kStripes = 6;  // of 64 pages, managed by the three nodes in turn
+  auto settings = file_settings();
+  settings.read_ahead_pages = 0;
+  Nodes nodes(3, settings);
+  const SharedFolder folder;
+  folder.attach(nodes, 2);
+  const std::string bytes(kStripes * 64 * kPage, 'b');
+  std::ofstream(folder.tree() + "/data") << bytes;
+  const std::string path = seen_at(nodes, 0) + "/data";
+  const int fd = ::open(path.c_str(), O_RDWR);
+  const int reader = ::open(path.c_str(), O_RDONLY);
+  ASSERT_GE(fd, 0);
+  ASSERT_GE(reader, 0);
+  char byte = 0;
+  ASSERT_EQ(::pread(reader, &byte, 1, 0), 1);
+  for (const unsigned node : {1u, 2u}) ::kill(nodes.pid_of(node), SIGKILL);
+  for (const unsigned node : {1u, 2u}) nodes.kill_node(node);
+  for (std::size_t stripe = 0; stripe < kStripes; ++stripe) {
+    EXPECT_EQ(::pread(fd, &byte, 1, static_cast<off_t>((stripe * 64 + 9) * kPage)), -1);
+    EXPECT_EQ(errno, EIO) << "stripe " << stripe;
+  }
+  nodes.start(2);
+  nodes.wait_ready();
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (open_error(path) != 0 && std::chrono::steady_clock::now() < give_up) {
+  }
+  EXPECT_EQ(content(path), bytes);
+  EXPECT_EQ(::pread(fd, &byte, 1, 9 * kPage), -1);
+  EXPECT_EQ(errno, ESTALE);
+  ::close(fd);
+  ::close(reader);
+}
+
 TEST(FileFailures, ANodeThatOnlyReadLosesNothingWhenItDies) {
   Nodes nodes(3, file_settings());
   const SharedFolder folder;
@@ -154,6 +196,58 @@ TEST(FileFailures, ABusyMountEndsWithItsNode) {
   nodes.start(1);
   nodes.wait_ready();
   EXPECT_EQ(content(seen_at(nodes, 1) + "/data"), "data");
+}
+
+// The system call that a thread of this name waits in; 0: none.
+long call_of_thread(pid_t pid, const std::string& name) {
+  for (const auto& thread :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    std::string named;
+    long call = 0;  // the file says "running" if there is none
+    std::getline(std::ifstream(thread.path() / "comm"), named);
+    if (named == name && std::ifstream(thread.path() / "syscall") >> call) return call;
+  }
+  return 0;
+}
+
+// A thread that waits for an answer of the very gobd that is killed must not keep it alive: the
+// kernel would hold programs and other nodes for as long.
+TEST(FileFailures, AKilledNodeEndsThoughItWaitsForItself) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to open a file by its handle";
+  constexpr std::size_t kPages = 2048;  // an eighth of the budget: it is fetched whole
+  constexpr int kEndTimeoutMs = 60'000;
+  DaemonConfig settings = file_settings();
+  settings.peer_timeout_ms = settings.page_timeout_ms = settings.file_timeout_ms = 120'000;
+  Nodes nodes(2, settings);
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/data") << std::string(kPages * 4096, 'd');
+  const int fd = ::open((seen_at(nodes, 1) + "/data").c_str(), O_RDONLY);
+  ASSERT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
+  const auto read_page = [&](std::size_t i) {
+    char byte = 0;
+    return ::pread(fd, &byte, 1, static_cast<off_t>((i * 1361 + 700) % kPages * 4096)) == 1;
+  };
+  for (std::size_t i = 0; i < 15; ++i) ASSERT_TRUE(read_page(i));
+  ASSERT_EQ(::kill(nodes.pid_of(0), SIGSTOP), 0);
+  const pid_t reader = ::fork();  // with this read the fetch begins, and waits for the home
+  if (reader == 0) ::_exit(read_page(15) ? 0 : 1);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  const auto opens = [&] {
+    return call_of_thread(nodes.pid_of(1), "gob-mount-fetch") == SYS_open_by_handle_at;
+  };
+  while (!opens() && std::chrono::steady_clock::now() < give_up) {
+  }
+  EXPECT_TRUE(opens());
+  const UniqueFd ends(static_cast<int>(::syscall(SYS_pidfd_open, nodes.pid_of(1), 0)));
+  EXPECT_EQ(::kill(nodes.pid_of(1), SIGKILL), 0);
+  pollfd waiting{ends.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&waiting, 1, kEndTimeoutMs), 1) << "the killed gobd is still there";
+  ::umount2(nodes.mount_of(1).c_str(), MNT_FORCE);  // should it be: so that this test ends
+  nodes.kill_node(1);
+  EXPECT_EQ(Nodes::wait_for(reader, kEndTimeoutMs), 1);
+  EXPECT_EQ(::kill(nodes.pid_of(0), SIGCONT), 0);
+  ::close(fd);
 }
 
 TEST(FileFailures, AStaleMountIsReplaced) {
