@@ -75,6 +75,18 @@ wait
 expect 0 sqlite3 "$two/data.db" "select count(*) from t; pragma integrity_check;"
 equal "$out" $'26\nok'
 
+# One file by itself.
+echo alone >"$dir/single"
+expect 0 "$gobctl" attach single --file "$dir/single" --node n2
+expect 0 cat "$GOB_DIR/n1.mnt/single"
+equal "$out" alone
+echo "and more" >>"$GOB_DIR/n1.mnt/single"
+expect 0 cat "$GOB_DIR/n2.mnt/single"
+equal "$out" $'alone\nand more'
+expect 0 "$gobctl" detach single --node n1
+equal "$(cat "$dir/single")" $'alone\nand more'
+[ ! -e "$GOB_DIR/n1.mnt/single" ] || fail "a detached file is still there"
+
 expect 0 "$gobctl" detach work --node n2
 [ -x "$dir/disk/clone/answer" ] || fail "the files are not on their disk"
 expect 0 "$gobctl" cluster down

@@ -220,6 +220,22 @@ TEST(MappedFiles, AHomeThatLeavesWritesFirst) {
   }));
 }
 
+TEST(MappedFiles, WhatFsyncSaidIsOnTheDiskWhenTheHomeIsKilled) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/safe") << std::string(2 * kPage, '.');
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const MappedFile file(nodes, 1, "/safe", 2 * kPage);
+    std::memcpy(file.at(0), "mapped", 6);
+    if (::pwrite(file.fd(), "written", 7, kPage) != 7 || ::fsync(file.fd()) != 0) return false;
+    nodes.kill_node(0);
+    const std::string now = content(folder.tree() + "/safe");
+    return now.starts_with("mapped.") && now.substr(kPage, 8) == "written.";
+  }));
+  nodes.kill_node(0);  // the child's Nodes is a copy
+}
+
 TEST(MappedFiles, AHomeThatReturnsWritesWhatOthersHaveMeanwhile) {
   Nodes nodes(3, file_settings());
   const SharedFolder folder;
@@ -243,6 +259,7 @@ TEST(MappedFiles, AHomeThatReturnsWritesWhatOthersHaveMeanwhile) {
     static_cast<void>(!::write(told[1], "2", 1));
     ::pause();
   }
+  ::close(told[1]);  // so that the program's death ends the waiting for it
   char byte = 0;
   ASSERT_EQ(::read(told[0], &byte, 1), 1);
   nodes.kill_node(0);
