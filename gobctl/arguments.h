@@ -20,7 +20,10 @@ struct Arguments {
   bool json = false;
   bool quiet = false;  // names only
   bool transport = false;
-  bool all = false;    // containers of single files, too
+  bool all = false;    // containers of single files, too; all processes
+  bool here = false;   // what moved to the node that is asked
+  std::string signal = "TERM";
+  double limit_seconds = 0;  // 0: none
 
   std::string name;
   std::vector<std::string> names;
@@ -49,6 +52,7 @@ struct Io {
   std::ostream& out;
   std::ostream& err;
   Paint paint;  // for `out`
+  int exit_status = 0;  // if not 0: instead of what the outcome would give
 };
 
 }  // namespace gob::ctl

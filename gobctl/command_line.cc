@@ -45,6 +45,14 @@ void declare_name(CLI::App& app, Arguments& arguments, bool required = true) {
       ->option_text(" ");
 }
 
+void declare_migrant(CLI::App& app, Arguments& arguments) {
+  app.add_option("MIGRANT", arguments.name,
+                 "A number that it has or had, here before elsewhere; NODE/PID where it was "
+                 "started; or its command")
+      ->required()
+      ->option_text(" ");
+}
+
 void declare_gobd(CLI::App& app, Arguments& arguments) {
   app.add_option("--gobd", arguments.gobd,
                  "The gobd program to start, if not the one beside gobctl")
@@ -131,7 +139,8 @@ const Subcommand kSubcommands[] = {
      [](CLI::App& app, Arguments& arguments) {
        app.add_flag("-q,--quiet", arguments.quiet, "Names only, one a line");
        app.add_flag("-a,--all", arguments.all,
-                    "Also those that hold the bytes of single files in attached folders");
+                    "Also those that hold the bytes of single files in attached folders, or what is "
+                    "known of a process that moved");
        declare_json(app, arguments);
        declare_target(app, arguments);
      },
@@ -202,6 +211,46 @@ const Subcommand kSubcommands[] = {
        declare_target(app, arguments);
      },
      run_nodes},
+    {"", "ps", "Show the processes that were moved",
+     "All in the cluster, whichever node is asked, and for ten minutes also those that ended.\n"
+     "PAGES OUT have not reached the process yet; STATE: moving, arriving (some are out), running,\n"
+     "how it ended, or unknown (its node, or what looked after it there, died). Needs root.\n\n"
+     "  gobctl ps\n"
+     "  gobctl ps --here --node n2     only what is on n2\n"
+     "  gobctl ps --json | jq '.[] | select(.out_pages > 0)'",
+     [](CLI::App& app, Arguments& arguments) {
+       app.add_flag("--here", arguments.here, "Only those on the node that is asked");
+       app.add_flag("-q,--quiet", arguments.quiet, "Only NODE/PID of those that live, one a line");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_ps},
+    {"", "wait", "Wait for the end of a process that was moved",
+     "Returns with its own exit status, or 128 and the number of the signal that ended it, wherever\n"
+     "it was by then. Exit status 125: it could not be waited for, or nobody knows its end.\n\n"
+     "  gobmigrate 4711 n2; gobctl wait 4711",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_migrant(app, arguments);
+       app.add_option("--limit", arguments.limit_seconds, "Give up after so long (exit status 125)")
+           ->check(CLI::Range(0.1, 1e9))
+           ->option_text("SECONDS");
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_wait},
+    {"", "kill", "Send a signal to a process that was moved",
+     "Wherever it is by now, from any node. If it is being moved, it gets the signal afterwards.\n\n"
+     "  gobctl kill 4711                  SIGTERM, as kill(1) on the node where it was started\n"
+     "  gobctl kill n1/4711 --signal KILL --all",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_migrant(app, arguments);
+       app.add_option("--signal", arguments.signal, "Which one: TERM, KILL, USR1, ..., or its number")
+           ->option_text("SIGNAL (TERM)");
+       app.add_flag("--all", arguments.all, "To all processes that moved with it or that it started");
+       declare_timeout(app, arguments, "How long it may take, with a move that is under way");
+       declare_target(app, arguments);
+     },
+     run_kill},
     {"", "flush", "Make a node give its pages of a container away",
      "They go to other nodes that have room, else to swap. For tests and administrators.\n\n"
      "  gobctl flush matrix --node n1",

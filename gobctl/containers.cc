@@ -65,10 +65,12 @@ Status run_list(const Arguments& arguments, Io& io) {
                                              reply->list_containers().containers().end());
   std::sort(containers.begin(), containers.end(),
             [](const auto& a, const auto& b) { return a.name() < b.name(); });
-  // Those of single files come and go with their use, by the thousand.
+  // Those of single files come and go with their use, by the thousand; what is known of processes
+  // that moved is for "gobctl ps".
   if (!arguments.all)
     std::erase_if(containers, [](const auto& container) {
-      return container.kind() == static_cast<std::uint32_t>(ContainerKind::kFile);
+      return container.kind() == static_cast<std::uint32_t>(ContainerKind::kFile) ||
+             container.name().starts_with("migrant.");
     });
   if (arguments.quiet) {
     for (const auto& container : containers) io.out << printable(container.name()) << '\n';

@@ -17,6 +17,8 @@ enum ExitCode : int {
   kExitExists = 6,
   kExitNoSpace = 7,
   kExitNotInTime = 8,  // timed out, or busy
+  // "gobctl wait" gives the status of the process; this, if it has none to give.
+  kExitNotWaited = 125,
 };
 
 inline ExitCode exit_code_of(const Error& error) {

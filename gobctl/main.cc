@@ -38,7 +38,7 @@ int run(int argc, char** argv) {
     std::cerr << line.app().help();  // of the subcommand that lacks its own, if there is one
     return kExitUsage;
   }
-  Io io{std::cout, std::cerr, Paint(colours_wanted(STDOUT_FILENO))};
+  Io io{std::cout, std::cerr, Paint(colours_wanted(STDOUT_FILENO)), 0};
   Status status;
   if (completion)
     print_completion(line.app(), "gobctl", line.arguments().shell, std::cout);
@@ -47,13 +47,13 @@ int run(int argc, char** argv) {
   std::cout.flush();
   if (!status) {
     std::cerr << "gobctl: " << status.error().message() << '\n';
-    return exit_code_of(status.error());
+    return io.exit_status != 0 ? io.exit_status : exit_code_of(status.error());
   }
   if (!std::cout) {
     std::cerr << "gobctl: the output could not be written\n";
     return kExitFailed;
   }
-  return kExitOk;
+  return io.exit_status;
 }
 
 }  // namespace

@@ -111,8 +111,23 @@ void Table::print(std::ostream& out, const Paint& paint, std::string_view indent
   out << indent
       << paint.bold(line([&](std::size_t i) -> const std::string& { return columns_[i].title; }))
       << '\n';
-  for (const auto& row : rows_)
-    out << indent << line([&](std::size_t i) -> const std::string& { return row[i]; }) << '\n';
+  for (std::size_t at = 0; at < rows_.size(); ++at) {
+    const std::string text = line([&](std::size_t i) -> const std::string& { return rows_[at][i]; });
+    switch (tones_[at]) {
+      case Tone::kPlain:
+        out << indent << text << '\n';
+        break;
+      case Tone::kDim:
+        out << indent << paint.dim(text) << '\n';
+        break;
+      case Tone::kGood:
+        out << indent << paint.good(text) << '\n';
+        break;
+      case Tone::kBad:
+        out << indent << paint.bad(text) << '\n';
+        break;
+    }
+  }
 }
 
 std::string format_duration(std::uint64_t ns) {

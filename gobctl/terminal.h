@@ -42,13 +42,18 @@ class Table {
   };
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  // As many cells as there are columns.
-  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  enum class Tone { kPlain, kDim, kGood, kBad };
+  // As many cells as there are columns. `tone`: of the whole line, where colours are wanted.
+  void add(std::vector<std::string> cells, Tone tone = Tone::kPlain) {
+    rows_.push_back(std::move(cells));
+    tones_.push_back(tone);
+  }
   void print(std::ostream& out, const Paint& paint, std::string_view indent = "") const;
 
  private:
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
+  std::vector<Tone> tones_;  // of the rows
 };
 
 // 950 ns, 12.3 us, 4.56 ms, 7.8 s.

@@ -16,7 +16,7 @@ struct Flag {
 };
 
 // What comes in place of an argument.
-enum class Word { kNothing, kContainer, kNode, kFile, kFolder };
+enum class Word { kNothing, kContainer, kNode, kMigrant, kFile, kFolder };
 
 struct Entry {
   std::string path;  // words before it: "", "cluster", "cluster up"
@@ -46,6 +46,7 @@ void collect(const CLI::App& app, const std::string& path, const std::vector<Fla
       if (app.get_name() == "create" || app.get_name() == "attach") continue;
       if (option->get_name(true) == "NODE") entry.positional = Word::kNode;
       if (option->get_name(true) == "NAME") entry.positional = Word::kContainer;
+      if (option->get_name(true) == "MIGRANT") entry.positional = Word::kMigrant;
       continue;
     }
     if (option->get_lnames().empty()) continue;
@@ -67,6 +68,7 @@ void collect(const CLI::App& app, const std::string& path, const std::vector<Fla
 }
 
 constexpr const char* kContainers = "gobctl ls --quiet 2>/dev/null";
+constexpr const char* kMigrants = "gobctl ps --quiet 2>/dev/null";
 constexpr const char* kNodes = "gobctl nodes --quiet 2>/dev/null";
 
 // All flags whose value is such a word, as a pattern of the shell.
@@ -116,6 +118,7 @@ void print_bash(const std::string& program, const std::vector<Entry>& entries, s
     out << "'";
     if (entry.positional == Word::kContainer) out << "; names='containers'";
     if (entry.positional == Word::kNode) out << "; names='nodes'";
+    if (entry.positional == Word::kMigrant) out << "; names='migrants'";
     out << " ;;\n";
   }
   out << "  esac\n"
@@ -123,6 +126,7 @@ void print_bash(const std::string& program, const std::vector<Entry>& entries, s
          "    case \"$names\" in\n"
       << "      containers) words+=\" $(" << kContainers << ")\" ;;\n"
       << "      nodes) words+=\" $(" << kNodes << ")\" ;;\n"
+      << "      migrants) words+=\" $(" << kMigrants << ")\" ;;\n"
       << "    esac\n"
          "  fi\n"
          "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
@@ -158,6 +162,8 @@ std::string zsh_action(const std::string& program, Word word) {
       return "_" + program + "_containers";
     case Word::kNode:
       return "_" + program + "_nodes";
+    case Word::kMigrant:
+      return "_" + program + "_migrants";
     case Word::kFile:
       return "_files";
     case Word::kFolder:
@@ -169,7 +175,8 @@ std::string zsh_action(const std::string& program, Word word) {
 void print_zsh(const std::string& program, const std::vector<Entry>& entries, std::ostream& out) {
   out << "#compdef " << program << "\n# zsh completion for " << program << "\n_" << program
       << "_containers() { compadd -- ${(f)\"$(" << kContainers << ")\"} }\n_" << program
-      << "_nodes() { compadd -- ${(f)\"$(" << kNodes << ")\"} }\n";
+      << "_nodes() { compadd -- ${(f)\"$(" << kNodes << ")\"} }\n_" << program
+      << "_migrants() { compadd -- ${(f)\"$(" << kMigrants << ")\"} }\n";
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     out << identifier(program, entry->path) << "() {\n";
     if (!entry->subcommands.empty()) {
@@ -227,6 +234,8 @@ void print_fish(const std::string& program, const std::vector<Entry>& entries, s
         return std::string(" -a '(") + kContainers + ")'";
       case Word::kNode:
         return std::string(" -a '(") + kNodes + ")'";
+      case Word::kMigrant:
+        return std::string(" -a '(") + kMigrants + ")'";
       case Word::kFile:
         return " -F";
       case Word::kFolder:

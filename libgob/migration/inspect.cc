@@ -57,30 +57,11 @@ class Inspector {
   explicit Inspector(Plan& plan) : plan_(plan) {}
 
   void process(pid_t pid) {
-    const std::string who = "process " + std::to_string(pid) + " ";
-    for (const std::string kind : {"pid", "mnt", "net", "ipc", "uts", "user", "cgroup"}) {
-      // A migrant's namespaces are those it came in with its descendants.
-      const bool own = plan_.migrant && (kind == "pid" || kind == "mnt");
-      if (link_of(proc(pid, "ns/" + kind)) !=
-          link_of(own ? proc(plan_.pid, "ns/" + kind) : "/proc/self/ns/" + kind))
-        obstacle(who + "is in another " + kind + " namespace than " +
-                 (own ? "the process that is to move" : "gobmigrate") +
-                 " (a container?): that cannot be moved yet");
-    }
-    if (status_field(pid, "TracerPid") != "0")
-      obstacle(who + "is being traced by process " + status_field(pid, "TracerPid") +
-               "; end the debugger first");
+    const std::size_t known = plan_.obstacles.size();
+    look_at(pid);
+    // Of a child that ended meanwhile nothing can be seen, which looks like much that is in the way.
     const std::string state = status_field(pid, "State");
-    if (state.starts_with("T") || state.starts_with("t"))
-      obstacle(who + "is stopped; continue it first (kill -CONT)");
-    plan_.threads += names_in(proc(pid, "task")).size();
-    plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
-    mounts_.emplace(proc(pid, "mountinfo"));
-    file(link_of(proc(pid, "exe")), proc(pid, "exe"), true);
-    file(link_of(proc(pid, "cwd")), proc(pid, "cwd"), false);
-    file(link_of(proc(pid, "root")), proc(pid, "root"), false);
-    for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
-    maps(pid);
+    if (pid != plan_.pid && (state.empty() || state.starts_with("Z"))) plan_.obstacles.resize(known);
   }
 
   // Does it live, and is neither the process to be moved nor a descendant? Asked anew of each: the
@@ -115,6 +96,33 @@ class Inspector {
 
  private:
   void obstacle(const std::string& text) { plan_.obstacles.push_back(text); }
+
+  void look_at(pid_t pid) {
+    const std::string who = "process " + std::to_string(pid) + " ";
+    for (const std::string kind : {"pid", "mnt", "net", "ipc", "uts", "user", "cgroup"}) {
+      // A migrant's namespaces are those it came in with its descendants.
+      const bool own = plan_.migrant && (kind == "pid" || kind == "mnt");
+      if (link_of(proc(pid, "ns/" + kind)) !=
+          link_of(own ? proc(plan_.pid, "ns/" + kind) : "/proc/self/ns/" + kind))
+        obstacle(who + "is in another " + kind + " namespace than " +
+                 (own ? "the process that is to move" : "gobmigrate") +
+                 " (a container?): that cannot be moved yet");
+    }
+    if (status_field(pid, "TracerPid") != "0")
+      obstacle(who + "is being traced by process " + status_field(pid, "TracerPid") +
+               "; end the debugger first");
+    const std::string state = status_field(pid, "State");
+    if (state.starts_with("T") || state.starts_with("t"))
+      obstacle(who + "is stopped; continue it first (kill -CONT)");
+    plan_.threads += names_in(proc(pid, "task")).size();
+    plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
+    mounts_.emplace(proc(pid, "mountinfo"));
+    file(link_of(proc(pid, "exe")), proc(pid, "exe"), true);
+    file(link_of(proc(pid, "cwd")), proc(pid, "cwd"), false);
+    file(link_of(proc(pid, "root")), proc(pid, "root"), false);
+    for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
+    maps(pid);
+  }
 
   // `at`: the link below /proc that leads to it, whatever is at its path by now.
   void file(const std::string& path, const std::string& at, bool installed,
@@ -308,6 +316,7 @@ Result<Plan> inspect(pid_t pid) {
     } else {
       plan.migrant = true;
       plan.node = said->node();
+      plan.record = said->record();
       plan.out_pages = said->out_pages();
       plan.covers = {said->covers().begin(), said->covers().end()};
       plan.private_bytes = plan.out_pages * kPageSize;

@@ -18,6 +18,7 @@ struct Plan {
   pid_t inside = 0;      // its number in its own namespace
   bool migrant = false;  // it was moved here,
   std::string node;      // that is, to this node,
+  std::string record;    // and this is its Migrant
   std::uint64_t out_pages = 0;  // and so much of its memory is still on its way
   std::string command;
   std::vector<pid_t> processes;  // pid first

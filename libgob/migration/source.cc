@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "libgob/migration/file_facts.h"
+#include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
@@ -97,11 +98,32 @@ Status SourceRun::open() {
   return {};
 }
 
+// From now on gobctl shows it. A migrant's keeper does that itself.
+Status SourceRun::note() {
+  if (plan_.migrant) return {};
+  Migrant migrant;
+  migrant.set_command(plan_.command);
+  migrant.set_state(Migrant::MOVING);
+  migrant.set_target(options_.node);
+  migrant.set_since_ms(wall_clock_ms());
+  migrant.set_keeper(keeper_lock(record_of(session_), session_) + ".source");
+  Migrant::Stay& stay = *migrant.add_stays();
+  stay.set_node(gob_->node_name(gob_->node_id()));
+  stay.set_pid(plan_.pid);
+  const auto kept = take_lock(*gob_, migrant.keeper(), kAnswer);
+  if (!kept) return kept.error();
+  const auto record = MigrantRecord::create(*gob_, record_of(session_), migrant);
+  if (!record) return record.error();
+  return {};
+}
+
 // Folders of this node that the target lacks appear there, before anything is frozen. They stay
 // attached as long as the process lives; the target removes them, or the guard.
 Status SourceRun::show_folders() {
   Message message;
+  if (Status noted = note(); !noted) return noted;
   message.mutable_view()->set_root(plan_.inside);
+  message.mutable_view()->set_record(plan_.migrant ? plan_.record : record_of(session_));
   auto& covers = *message.mutable_view()->mutable_covers();
   covers = {plan_.covers.begin(), plan_.covers.end()};
   for (int i = 0; i < ready_.folders_size(); ++i) {

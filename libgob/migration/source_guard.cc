@@ -12,6 +12,7 @@
 #include <gob.hpp>
 
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/talk.h"
 
@@ -74,7 +75,10 @@ bool lives(const std::string& socket, const std::string& life) {
   // Containers of earlier moves stay this node's until "go" is said; then all are the target's, if
   // it lives.
   if (state == 'G' && lives(socket, Talk::life_of(session, End::kTarget))) ::_exit(0);
-  if (!committed) sessions.resize(2);
+  if (!committed) {
+    sessions.resize(2);
+    sessions.push_back(record_of(session));
+  }
   for (const std::string& each : sessions) static_cast<void>(remove_session(socket, each));
   ::_exit(0);
 }

@@ -18,6 +18,7 @@
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/left_out.h"
+#include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/stand_still.h"
@@ -65,6 +66,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   if (!status) {
     // The guard lets the process go on, and removes what is left.
     give_up(status.error().message());
+    static_cast<void>(remove_session(options_.socket, record_of(session_)));
     if (status.error().code == ErrorCode::kLost) signal_tree(options_.pid, SIGKILL);
     return status.error();
   }
@@ -114,6 +116,7 @@ Status SourceRun::freeze_and_move() {
   if (resident_) {
     ResidentRequest request;
     *request.mutable_hold() = processes();
+    request.mutable_hold()->set_to(options_.node);
     if (const auto held = resident_->call(request); !held) return held.error();
   }
   auto dump = ContextDump::start({.criu = options_.criu,

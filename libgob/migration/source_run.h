@@ -36,6 +36,7 @@ class SourceRun {
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status note();
   Status show_folders();
   Status reach_resident();
   Status ask_what_is_out(std::vector<LazyTask>& tasks);

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -57,6 +58,7 @@ Status TargetRun::run() {
   server_.reset();
   stores_.reset();
   warden_.end();
+  if (migrant_ != 0) keeper_->ended(SIGKILL, status.error().message());
   if (sessions_.empty()) sessions_ = {options_.session, files_of(options_.session)};
   sessions_.insert(sessions_.end(), attached_.begin(), attached_.end());
   clean_up(patience);
@@ -77,6 +79,9 @@ Status TargetRun::take_over() {
   if (!view) return view.error();
   if (!view->has_view())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + view->abort());
+  auto keeper = Keeper::open(options_.socket, view->view().record(), options_.session);
+  if (!keeper) return keeper.error();
+  keeper_ = std::move(*keeper);
   if (Status shown = show(view->view()); !shown) return shown;
   if (Status waits = wait_with_criu(); !waits) return waits;
   message.set_viewed(true);
@@ -106,6 +111,8 @@ Status TargetRun::take_over() {
   if (Status went = warden_.go(); !went) return went;
   if (server_ && begin_.stream()) server_->start_stream();
   migrant_ = warden_.migrant(root_).value_or(0);
+  if (migrant_ != 0) migrant_fd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, migrant_, 0)));
+  keeper_->runs(node_, migrant_, server_ ? server_->pages_out() : 0);
   spdlog::info("{}: process {} runs here as {}", options_.session, root_, migrant_);
   message.set_running(static_cast<std::uint32_t>(migrant_));
   // If the source does not hear it, it runs all the same: the source is given up.

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "libgob/migration/keeper.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/resident.h"
@@ -45,6 +46,8 @@ class TargetRun {
   Status hear_criu();
   void hear_resident();
   ResidentReply answer(const ResidentRequest& request);
+  void hear_order();
+  Status deliver(const Order& order);
   void all_is_here();
   void tell_arrival(const std::string& instead);
   Status ended(int status);
@@ -67,6 +70,8 @@ class TargetRun {
   std::optional<TargetStores> stores_;
   std::unique_ptr<LazyServer> server_;
   std::optional<ResidentPort> port_;
+  std::unique_ptr<Keeper> keeper_;
+  UniqueFd migrant_fd_;
   std::vector<std::string> sessions_;  // whose containers are removed when the memory is here
   std::vector<std::string> attached_;  // folders of others, as long as the migrant is here
   bool moving_on_ = false;  // somebody may need the containers

@@ -1,7 +1,9 @@
 // A migrant's life at its target: its memory comes, it may move on, and it ends.
 #include <poll.h>
 #include <spdlog/spdlog.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -23,10 +25,12 @@ Status TargetRun::stay() {
   if (!server_) all_is_here();
   while (true) {
     if (server_ && !moving_on_ && server_->finished() && stores_->complete()) all_is_here();
-    pollfd waiting[3] = {{warden_.fd(), POLLIN, 0},
+    if (server_ && moved_on_.empty()) keeper_->out_pages(server_->pages_out());
+    pollfd waiting[4] = {{warden_.fd(), POLLIN, 0},
                          {server_ ? server_->fd() : -1, POLLIN, 0},
-                         {port_ ? port_->fd() : -1, POLLIN, 0}};
-    if (::poll(waiting, 3, server_ ? kLookMs : -1) < 0 && errno != EINTR)
+                         {port_ ? port_->fd() : -1, POLLIN, 0},
+                         {moving_on_ ? -1 : keeper_->fd(), POLLIN, 0}};
+    if (::poll(waiting, 4, server_ ? kLookMs : -1) < 0 && errno != EINTR)
       return system_error("waiting for the process");
     if (waiting[1].revents != 0) server_->clear_fd();
     if (server_)
@@ -34,6 +38,7 @@ Status TargetRun::stay() {
         return make_error(lost->code, "the process is killed, since part of its memory is lost: " +
                                           lost->message());
     if (waiting[2].revents != 0) hear_resident();
+    if (waiting[3].revents != 0 && !moving_on_) hear_order();
     if (waiting[0].revents == 0) continue;
     const Warden::News news = warden_.receive();
     if (news.what != Warden::News::What::kEnded)
@@ -47,6 +52,7 @@ void TargetRun::all_is_here() {
   if (const Status freed = warden_.done(); !freed)
     spdlog::warn("{}: {}", options_.session, freed.error().message());
   tell_arrival("");
+  keeper_->out_pages(0);
   server_.reset();
   stores_.reset();
   clean_up(kEndOfSource);
@@ -79,11 +85,31 @@ Status TargetRun::ended(int status) {
           ? "ended with status " + std::to_string(WEXITSTATUS(status))
           : "ended with signal " + std::to_string(WTERMSIG(status));
   spdlog::info("{}: process {} {}", options_.session, migrant_, how);
+  if (moved_on_.empty()) keeper_->ended(status, "");
   if (talk_) tell_arrival("the process " + how);
   server_.reset();
   stores_.reset();
   clean_up(kEndOfSource);
+  forget_old_migrants(options_.socket);
   return {};
+}
+
+// A signal that somebody in the cluster wants sent. While the process is moving on, it waits for
+// whoever looks after it afterwards.
+void TargetRun::hear_order() {
+  const auto order = keeper_->next();
+  if (!order) return;
+  const Status delivered = deliver(*order);
+  keeper_->answer(*order, delivered ? "" : delivered.error().message());
+}
+
+Status TargetRun::deliver(const Order& order) {
+  spdlog::info("{}: signal {} for {}", options_.session, order.signal,
+               order.all != 0 ? "all its processes" : "process " + std::to_string(migrant_));
+  if (order.all != 0) return warden_.signal_all(order.signal);
+  if (::syscall(SYS_pidfd_send_signal, migrant_fd_.get(), order.signal, nullptr, 0) == 0) return {};
+  return system_error(errno == ESRCH ? "the process has ended, but processes that it started go on (--all)"
+                                     : "sending signal " + std::to_string(order.signal));
 }
 
 void TargetRun::hear_resident() {
@@ -91,7 +117,7 @@ void TargetRun::hear_resident() {
   if (const auto request = port_->next()) return port_->reply(answer(*request));
   // Whoever wanted to move it is gone, and the source's guard lets the process go on.
   if (had_client && !port_->has_client() && moved_on_.empty()) {
-    moving_on_ = false;
+    if (std::exchange(moving_on_, false)) keeper_->does_not_move();
     if (server_) server_->resume(begin_.stream());
   }
 }
@@ -106,9 +132,11 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       reply.set_root(root_);
       if (server_) reply.set_out_pages(server_->pages_out());
       *reply.mutable_covers() = view_.covers();
+      reply.set_record(keeper_->record());
       break;
     case ResidentRequest::kHold:
       moving_on_ = true;
+      keeper_->moves_to(request.hold().to());
       if (server_) status = server_->hold(request.hold().processes());
       break;
     case ResidentRequest::kFrozen:
@@ -117,6 +145,7 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       break;
     case ResidentRequest::kMovedOn:
       moved_on_ = request.moved_on();
+      keeper_->gives_up();
       sessions_.clear();
       attached_.clear();
       status = warden_.moved_on();

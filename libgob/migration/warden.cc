@@ -90,6 +90,7 @@ Status Warden::hold(int uffd) { return say("U", uffd); }
 Status Warden::own(const std::string& session) { return say("S" + session); }
 Status Warden::attached(const std::string& name) { return say("A" + name); }
 Status Warden::go() { return say("G"); }
+Status Warden::signal_all(int signal) { return say("K" + std::to_string(signal)); }
 Status Warden::done() { return say("D"); }
 Status Warden::cleaned() { return say("N"); }
 Status Warden::moved_on() { return say("M"); }

@@ -48,6 +48,8 @@ class Warden {
   // This was attached for the migrant.
   Status attached(const std::string& name);
   Status go();
+  // To all processes in its namespace.
+  Status signal_all(int signal);
   // All memory is there: the migrant needs nobody any more.
   Status done();
   // Images and containers are removed, or somebody else's.

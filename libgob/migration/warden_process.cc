@@ -94,6 +94,9 @@ bool WardenProcess::hear() {
     case 'G':
       ::kill(-1, SIGCONT);
       break;
+    case 'K':
+      ::kill(-1, static_cast<int>(std::strtol(std::string(bytes + 1, static_cast<std::size_t>(got - 1)).c_str(), nullptr, 10)));
+      break;
     case 'A':
       attached_.emplace_back(bytes + 1, static_cast<std::size_t>(got - 1));
       break;

@@ -30,4 +30,6 @@ complete_words gobctl rm ''; says "matrix"
 complete_words gobctl stat matrix --node n; equal "$out" "n1 n2"
 complete_words gobctl cluster restart ''; says "n1 n2"
 complete_words gobctl create m; equal "$out" ""
+complete_words gobctl kill --s; equal "$out" "--signal --socket"
+complete_words gobctl ps --h; equal "$out" "--help --here"
 finish

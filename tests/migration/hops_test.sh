@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Processes that move on: round three nodes and back, before all their memory has arrived.
-# Arguments: gobctl gobd gobmigrate traveller criu_shim [HOPS].
+# Arguments: gobctl gobd gobmigrate traveller criu_shim [HOPS [threads | tree | churn | slow]...].
 # shellcheck source=common.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 hops=${6:-4}
+whom=("${@:7}")
+[[ ${#whom[@]} -gt 0 ]] || whom=(threads tree churn slow)
 begin 3
 for node in n1 n2 n3; do serve $node; done
 for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
@@ -31,14 +33,20 @@ travel() {
   none_left "${numbers[@]}"
 }
 
-carried=0
-launch threads 32 threads 4 && travel threads 1
-launch tree 8 tree && travel tree 2
-launch churn 8 churn && travel churn 2 # its child may be there
-# Nothing comes before it is used: most of it is still out when it moves on.
-carried=0
-launch slow 64 part && travel slow 1 --no-stream
-[[ $carried -gt 0 ]] || fail "no page was out when the process moved on: nothing was tested"
+for who in "${whom[@]}"; do
+  carried=0
+  case $who in
+    threads) launch threads 32 threads 4 && travel threads 1 ;;
+    tree) launch tree 8 tree && travel tree 2 ;;
+    churn) launch churn 8 churn && travel churn 2 ;; # its child may be there
+    slow)
+      # Nothing comes before it is used: most of it is still out when it moves on.
+      launch slow 64 part && travel slow 1 --no-stream
+      [[ $carried -gt 0 ]] || fail "no page was out when the process moved on: nothing was tested"
+      ;;
+    *) fail "no traveller $who" ;;
+  esac
+done
 
 for node in n1 n2 n3; do end_server $node; done
 finish
