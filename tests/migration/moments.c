@@ -79,9 +79,9 @@ ssize_t write(int fd, const void* bytes, size_t size) {
   return plain_write(fd, bytes, size);
 }
 
-/* The target to its warden. */
+/* The target to its warden: one byte. What libgob sends to gobd is longer. */
 ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
-  if (role == kServer && message->msg_iovlen == 1 && message->msg_iov->iov_len >= 1) {
+  if (role == kServer && message->msg_iovlen == 1 && message->msg_iov->iov_len == 1) {
     switch (*(const char*)message->msg_iov->iov_base) {
       case 'U': at("handing"); break;  /* CRIU gave a userfaultfd */
       case 'G': at("going"); break;    /* "go" was heard; the process is about to run */
