@@ -22,8 +22,6 @@ for tool in gcc make bc bison flex ccache patch; do
 done
 [ -e /usr/include/gelf.h ] || cannot "libelf-dev is not installed; see scripts/packages.txt"
 mkdir -p "$cache"
-exec 9>"$cache/build.lock"
-flock 9
 log=$cache/build-$flavour.log
 say() { echo "build.sh: $*" >&2; }
 failed() { tail -n 30 "$log" >&2; say "$1; all output is in $log"; exit 1; }
@@ -34,6 +32,10 @@ state=patched
 series=("$here"/series/*.patch)
 if [ "$flavour" = base ]; then state=base series=(); fi
 source=$cache/source-$state
+# One build of a kernel at a time, and the source stays as it is while any is built from it.
+exec 8>"$cache/build-$flavour.lock" 9>"$source.lock"
+flock 8
+flock 9
 if [ "$(cat "$source/.version" 2>/dev/null)" != "$version" ]; then
   say "unpacking linux-source-6.12 $version"
   rm -rf "$source"
@@ -70,6 +72,8 @@ if [ "$(cat "$source/.series" 2>/dev/null)" != "$stamp" ]; then
   cp "$files/.touched" "$source/.touched"
   echo "$stamp" >"$source/.series"
 fi
+flock -s 9
+[ "$(cat "$source/.series")" = "$stamp" ] || failed "another checkout has changed $source; try again"
 
 out=$cache/out-$flavour
 mkdir -p "$out"
@@ -110,7 +114,7 @@ if [ "$flavour" != base ]; then
   cp "$out/drivers/misc/gob.ko" "$kernel/"
   mkdir -p "$kernel/include/linux"
   cp "$source/include/uapi/linux/gob.h" "$kernel/include/linux/"
-  for program in gob_test gob_stress gob_cost; do
+  for program in gob_test gob_calls gob_stress gob_churn gob_cost; do
     gcc -static -O2 -Wall -Werror -pthread -idirafter "$kernel/include" \
       "$source/tools/testing/selftests/gob/$program.c" -o "$kernel/$program" >>"$log" 2>&1 ||
       failed "cannot compile $program"
