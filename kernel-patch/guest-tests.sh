@@ -6,8 +6,12 @@ run() {
 }
 run insmod /gob.ko
 run /gob_test
+run /gob_calls
 run /gob_stress 20000
 run /gob_stress 20000 /mnt/stress
+# Links that come and go, daemons that are killed, the module removed whenever nothing uses it.
+run /gob_churn 600
+run /gob_churn 600 /mnt/churn /gob.ko
 run /gob_cost faults
 # While a daemon serves, the module stays; when all of it is killed at once, the module goes.
 /gob_stress 1000000000 & load=$!

@@ -2,7 +2,7 @@
 # try.sh [-k lean|debug|base] [-b] [-t SECONDS] [COMMAND]
 # Boots the patched kernel in an emulated machine and runs there the kselftest, the stress program on
 # shared memory and on ext4, and the removal of the module; or COMMAND, a line for busybox's shell
-# (programs: /gob_test, /gob_stress, /gob_cost; an ext4 file system is on /mnt). Ends with its status.
+# (programs: /gob_test, /gob_calls, /gob_stress, /gob_churn, /gob_cost; an ext4 file system is on /mnt). Ends with its status.
 #   -k   which kernel (build.sh); built first where the cache has it not
 #   -b   only if it is built: else status 77 and the reason
 #   -t   time limit of the guest, 300 s if not given; then status 124
@@ -38,7 +38,7 @@ programs=$kernel
 # An unpatched kernel has no tests of its own; what measures costs is the patched one's.
 # shellcheck disable=SC2086
 [ "$flavour" != base ] || programs=$("$here/build.sh" $only_built lean) || exit $?
-for file in gob.ko gob_test gob_stress gob_cost; do
+for file in gob.ko gob_test gob_calls gob_stress gob_churn gob_cost; do
   if [ "$flavour" = base ] && [ "$file" != gob_cost ]; then continue; fi
   cp "$programs/$file" "$tree/"
 done
