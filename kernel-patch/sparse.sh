@@ -24,6 +24,7 @@ KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins 
   make -s -C "$source" O="$out" CC="ccache gcc" C=2 CHECK=sparse "${objects[@]}" >"$log" 2>&1 ||
   { tail -n 30 "$log" >&2; exit 1; }
 # Without the numbers of lines, which the series moves.
-found=$(sed -nE "s/^(.*\/source-patched\/)?([^:]*):[0-9]+:[0-9]+: ((warning|error).*)/\2: \3/p" "$log" | sort)
-if diff "$here/sparse-known.txt" - <<<"$found" | grep '^>'; then exit 1; fi
+found=$(sed -nE "s/^(.*\/source-patched\/)?([^:]*):[0-9]+:[0-9]+: ((warning|error).*)/\2: \3/p" "$log" | LC_ALL=C sort)
+new=$(LC_ALL=C comm -13 "$here/sparse-known.txt" - <<<"$found")
+if [ -n "$new" ]; then printf 'new: %s\n' "$new"; exit 1; fi
 echo "sparse: nothing new in ${#objects[@]} files"
