@@ -30,6 +30,7 @@ enum ExitStatus : int { kOk = 0, kFailed = 1, kUsage = 2, kRefused = 3, kLostPro
 struct Flags {
   SourceOptions move;
   std::string session;
+  std::vector<std::string> addresses;
   std::string mode = "gob";
   bool no_stream = false;
   bool dry_run = false;
@@ -61,6 +62,7 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
           {"threads", plan.threads},
           {"memory_bytes", plan.private_bytes},
           {"files", files},
+          {"sockets", plan.sockets.size()},
           {"obstacles", plan.obstacles}};
 }
 
@@ -120,7 +122,7 @@ int move(Flags& flags) {
   flags.move.socket = socket_path(flags.move.socket);
   flags.move.lazy = flags.mode == "gob";
   flags.move.stream = !flags.no_stream;
-  const auto plan = inspect(flags.move.pid);
+  const auto plan = inspect(flags.move.pid, flags.addresses);
   if (!plan) return fail(flags, kRefused, plan.error().message());
   const auto criu = probe_criu(flags.move.criu);
   if (!criu) return fail(flags, kRefused, criu.error().message());
@@ -235,6 +237,10 @@ int main(int argc, char** argv) {
   app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
   app.add_flag("--wait", flags.move.wait,
                "Return when all its memory is there, and this node can leave, or it has ended");
+  app.add_option("--address", flags.addresses,
+                 "An IPv4 address of this node that goes along, with the connections at it")
+      ->type_name("ADDRESS")
+      ->allow_extra_args(false);
   app.add_flag("--dry-run", flags.dry_run, "Only say what would move, and what is in the way");
   app.add_flag("--json", flags.json, "Answer in JSON, with the phases of the freeze");
   CLI::App* serving = app.add_subcommand("serve", "Take processes for this node");

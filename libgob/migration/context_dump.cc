@@ -67,6 +67,8 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
                                 std::to_string(kMaxCopiedFile),
                                 "--timeout",
                                 "20"};
+  if (options.connections)
+    argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
   std::vector<int> keep{options.keep};
   auto ready = make_pipe();
   if (!ready) return ready.error();

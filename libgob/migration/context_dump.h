@@ -18,6 +18,7 @@ struct DumpOptions {
   pid_t beside = 0;    // in whose namespaces CRIU runs; 0: in ours
   std::string folder;  // for the images
   bool lazy = true;    // leave out what can come on demand
+  bool connections = false;  // of TCP: with them
   int keep = -1;       // a descriptor that CRIU holds as long as it lives
 };
 

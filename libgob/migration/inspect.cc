@@ -54,7 +54,8 @@ constexpr std::string_view kRemoved = " (deleted)";
 
 class Inspector {
  public:
-  explicit Inspector(Plan& plan) : plan_(plan) {}
+  Inspector(Plan& plan, std::vector<std::string> moving)
+      : plan_(plan), moving_(std::move(moving)) {}
 
   void process(pid_t pid) {
     const std::size_t known = plan_.obstacles.size();
@@ -86,6 +87,27 @@ class Inspector {
       if (pid != first && stays(pid))
         obstacle("process " + std::to_string(pid) +
                  " came with it, and is no descendant of it any more: it would be left behind");
+  }
+
+  // The addresses that go along, once all sockets are known.
+  void addresses() {
+    if (moving_.empty()) return;
+    const auto here = addresses_here();
+    if (!here) return obstacle(here.error().message());
+    for (const std::string& wanted : moving_) {
+      const auto found = std::ranges::find(*here, wanted, &Address::address);
+      if (found == here->end()) {
+        obstacle(wanted + " is no IPv4 address of this node, so that it cannot go along");
+        continue;
+      }
+      if (found->carries)
+        obstacle(wanted + " is the first address of its network on " + found->device +
+                 ": the others would go with it; add it after them");
+      if (const std::uint16_t port = other_port_at(wanted, net_inodes_); port != 0)
+        obstacle("the address " + wanted + " is in use by a process that stays, with port " +
+                 std::to_string(port) + ": it cannot go along");
+      plan_.moving_addresses.push_back(*found);
+    }
   }
 
   // What processes that move may share with each other, but not with one that stays.
@@ -169,7 +191,7 @@ class Inspector {
     const std::string target = link_of(path);
     const std::string who = "descriptor " + fd + " of process " + std::to_string(pid);
     if (target.starts_with("pipe:")) return ties_.add(target, who + " is " + target);
-    if (target.starts_with("socket:")) return socket(target, who);
+    if (target.starts_with("socket:")) return socket(pid, fd, target, who);
     if (target.starts_with("anon_inode:")) {
       for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
         if (target == std::string("anon_inode:") + fine) return;
@@ -222,17 +244,44 @@ class Inspector {
       plan_.shared_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
   }
 
-  void socket(const std::string& link, const std::string& who) {
-    const std::string number = link.substr(link.find('[') + 1);
-    const auto found = sockets_.find(std::strtoull(number.c_str(), nullptr, 10));
-    if (found == sockets_.end())
-      return obstacle(who + " is a socket of a network: those cannot be moved yet");
+  void socket(pid_t pid, const std::string& fd, const std::string& link, const std::string& who) {
+    const std::uint64_t number =
+        std::strtoull(link.substr(link.find('[') + 1).c_str(), nullptr, 10);
+    const auto found = sockets_.find(number);
+    if (found == sockets_.end()) {
+      if (std::ranges::find(net_inodes_, number) != net_inodes_.end()) return;
+      auto socket = net_socket(pid, std::atoi(fd.c_str()));
+      if (!socket && link_of(proc(pid, "fd/" + fd)) != link) return;  // closed meanwhile
+      if (!socket)
+        return obstacle(who + " is a socket neither of TCP, of UDP, nor of Unix: it cannot be moved");
+      ties_.add(link, who + " is a socket of a network");
+      net_inodes_.push_back(number);
+      return net(std::move(*socket), who);
+    }
     if (found->second.named || found->second.peer == 0)
       return obstacle(who + " is a Unix socket with a name, or without another end: only pairs can "
                             "be moved yet");
     const std::string peer = "socket:[" + std::to_string(found->second.peer) + "]";
     ties_.add(link, who + " is a Unix socket");
     ties_.add(peer, who + " is a Unix socket");
+  }
+
+  // Packets find a socket by its address.
+  void net(NetSocket socket, const std::string& who) {
+    const bool moves = std::ranges::find(moving_, socket.local) != moving_.end();
+    if (socket.state == NetSocket::State::kConnected && is_loopback(socket.remote)) {
+      obstacle(who + " is connected with port " + std::to_string(socket.remote_port) +
+               " of this node, which stays: close it first");
+    } else if (socket.state == NetSocket::State::kConnected && socket.tcp && !moves) {
+      obstacle(who + " is a connection of " + socket.local + " with " + socket.remote +
+               ", whose packets come to this node: let the address go along, if no other process "
+               "here needs it (--address " + socket.local + ")");
+    } else if (!socket.local.empty() && !is_loopback(socket.local) && !moves &&
+               std::ranges::find(plan_.needed_addresses, socket.local) ==
+                   plan_.needed_addresses.end()) {
+      plan_.needed_addresses.push_back(socket.local);
+    }
+    plan_.sockets.push_back(std::move(socket));
   }
 
   void mapping(const std::string& path, const std::string& link, bool shared) {
@@ -242,9 +291,11 @@ class Inspector {
   }
 
   Plan& plan_;
+  const std::vector<std::string> moving_;  // addresses
   std::optional<NetworkMounts> mounts_;  // of the process that is looked at
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   Ties ties_;
+  std::vector<std::uint64_t> net_inodes_;
   const std::map<std::uint64_t, UnixPeer> sockets_ = unix_sockets();
 };
 
@@ -284,7 +335,7 @@ std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::
   return present;
 }
 
-Result<Plan> inspect(pid_t pid) {
+Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses) {
   Plan plan;
   plan.pid = pid;
   if (pid <= 1 || !fs::exists(proc(pid, "status")))
@@ -322,9 +373,10 @@ Result<Plan> inspect(pid_t pid) {
       plan.private_bytes = plan.out_pages * kPageSize;
     }
   }
-  Inspector inspector(plan);
+  Inspector inspector(plan, addresses);
   for (const pid_t each : plan.processes) inspector.process(each);
   inspector.outside();
+  inspector.addresses();
   if (plan.migrant) inspector.left_behind();
   return plan;
 }

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "libgob/base/result.h"
+#include "libgob/migration/address.h"
 #include "libgob/migration/migration.pb.h"
+#include "libgob/migration/net_socket.h"
 
 namespace gob::migration {
 
@@ -27,14 +29,17 @@ struct Plan {
   std::uint64_t shared_bytes = 0;      // that goes with the context: shared memory, removed files
   std::vector<File> files;             // that it has open or mapped, and its working folders
   std::vector<Cover> covers;           // what a migrant sees of other nodes
+  std::vector<NetSocket> sockets;            // of TCP and UDP
+  std::vector<std::string> needed_addresses;  // at which it has such, and which stay
+  std::vector<Address> moving_addresses;      // that go along
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
 
 // A file that was removed while in use goes along as a copy up to this size.
 constexpr std::int64_t kMaxCopiedFile = std::int64_t{64} << 20;
 
-// kNotFound: there is no such process.
-Result<Plan> inspect(pid_t pid);
+// `addresses`: of this node, IPv4, that shall go along. kNotFound: there is no such process.
+Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses = {});
 // The number of a process in its own pid namespace; 0: it has ended.
 pid_t inside_number(pid_t pid);
 // The process and all its descendants that live now, parents first.

@@ -85,6 +85,9 @@ Status SourceRun::open() {
   begin.set_memory_bytes(plan_.private_bytes + plan_.shared_bytes);
   for (const File& file : plan_.files) *begin.add_files() = file;
   *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};
+  if (!plan_.sockets.empty()) begin.set_network(network_id());
+  for (const std::string& address : plan_.needed_addresses) begin.add_needed_addresses(address);
+  for (const Address& each : plan_.moving_addresses) begin.add_moving_addresses(each.address);
   begin.set_boot(boot_id());
   auto mount = mount_path(options_.socket);
   if (!mount) return mount.error();
@@ -159,7 +162,7 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
                       const std::function<void(const Moved&)>& running) {
   const std::string session = new_session(options.node, options.pid);
   auto guard =
-      SourceGuard::start(options.socket, session, images_folder(options, session), options.pid);
+      SourceGuard::start(options.socket, session, images_folder(options, session), plan);
   if (!guard) return guard.error();
   SourceRun run(options, plan, session, &*guard);
   return run.migrate(running);

@@ -11,7 +11,6 @@
 #include <filesystem>
 #include <gob.hpp>
 
-#include "libgob/migration/inspect.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/talk.h"
@@ -44,7 +43,8 @@ bool lives(const std::string& socket, const std::string& life) {
 }
 
 [[noreturn]] void guard(int pipe, int answers, const std::string& socket,
-                        const std::string& session, const std::string& folder, pid_t root) {
+                        const std::string& session, const std::string& folder, const Plan& plan) {
+  const pid_t root = plan.pid;
   ::prctl(PR_SET_NAME, "gobmigrate-grd");
   ::setsid();  // no signal of the terminal
   const UniqueFd alive(static_cast<int>(
@@ -64,12 +64,20 @@ bool lives(const std::string& socket, const std::string& life) {
     state = said;
     if (said == 'C' && ::write(answers, &said, 1) != 1) break;
   }
-  if (state == 'D') ::_exit(0);
+  if (state == 'D') {
+    if (!plan.moving_addresses.empty()) remove_criu_tables(plan.inside, plan.sockets);
+    ::_exit(0);
+  }
   pollfd ended{alive.get(), POLLIN, 0};
   const bool there = alive && ::poll(&ended, 1, 0) == 0;
-  if (there && state == 'F') signal_tree(root, SIGCONT);
   const bool committed = state == 'C' || state == 'G';
   if (there && committed) signal_tree(root, SIGKILL);
+  if (there && state == 'F' && !plan.moving_addresses.empty()) wake_connections(root, plan.sockets);
+  if (state != 0 && !plan.moving_addresses.empty()) remove_criu_tables(plan.inside, plan.sockets);
+  // The target may have had them for a moment.
+  if (state == 'F')
+    for (const Address& address : plan.moving_addresses) announce(address);
+  if (there && state == 'F') signal_tree(root, SIGCONT);
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);
   // Containers of earlier moves stay this node's until "go" is said; then all are the target's, if
@@ -90,7 +98,7 @@ void signal_tree(pid_t root, int signal) {
 }
 
 Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::string& session,
-                                       const std::string& folder, pid_t root) {
+                                       const std::string& folder, const Plan& plan) {
   int down[2];
   int up[2];
   if (::pipe2(down, O_CLOEXEC) != 0) return system_error("creating a pipe");
@@ -104,7 +112,7 @@ Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::str
   if (pid == 0) {
     write_end.reset();
     answers.reset();
-    guard(read_end.get(), answer.get(), socket, session, folder, root);
+    guard(read_end.get(), answer.get(), socket, session, folder, plan);
   }
   return SourceGuard(std::move(write_end), std::move(answers), pid);
 }

@@ -10,6 +10,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/inspect.h"
 
 namespace gob::migration {
 
@@ -18,7 +19,7 @@ class SourceGuard {
   // Forks: to be called before there are threads or connections.
   // `folder` holds the source's images: the guard removes it if gobmigrate cannot.
   static Result<SourceGuard> start(const std::string& socket, const std::string& session,
-                                   const std::string& folder, pid_t root);
+                                   const std::string& folder, const Plan& plan);
   SourceGuard(SourceGuard&&) noexcept = default;
   SourceGuard& operator=(SourceGuard&&) = delete;
   // Lets it go: it does what is left to do.

@@ -124,6 +124,7 @@ Status SourceRun::freeze_and_move() {
                                   .beside = plan_.migrant ? options_.pid : 0,
                                   .folder = folder_,
                                   .lazy = options_.lazy,
+                                  .connections = !plan_.moving_addresses.empty(),
                                   .keep = guard_->fd()});
   if (!dump) return dump.error();
   guard_->freezing();
@@ -288,6 +289,9 @@ Status SourceRun::take_over() {
     request.set_moved_on(options_.node);
     if (const auto left = resident_->call(request); !left) return left.error();
   }
+  // If one stays, the target's announcement comes later, and counts.
+  for (const Address& address : plan_.moving_addresses)
+    static_cast<void>(remove_address(address).ok());
   Message go;
   go.set_go(true);
   if (Status said = talk_->send(go, kTakeOver); !said) return said;

@@ -59,6 +59,11 @@ Status TargetRun::run() {
   stores_.reset();
   warden_.end();
   if (migrant_ != 0) keeper_->ended(SIGKILL, status.error().message());
+  if (migrant_ == 0 && !addresses_.empty()) {
+    for (const Address& address : addresses_)
+      if (!address.device.empty()) static_cast<void>(remove_address(address).ok());
+    let_packets("gob-" + options_.session);
+  }
   if (sessions_.empty()) sessions_ = {options_.session, files_of(options_.session)};
   sessions_.insert(sessions_.end(), attached_.begin(), attached_.end());
   clean_up(patience);
@@ -83,6 +88,7 @@ Status TargetRun::take_over() {
   if (!keeper) return keeper.error();
   keeper_ = std::move(*keeper);
   if (Status shown = show(view->view()); !shown) return shown;
+  if (Status held = hold_addresses(); !held) return held;
   if (Status waits = wait_with_criu(); !waits) return waits;
   message.set_viewed(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
@@ -92,6 +98,10 @@ Status TargetRun::take_over() {
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
   if (Status taken = take_images(images->images()); !taken) return taken;
   if (Status made = prepare_memory(); !made) return made;
+  if (!addresses_.empty()) {
+    if (Status asked = warden_.add_addresses(); !asked) return asked;
+    if (Status added = await_network(); !added) return added;
+  }
   if (Status released = release_criu(); !released) return released;
   if (Status restored = restore(); !restored) return restored;
   message.set_restored(true);
@@ -122,6 +132,7 @@ Status TargetRun::take_over() {
 
 Result<Ready> TargetRun::check() {
   if (const auto version = probe_criu(options_.criu); !version) return version.error();
+  if (Status network = check_network(); !network) return network.error();
   const auto mount = mount_path(options_.socket);
   if (!mount) return mount.error();
   auto ready = plan_view(begin_, {node_, *mount});
@@ -136,6 +147,53 @@ Result<Ready> TargetRun::check() {
                       "only " + std::to_string(available >> 20) + " MiB of memory are free here, " +
                           std::to_string(begin_.memory_bytes() >> 20) + " MiB have to fit");
   return ready;
+}
+
+// Where its sockets could be.
+Status TargetRun::check_network() {
+  if (begin_.network().empty() && begin_.moving_addresses().empty()) return {};
+  if (begin_.network() == network_id())
+    return make_error(ErrorCode::kUnavailable,
+                      "it is in the same network namespace of the same machine, where the sockets of "
+                      "the process cannot be a second time");
+  const auto here = addresses_here();
+  if (!here) return here.error();
+  const auto has = [&](const std::string& address) {
+    return std::ranges::find(*here, address, &Address::address) != here->end();
+  };
+  for (const std::string& address : begin_.needed_addresses())
+    if (!has(address))
+      return make_error(ErrorCode::kNotFound,
+                        "the process has a socket at " + address +
+                            ", which is no address of this node: let it go along (--address " +
+                            address + "), or let the program take any (0.0.0.0)");
+  for (const std::string& address : begin_.moving_addresses()) {
+    auto place = has(address) ? Address{address, "", 0, false} : place_for(address);
+    if (!place) return place.error();
+    addresses_.push_back(std::move(*place));
+  }
+  return {};
+}
+
+// From here on nothing answers for them at this node before the process does.
+Status TargetRun::hold_addresses() {
+  if (addresses_.empty()) return {};
+  if (Status asked = warden_.hold_addresses("gob-" + options_.session, addresses_); !asked)
+    return asked;
+  return await_network();
+}
+
+Status TargetRun::await_network() {
+  pollfd waiting{warden_.fd(), POLLIN, 0};
+  while (::poll(&waiting, 1, kViewMs) == 1) {
+    const Warden::News news = warden_.receive();
+    if (news.what == Warden::News::What::kNetwork)
+      return news.error.empty() ? Status() : make_error(ErrorCode::kUnavailable, news.error);
+    if (news.what != Warden::News::What::kRestored)
+      return make_error(ErrorCode::kUnavailable, "the warden of the process died");
+    criu_gave_up_ = true;
+  }
+  return make_error(ErrorCode::kTimedOut, "the network is not set up in time");
 }
 
 // Folders of other nodes appear to the migrant, and to CRIU when it makes it.
@@ -189,6 +247,8 @@ Status TargetRun::start_criu() {
                                 folder_,           "--work-dir",  folder_,
                                 "--log-file",      "restore.log", "-v2"};
   if (begin_.lazy()) argv.emplace_back("--lazy-pages");
+  if (!addresses_.empty())
+    argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
   return warden_.restore(argv, root_);
 }
 
@@ -207,7 +267,9 @@ Status TargetRun::release_criu() {
     return system_error("handing " + first + " to CRIU");
   inventory_.reset();
   pollfd ended{warden_.fd(), POLLIN, 0};
-  if (::poll(&ended, 1, 0) != 1 || warden_.receive().what != Warden::News::What::kRestored) return {};
+  if (!criu_gave_up_ &&
+      (::poll(&ended, 1, 0) != 1 || warden_.receive().what != Warden::News::What::kRestored))
+    return {};
   // It began with another image, and did not find it: now it will.
   return start_criu();
 }

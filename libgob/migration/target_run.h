@@ -37,6 +37,9 @@ class TargetRun {
   Status stay();       // until it ends
   Result<Ready> check();
   Status show(const View& view);
+  Status check_network();
+  Status hold_addresses();
+  Status await_network();
   Status wait_with_criu();
   Status start_criu();
   Status release_criu();
@@ -65,7 +68,9 @@ class TargetRun {
   pid_t migrant_ = 0;  // and outside
   Memory memory_;
   std::map<pid_t, LazyRanges> ranges_;
+  std::vector<Address> addresses_;  // that it brings along; without a device: they are here
   UniqueFd listener_, criu_socket_;
+  bool criu_gave_up_ = false;  // it began before the images were there
   UniqueFd inventory_;  // CRIU has been started, and waits for the images at this FIFO
   std::optional<TargetStores> stores_;
   std::unique_ptr<LazyServer> server_;

@@ -47,6 +47,7 @@ Warden::News Warden::receive() {
   if (got < 5) return {};
   News news;
   news.what = bytes[0] == 'v'   ? News::What::kViewed
+              : bytes[0] == 'n' ? News::What::kNetwork
               : bytes[0] == 'r' ? News::What::kRestored
                                 : News::What::kEnded;
   std::memcpy(&news.status, bytes + 1, sizeof news.status);
@@ -81,6 +82,13 @@ Status Warden::view(const std::vector<Bind>& binds, const std::string& criu) {
     return make_error(ErrorCode::kInvalidArgument, "too many folders of other nodes are needed");
   return say(bytes);
 }
+Status Warden::hold_addresses(const std::string& name, const std::vector<Address>& addresses) {
+  std::string bytes = "H" + name;
+  for (const Address& each : addresses)
+    bytes += '\0' + each.address + '\0' + each.device + '\0' + std::to_string(each.prefix);
+  return say(bytes);
+}
+Status Warden::add_addresses() { return say("T"); }
 Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
   std::string bytes = "R" + std::to_string(root);
   for (const std::string& argument : argv) bytes += '\0' + argument;

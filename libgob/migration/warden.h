@@ -11,6 +11,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/address.h"
 #include "libgob/migration/view.h"
 
 namespace gob::migration {
@@ -18,10 +19,10 @@ namespace gob::migration {
 class Warden {
  public:
   struct News {
-    enum class What { kViewed, kRestored, kEnded, kGone };
+    enum class What { kViewed, kNetwork, kRestored, kEnded, kGone };
     What what = What::kGone;
     int status = 0;  // kRestored: exit status of CRIU; kEnded: wait status of the migrant
-    std::string error;  // kViewed: why not; empty: done
+    std::string error;  // kViewed, kNetwork: why not; empty: done
   };
 
   // Forks, into pid and mount namespaces of its own: before there are threads or connections.
@@ -40,6 +41,10 @@ class Warden {
   News receive();
   // Makes these mounts, and sees whether `criu` can still be started. News tells when that is done.
   Status view(const std::vector<Bind>& binds, const std::string& criu);
+  // Keeps packets of these addresses away, under that name, until go(); News tells. Those with a
+  // device are added by add_addresses(), and removed if the migrant does not come to run.
+  Status hold_addresses(const std::string& name, const std::vector<Address>& addresses);
+  Status add_addresses();
   // Starts CRIU; `root` is the number the migrant will have in its namespace.
   Status restore(const std::vector<std::string>& argv, pid_t root);
   Status hold(int uffd);

@@ -78,6 +78,16 @@ bool WardenProcess::hear() {
       tell('v', 0, viewed ? "" : viewed.error().message());
       break;
     }
+    case 'H': {
+      const Status held = hold_addresses(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));
+      tell('n', 0, held ? "" : held.error().message());
+      break;
+    }
+    case 'T': {
+      const Status added = add_addresses();
+      tell('n', 0, added ? "" : added.error().message());
+      break;
+    }
     case 'R':
       start_criu(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));
       break;
@@ -92,6 +102,7 @@ bool WardenProcess::hear() {
       sessions_.emplace_back(bytes + 1, static_cast<std::size_t>(got - 1));
       break;
     case 'G':
+      open_network();
       ::kill(-1, SIGCONT);
       break;
     case 'K':
@@ -179,6 +190,7 @@ void WardenProcess::end_migrant() {
 }
 
 void WardenProcess::clean_up() {
+  leave_network();
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
   for (const std::string& session : std::exchange(sessions_, {}))

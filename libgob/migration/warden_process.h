@@ -8,6 +8,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/address.h"
 
 namespace gob::migration {
 
@@ -30,6 +31,12 @@ class WardenProcess {
   Status view(const std::vector<std::string>& words);
   Status mount_folders(const std::vector<std::string>& words);
 
+  // warden_network.cc
+  Status hold_addresses(const std::vector<std::string>& words);
+  Status add_addresses();
+  void open_network();  // the migrant is about to run
+  void leave_network();  // it will not
+
   void start_criu(std::vector<std::string> words);
   void reap();
   void tell(char what, int status, const std::string& text = {});
@@ -42,6 +49,9 @@ class WardenProcess {
   std::string gobd_, folder_;
   std::vector<std::string> sessions_;  // whose containers it would have to remove
   std::vector<std::string> attached_;
+  std::string held_;  // the name of the rules that hold its packets back
+  std::vector<Address> addresses_;  // that it brings along; with a device: to be added here
+  std::size_t added_ = 0;           // of these
   UniqueFd children_;  // signalfd of SIGCHLD
   std::vector<UniqueFd> uffds_;
   pid_t criu_ = -1;

@@ -7,7 +7,7 @@ gobmigrate=$1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-completion_scripts "$gobmigrate" serve dry-run no-stream wait criu
+completion_scripts "$gobmigrate" serve dry-run no-stream wait address criu
 for shell in bash zsh fish; do
   out=$(<"$dir/$shell")
   says_not "receive"

@@ -41,7 +41,8 @@ zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 held "
 uffd = libc.syscall(323, 0o2000000 | 1)
 terminal = os.open('/dev/ptmx', os.O_RDWR)
-net = socket.socket(); net.bind(('127.0.0.1', 0)); net.listen()
+net = socket.socket(); net.bind(('127.0.0.1', 0)); net.listen(); end = socket.create_connection(net.getsockname())
+kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 named = socket.socket(socket.AF_UNIX); named.bind('\0gob-sharing-test-%d' % os.getpid()); named.listen()
 libc.shmat.restype = ctypes.c_void_p
 segment = libc.shmget(0, 4096, 0o1600); libc.shmat(segment, None, 0); libc.shmctl(segment, 0, None)
@@ -54,7 +55,7 @@ assert gob.gob_map(pool, 0, 0, 3, ctypes.byref(at)) == 0
 large = os.open(sys.argv[4] + '/large', os.O_RDWR | os.O_CREAT); os.ftruncate(large, 65 << 20); os.unlink(sys.argv[4] + '/large')
 folder = sys.argv[4] + '/folder'; os.mkdir(folder); os.chdir(folder); os.rmdir(folder)
 " "$libgob" "$(socket n1)" "$dir"
-refused "[userfaultfd], which CRIU cannot move" "/dev/ptmx, a device or terminal" "is a socket of a network" \
+refused "[userfaultfd], which CRIU cannot move" "/dev/ptmx, a device or terminal" "of this node, which stays" "is a socket neither of TCP" \
   "is a Unix socket with a name" "a System V segment" "gob:pool (deleted), a container" \
   "/large (deleted) was removed while in use, and has more than the 64 MiB" "/folder (deleted) was removed while in use, and is a folder"
 release
