@@ -27,8 +27,9 @@ struct Arguments {
 
   std::string name;
   std::vector<std::string> names;
-  std::string tree;  // what to attach: a folder, or
-  std::string file;  // a file
+  std::string tree;     // what to attach: a folder,
+  std::string file;     // a file, or
+  std::string segment;  // the key of a System V segment
   std::string size;
   std::string mode = "0600";
   double watch_seconds = 0;  // 0: once

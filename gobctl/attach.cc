@@ -1,5 +1,8 @@
 // attach, detach.
+#include <charconv>
+#include <cstdint>
 #include <filesystem>
+#include <limits>
 
 #include "gobctl/commands.h"
 #include "gobctl/connection.h"
@@ -7,31 +10,76 @@
 
 namespace gob::ctl {
 
-Status run_attach(const Arguments& arguments, Io& io) {
-  if (arguments.tree.empty() == arguments.file.empty())
+namespace {
+
+// As ipcs(1) shows keys, or in decimal.
+Result<std::int32_t> parse_key(const std::string& text) {
+  const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
+  const std::string digits = hexadecimal ? text.substr(2) : text;
+  std::int64_t key = 0;
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), key, hexadecimal ? 16 : 10);
+  if (error != std::errc{} || end != digits.data() + digits.size() || key == 0 ||
+      key < std::numeric_limits<std::int32_t>::min() ||
+      key > std::numeric_limits<std::uint32_t>::max())
     return make_error(ErrorCode::kInvalidArgument,
-                      "say what to attach: --tree DIR for a folder, or --file PATH for a file");
+                      "cannot take '" + printable(text) +
+                          "' as the key of a System V segment; write it as ipcs -m does, such as "
+                          "0x1234, or in decimal (private segments have none)");
+  return static_cast<std::int32_t>(key);
+}
+
+Result<control::Request> request_of(const Arguments& arguments) {
+  const int given = !arguments.tree.empty() + !arguments.file.empty() + !arguments.segment.empty();
+  if (given != 1)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "say what to attach: --tree DIR for a folder, --file PATH for a file, or "
+                      "--segment KEY for a System V segment");
+  control::Request request;
+  control::Attach& attach = *request.mutable_attach();
+  attach.set_name(arguments.name);
+  if (!arguments.segment.empty()) {
+    const auto key = parse_key(arguments.segment);
+    if (!key) return key.error();
+    attach.set_segment_key(*key);
+    return request;
+  }
   const bool tree = !arguments.tree.empty();
   const std::string& path = tree ? arguments.tree : arguments.file;
   if (path.front() != '/')
     return make_error(ErrorCode::kInvalidArgument,
                       "'" + printable(path) + "' is no full path; the node that is asked may see " +
                           "another folder as the present one");
+  attach.set_path(std::filesystem::path(path).lexically_normal().string());
+  attach.set_folder(tree);
+  return request;
+}
+
+}  // namespace
+
+Status run_attach(const Arguments& arguments, Io& io) {
+  auto request = request_of(arguments);
+  if (!request) return request.error();
   const auto client = connect(arguments);
   if (!client) return client.error();
-  control::Request request;
-  request.mutable_attach()->set_name(arguments.name);
-  request.mutable_attach()->set_path(std::filesystem::path(path).lexically_normal().string());
-  request.mutable_attach()->set_folder(tree);
-  const auto reply = ask(**client, std::move(request));
+  const std::string path = request->attach().path();
+  const auto reply = ask(**client, std::move(*request));
   if (!reply) return reply.error();
   const control::Container& made = reply->container().container();
-  if (arguments.json)
-    print_json(io.out, to_json(made));
-  else
-    io.out << "Attached " << printable(path) << " of node "
-           << printable((*client)->hello().node_name()) << " as "
-           << io.paint.bold(printable(made.name())) << '\n';
+  if (arguments.json) {
+    Json json = to_json(made);
+    if (path.empty()) json["joined"] = reply->container().joined();
+    print_json(io.out, json);
+    return {};
+  }
+  io.out << "Attached "
+         << (path.empty() ? "segment " + printable(arguments.segment) : printable(path))
+         << " of node " << printable((*client)->hello().node_name()) << " as "
+         << io.paint.bold(printable(made.name()));
+  if (path.empty())
+    io.out << (reply->container().joined() ? ", with the bytes of the container"
+                                           : ", a new container with the bytes of the segment");
+  io.out << '\n';
   return {};
 }
 

@@ -181,22 +181,32 @@ const Subcommand kSubcommands[] = {
        declare_target(app, arguments);
      },
      run_remove},
-    {"", "attach", "Show files of a node under the mount of every node",
+    {"", "attach", "Share files or a System V segment of a node with every node",
      "The path is one of the node that is asked, the home of these files: they stay on its disk.\n"
      "Every node that has a mount (gobd --mount) shows them there under NAME.\n\n"
+     "A segment has to exist on the node that is asked (shmget), and its kernel to have linkers\n"
+     "(gobd --linker). The first node makes the container NAME, with what is in the segment; the\n"
+     "segments of others, of the same size, show that from then on, and what was in them is\n"
+     "forgotten. Programs use shmget and shmat as ever.\n\n"
      "  gobctl attach home --tree /home --node n1      a folder and all below it\n"
-     "  gobctl attach data --file /srv/data.bin        one file",
+     "  gobctl attach data --file /srv/data.bin        one file\n"
+     "  gobctl attach board --segment 0x2a --node n1   and again with --node n2",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);
        app.add_option("--tree", arguments.tree, "A folder, by its full path")->type_name("DIR");
        app.add_option("--file", arguments.file, "A file, by its full path")->type_name("PATH");
+       app.add_option("--segment", arguments.segment, "A System V segment, by its key")
+           ->type_name("KEY");
        declare_json(app, arguments);
        declare_target(app, arguments);
      },
      run_attach},
-    {"", "detach", "Take attached files away from every mount",
+    {"", "detach", "End the sharing of attached files, or of this node's segment",
      "The files stay on their home's disk as a local program would have left them. Programs that\n"
      "have some open get ESTALE.\n\n"
+     "A segment is detached on the node that is asked: it keeps all bytes, and is its own from then\n"
+     "on. Where it was attached first, ask last: the container goes with it, and with that what\n"
+     "other nodes still had attached (SIGBUS).\n\n"
      "  gobctl detach home",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);

@@ -46,6 +46,7 @@ Json to_json(const control::ContainerStat& stat, const control::HelloReply& hell
   json["swap_out_pages"] = stat.swap_out();
   json["refused"] = stat.refused();
   json["mappings"] = stat.mappings();
+  json["segment_key"] = stat.segment_key() == 0 ? Json(nullptr) : Json(stat.segment_key());
   json["bouncing"] = Json::array();
   for (const auto& page : stat.bouncing())
     json["bouncing"].push_back({{"page", page.page()}, {"count", page.count()}});
@@ -98,6 +99,7 @@ Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
             {"peers", Json::array()}};
   for (const std::uint32_t id : stat.members()) json["members"].push_back(node_name(hello, id));
   json["rdma"] = to_json(stat.rdma());
+  json["linker"] = {{"name", stat.linker()}, {"reason", stat.linker_reason()}};
   for (const auto& peer : stat.peers()) {
     json["peers"].push_back({{"name", peer.name()},
                              {"id", peer.node_id()},
@@ -118,7 +120,7 @@ Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
 }  // namespace
 
 const char* kind_of(const control::Container& container) {
-  constexpr const char* kKinds[] = {"memory", "file", "tree"};
+  constexpr const char* kKinds[] = {"memory", "file", "tree", "segment"};
   return container.kind() < std::size(kKinds) ? kKinds[container.kind()] : "unknown";
 }
 

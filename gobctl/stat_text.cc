@@ -177,7 +177,9 @@ void print_node(const control::StatReply& stat, const control::HelloReply& hello
          << format_size(node.directory_bytes()) << ", frame table "
          << format_size(node.frame_table_bytes()) << '\n'
          << count_of(node.clients(), "connection") << ", " << count_of(node.mappings(), "mapping")
-         << "\n\n";
+         << ", linker " << printable(node.linker());
+  if (!node.linker_reason().empty()) io.out << " (" << printable(node.linker_reason()) << ')';
+  io.out << "\n\n";
   const bool rates = interval.before != nullptr;
   Table table({{"CONTAINER"},
                {"SIZE", kRight},

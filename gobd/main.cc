@@ -29,6 +29,7 @@ struct Flags {
   std::string swap_dir;
   std::string swap;
   std::string mount;
+  std::string linker;
   std::string transport;
   std::string rdma_device;
   std::string log_level;
@@ -54,6 +55,9 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--swap-dir", flags.swap_dir, "Where pages go that fit in no node's memory");
   app.add_option("--swap", flags.swap, "Most disk space to use there, such as 16G");
   app.add_option("--mount", flags.mount, "Folder where attached files appear");
+  app.add_option("--linker", flags.linker,
+                 "auto: the patched kernel's linkers for System V segments, where /dev/gob is; "
+                 "kernel: with them or not at all; userfaultfd: without");
   app.add_option("--transport", flags.transport,
                  "auto: RDMA to peers where both ends can, else TCP; verbs: RDMA or nothing; tcp");
   app.add_option("--rdma-device", flags.rdma_device, "Which one, as device or device:port");
@@ -85,6 +89,7 @@ gob::Result<gob::DaemonConfig> configure(const Flags& flags) {
   if (!flags.control_socket.empty()) config.control_socket = flags.control_socket;
   if (!flags.swap_dir.empty()) config.swap_dir = flags.swap_dir;
   if (!flags.mount.empty()) config.mount = flags.mount;
+  if (!flags.linker.empty()) config.linker = flags.linker;
   if (!flags.transport.empty()) config.transport = flags.transport;
   if (!flags.rdma_device.empty()) config.rdma_device = flags.rdma_device;
   if (!flags.log_level.empty()) config.log_level = flags.log_level;

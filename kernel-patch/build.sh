@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# build.sh [lean|debug|base]: builds a small kernel for the guest from Debian's linux-source-6.12
+# build.sh [lean|node|debug|base]: builds a small kernel for the guest from Debian's linux-source-6.12
 # and prints the folder that holds it (vmlinux, and but for base gob.ko and the tests).
 #   lean    patched (the default)    debug   patched, with KASAN, lockdep and DEBUG_VM
+#   node    patched, with network and namespaces, for gobd
 #   base    not patched, to compare costs with
 # Kept in ~/.cache/gobelins/kernel by what it was built from; only a cold cache builds. That takes
 # about ten minutes of two quiet cores; KERNEL_BUILD_LIMIT seconds (5400) at most.
@@ -11,7 +12,7 @@ set -euo pipefail
 only_look=
 if [ "${1:-}" = --key ]; then only_look=yes; shift; fi
 flavour=${1:-lean}
-case $flavour in lean|debug|base) ;; *) sed -n '2,9p' "$0" >&2; exit 2 ;; esac
+case $flavour in lean|node|debug|base) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
 version=$(source_version)
 kernel=$cache/$(kernel_key "$flavour")
 if [ -e "$kernel/complete" ]; then echo "$kernel"; exit 0; fi
@@ -78,7 +79,7 @@ flock -s 9
 out=$cache/out-$flavour
 mkdir -p "$out"
 options=("$here/lean.config")
-[ "$flavour" != debug ] || options+=("$here/debug.config")
+[ ! -e "$here/$flavour.config" ] || [ "$flavour" = lean ] || options+=("$here/$flavour.config")
 # A fixed date and builder, or the compiler's cache would miss what mentions them.
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins
 make_kernel() {

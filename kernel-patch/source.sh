@@ -12,10 +12,10 @@ source_version() {
     cannot "no kernel source: apt-get install linux-source-6.12"
 }
 
-# Names what a kernel is built from: FLAVOUR is lean, debug or base (not patched).
+# Names what a kernel is built from: FLAVOUR is one of build.sh's.
 kernel_key() {
   local parts=("$here/lean.config" "$here/build.sh")
   [ "$1" = base ] || parts+=("$here"/series/*.patch)
-  [ "$1" != debug ] || parts+=("$here/debug.config")
+  [ ! -e "$here/$1.config" ] || [ "$1" = lean ] || parts+=("$here/$1.config")
   echo "$1-$(source_version)-$(cat "${parts[@]}" <(gcc -dumpfullversion) | sha256sum | cut -c 1-16)"
 }

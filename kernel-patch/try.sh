@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# try.sh [-k lean|debug|base] [-b] [-t SECONDS] [COMMAND]
+# try.sh [-k lean|node|debug|base] [-b] [-t SECONDS] [-p PROGRAM ...] [COMMAND]
 # Boots the patched kernel in an emulated machine and runs there the kselftest, the stress program on
 # shared memory and on ext4, and the removal of the module; or COMMAND, a line for busybox's shell
 # (programs: /gob_test, /gob_calls, /gob_stress, /gob_churn, /gob_cost; an ext4 file system is on /mnt). Ends with its status.
 #   -k   which kernel (build.sh); built first where the cache has it not
 #   -b   only if it is built: else status 77 and the reason
 #   -t   time limit of the guest, 300 s if not given; then status 124
+#   -p   a program of this machine, to be in /programs with the libraries it needs; may be repeated
 # Status 125: the guest died, with what it last said. Environment: QEMU_ARGUMENTS, more of them.
 set -euo pipefail
 . "$(dirname "$0")/source.sh"
-flavour=lean only_built= seconds=300
-while getopts k:bt: option; do
+flavour=lean only_built= seconds=300 packed=()
+while getopts k:bt:p: option; do
   case $option in
     k) flavour=$OPTARG ;;
     b) only_built=--key ;;
     t) seconds=$OPTARG ;;
-    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    p) packed+=("$OPTARG") ;;
+    *) sed -n '2,10p' "$0" >&2; exit 2 ;;
   esac
 done
 shift $((OPTIND - 1))
@@ -42,6 +44,18 @@ for file in gob.ko gob_test gob_calls gob_stress gob_churn gob_cost; do
   if [ "$flavour" = base ] && [ "$file" != gob_cost ]; then continue; fi
   cp "$programs/$file" "$tree/"
 done
+if [ ${#packed[@]} -gt 0 ]; then
+  mkdir "$tree/programs"
+  for program in "${packed[@]}"; do
+    objcopy --strip-debug "$program" "$tree/programs/${program##*/}"
+  done
+  # Each library by the path where the loader looks for it.
+  ldd "${packed[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\/.*ld-linux/ { print $1 }' | sort -u |
+    while read -r library; do
+      mkdir -p "$tree/${library%/*}"
+      cp -L "$library" "$tree/$library"
+    done
+fi
 truncate -s 64M "$tree/disk"
 mke2fs -q -t ext4 "$tree/disk"
 cp "$here/guest-init.sh" "$tree/init"

@@ -35,8 +35,9 @@ enum class ContainerKind : std::uint8_t {
   kMemory,  // nothing but memory
   kFile,    // a file on the disk of its home
   kTree,    // no pages: a folder on its home's disk, shown under every node's mount
+  kSegment,  // memory that began as a System V segment of its home, which has the pages nobody has
 };
-inline constexpr ContainerKind kLastContainerKind = ContainerKind::kTree;
+inline constexpr ContainerKind kLastContainerKind = ContainerKind::kSegment;
 inline constexpr std::size_t kMaxSourceBytes = 4096;
 
 // Which request made a container, unique over all processes of the cluster.
@@ -68,7 +69,7 @@ struct ContainerRecord {
 // 1 byte to kMaxPages pages.
 [[nodiscard]] Status check_size(std::uint64_t size_bytes);
 [[nodiscard]] Status check_mode(std::uint32_t mode);
-// A file and a tree have a home and a source, memory has neither, a tree has no size.
+// All but memory have a home and a source, memory has neither, a tree has no size.
 [[nodiscard]] Status check_kind(const ContainerRecord& record);
 // All of the above; what a peer says is checked like what a program says.
 [[nodiscard]] Status check_record(const ContainerRecord& record);

@@ -51,6 +51,8 @@ Status MapLinker::drop_container(ContainerId id) {
   });
   for (const PageKey key : keys) writable_.erase(key);
   Status freed = container.pool->clear();
+  if (container.segment)
+    if (Status dropped = drop_segment(id, container); !dropped) freed = dropped;
   if (container.mappings.empty()) containers_.erase(found);
   return freed;
 }
@@ -66,6 +68,11 @@ Status MapLinker::add_mapping(std::shared_ptr<Mapping> mapping) {
                           std::to_string(config.container.value()) + ": it has " +
                           std::to_string(container->pool->pages()),
                       EINVAL);
+  if (container->segment || (mapping->link() && !container->mappings.empty()))
+    return make_error(ErrorCode::kUnavailable,
+                      "container " + std::to_string(config.container.value()) +
+                          " cannot be both linked to a segment and mapped on this node",
+                      EBUSY);
   // The slot of the mapping that left longest ago, if one of the exact ones is free.
   std::uint8_t slot = kExactSlots;
   for (std::uint8_t tried = 0; tried < kExactSlots; ++tried) {
@@ -79,6 +86,7 @@ Status MapLinker::add_mapping(std::shared_ptr<Mapping> mapping) {
     break;
   }
   const MappingId id = mapping->id();
+  if (mapping->link()) container->segment.emplace(Segment{mapping.get(), {}, false});
   if (!container->mappings.try_emplace(id, Linked{std::move(mapping), slot}).second)
     return make_error(ErrorCode::kAlreadyExists,
                       "mapping " + std::to_string(id.value()) + " is linked already", EEXIST);
@@ -90,6 +98,15 @@ void MapLinker::remove_mapping(MappingId id) {
     Container& container = entry->second;
     const auto found = container.mappings.find(id);
     if (found == container.mappings.end()) continue;
+    if (container.segment) {
+      // The link has ended: nobody is asked for anything any more.
+      std::vector<PageKey> keys;
+      places_.for_each([&](PageKey key, Place) {
+        if (page_of(key).container == entry->first) keys.push_back(key);
+      });
+      for (const PageKey key : keys) places_.erase(key);
+      container.segment.reset();
+    }
     waiting_.remove(*found->second.mapping);
     ahead_.remove(*found->second.mapping);
     container.mappings.erase(found);
@@ -131,6 +148,7 @@ bool MapLinker::note(const Fault& fault, std::uint64_t now_ns) {
       ++counters_.write_protect_faults;
       break;
   }
+  if (mapping.link()) return note_request(*container, fault, now_ns);
   if (fault.access == Access::kWrite && !mapping.config().writable) {
     ++counters_.denied_writes;
     // If that fails too, the waiting list has it, and the core's refusal is the second attempt.
@@ -145,12 +163,20 @@ void MapLinker::expect(MappingId mapping, PageSet pages, std::uint64_t unmapped)
   const auto linked = container->mappings.find(mapping);
   if (linked == container->mappings.end()) return;
   Mapping& target = *linked->second.mapping;
+  if (target.link()) return;  // the kernel takes no page that it has not asked for
   ahead_.add(target, pages.with(pages.mask & target.mask_of_stripe(pages.stripe)), unmapped);
 }
 
 Status MapLinker::downgrade(PageSet pages) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return no_container(pages.container, "write-protect");
+  if (container->segment) {
+    const PageSet set = pages.with(in_segment(pages, /*writable_only=*/true));
+    if (Status taken = take_from_segment(*container, set, false, set, nullptr); !taken)
+      return taken;
+    for_each_page(set, [&](PageId page) { places_[key_of(page)] = Place::kToRead; });
+    return {};
+  }
   std::array<std::uint64_t, kExactSlots + 1> writable_through{};
   std::uint64_t writable = 0;
   for_each_page(pages, [&](PageId page) {
@@ -202,6 +228,12 @@ Status MapLinker::invalidate(PageSet pages) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return no_container(pages.container, "invalidate");
   Status status;
+  if (container->segment) {
+    const PageSet set = pages.with(in_segment(pages));
+    if (!container->segment->cut) status = take_from_segment(*container, set, true, set, nullptr);
+    leave_segment(*container, set);
+    pages.mask &= ~set.mask;
+  }
   for_each_run(pages, [&](PageIndex first, unsigned count) {
     if (Status punched = container->pool->punch(first, count); !punched) status = punched;
   });
@@ -213,9 +245,11 @@ Status MapLinker::load(PageSet pages, std::byte* out) const {
   const auto container = containers_.find(pages.container);
   if (container == containers_.end()) return no_container(pages.container, "read");
   Status status;
-  for_each_run(pages, [&](PageIndex first, unsigned count) {
-    if (Status loaded = container->second.pool->load(first, count, out); !loaded) status = loaded;
-    out += count * kPageSize;
+  const PageSet set = pages.with(container->second.segment ? in_segment(pages) : 0);
+  if (!set.empty()) status = take_from_segment(container->second, set, false, pages, out);
+  for_each_run(pages.with(pages.mask & ~set.mask), [&](PageIndex first, unsigned count) {
+    std::byte* const to = out + pages.rank(first) * kPageSize;
+    if (Status loaded = container->second.pool->load(first, count, to); !loaded) status = loaded;
   });
   return status;
 }
@@ -224,9 +258,14 @@ Status MapLinker::take(PageSet pages, std::byte* out) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return no_container(pages.container, "take");
   Status status;
-  for_each_run(pages, [&](PageIndex first, unsigned count) {
-    if (Status taken = container->pool->take(first, count, out, pipe_); !taken) status = taken;
-    out += count * kPageSize;
+  const PageSet set = pages.with(container->segment ? in_segment(pages) : 0);
+  if (!set.empty()) {
+    status = take_from_segment(*container, set, !container->segment->cut, pages, out);
+    leave_segment(*container, set);
+  }
+  for_each_run(pages.with(pages.mask & ~set.mask), [&](PageIndex first, unsigned count) {
+    std::byte* const to = out + pages.rank(first) * kPageSize;
+    if (Status taken = container->pool->take(first, count, to, pipe_); !taken) status = taken;
   });
   left_mappings(pages);
   return status;
@@ -241,6 +280,7 @@ void MapLinker::left_mappings(PageSet pages) {
 Status MapLinker::refuse(PageSet pages) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return {};  // it was removed, and its waiting accesses with it
+  if (container->segment) return refuse_requests(*container, pages);
   demands_.clear();
   waiting_.collect(pages, demands_);
   Status status;

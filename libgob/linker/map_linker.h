@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "libgob/base/page_set.h"
@@ -48,6 +50,8 @@ struct MapLinkerCounters {
   std::uint64_t refused_pages = 0;    // waiting programs that got SIGBUS, counted by page
   std::uint64_t vanished_frames = 0;  // removed behind our back (MADV_REMOVE by a program)
   std::uint64_t forced_unmaps = 0;    // write-protect was impossible, the mappings were cut instead
+  std::uint64_t segment_pages = 0;    // given to a linked segment
+  std::uint64_t segment_rights = 0;   // to write pages that it had
 };
 
 class MapLinker {
@@ -58,7 +62,8 @@ class MapLinker {
   // action::DropContainer: frees every frame. Mappings stay, for the core to refuse their faults,
   // and keep the pool until the last of them is removed.
   Status drop_container(ContainerId id);
-  // The container must be there, and the mapping lie inside it.
+  // The container must be there, and the mapping lie inside it. A linked segment is the only mapping
+  // of its container: its frames are its own, so no other mapping would see them.
   Status add_mapping(std::shared_ptr<Mapping> mapping);
   // Faults of it are forgotten: a living program whose threads wait must be woken by whoever also
   // holds the userfaultfd.
@@ -76,6 +81,13 @@ class MapLinker {
   }
   // Faults not yet resolved.
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
+
+  // A linked segment is to be cut off, with the bytes it has: from now on no page is taken away from
+  // it. What would be stays in it as its own, to be read and written.
+  void begin_cut(ContainerId id);
+  // The pages of the container that are in the segment become its own, and the pool has copies. At
+  // most so many; true: all are done.
+  Result<bool> cut_some(ContainerId id, std::size_t pages);
 
   [[nodiscard]] bool has_mappings(ContainerId id) const;
   // Somebody waits for one of these pages.
@@ -102,7 +114,9 @@ class MapLinker {
 
   [[nodiscard]] const MapLinkerCounters& counters() const { return counters_; }
   // Bytes of the structures that grow with frames.
-  [[nodiscard]] std::size_t memory_bytes() const { return writable_.memory_bytes(); }
+  [[nodiscard]] std::size_t memory_bytes() const {
+    return writable_.memory_bytes() + places_.memory_bytes();
+  }
 
  private:
   // Mappings are told apart in a byte for each page: 0..6 each by its bit, all others by bit 7.
@@ -111,13 +125,34 @@ class MapLinker {
     std::shared_ptr<Mapping> mapping;
     std::uint8_t slot;  // <= kExactSlots
   };
+  // A linked segment: what the kernel waits for, by page.
+  struct Segment {
+    Mapping* mapping;
+    std::unordered_map<std::uint64_t, std::vector<KernelRequest>> requests;
+    bool cut = false;
+  };
+  // Where a page is that has a frame here: without an entry in the pool, else in the segment.
+  enum class Place : std::uint8_t {
+    kPool,
+    kToRead,   // in the segment
+    kToWrite,  // in the segment, with the right to write it
+    kOwn,      // the segment's own since it is being cut off; the container's page may be in the pool
+  };
   struct Container {
     std::shared_ptr<const FramePool> pool;
     std::map<MappingId, Linked> mappings;
+    std::optional<Segment> segment;
     std::uint8_t next_slot = 0;
     bool dropped = false;
   };
-  struct Source;
+  // Where the bytes of a run are: packed in a message, or zeros everywhere.
+  struct Source {
+    const PageBytes* bytes;  // null: zeros
+    const std::byte* zeros;
+    [[nodiscard]] const std::byte* at(PageIndex page) const {
+      return bytes == nullptr ? zeros : bytes->at(page);
+    }
+  };
 
   MapLinker(PagePipe pipe, const std::byte* zeros) : pipe_(std::move(pipe)), zeros_(zeros) {}
 
@@ -139,6 +174,18 @@ class MapLinker {
   void note_writable(Container& container, Mapping& mapping, PageIndex first, unsigned count);
   void left_mappings(PageSet pages);
 
+  // map_linker_segment.cc
+  bool note_request(Container& container, const Fault& fault, std::uint64_t now_ns);
+  [[nodiscard]] std::uint64_t in_segment(PageSet pages, bool writable_only = false) const;
+  Result<std::uint64_t> answer(Container& container, PageSet pages, Access access,
+                               const Source* source);
+  Status answer_from_pool(Container& container, PageSet pages, Access access);
+  Status refuse_requests(Container& container, PageSet pages);
+  static Status take_from_segment(const Container& container, PageSet pages, bool drop,
+                                  PageSet layout, std::byte* save);
+  void leave_segment(Container& container, PageSet pages);
+  Status drop_segment(ContainerId id, Container& container);
+
   PagePipe pipe_;
   const std::byte* zeros_;  // a stripe of zeros, mapped for the life of the process
   std::map<ContainerId, Container> containers_;
@@ -146,6 +193,7 @@ class MapLinker {
   AheadList ahead_;
   // Through which mappings' slots a page may be written now. A page without an entry: none.
   PageTable<std::uint8_t> writable_;
+  PageTable<Place> places_;  // of containers with a linked segment
   std::vector<Demand> demands_;
   MapLinkerCounters counters_;
 };

@@ -15,15 +15,6 @@ std::uint64_t mask_of_run(PageIndex first, unsigned count) {
 
 }  // namespace
 
-// Where the bytes of a run are: packed in a message, or zeros everywhere.
-struct MapLinker::Source {
-  const PageBytes* bytes;  // null: zeros
-  const std::byte* zeros;
-  [[nodiscard]] const std::byte* at(PageIndex page) const {
-    return bytes == nullptr ? zeros : bytes->at(page);
-  }
-};
-
 Status MapLinker::install(PageSet pages, const PageBytes& bytes, Access access) {
   return install_from(pages, Source{&bytes, zeros_}, access);
 }
@@ -46,7 +37,11 @@ Status MapLinker::install_from(PageSet pages, const Source& source, Access acces
                                                 ": it has no frame pool on this shard");
   std::uint64_t stored = 0;
   demands_.clear();
-  if (access != Access::kNone) {
+  if (container->segment && access != Access::kNone) {
+    const Result<std::uint64_t> answered = answer(*container, pages, access, &source);
+    if (!answered) return answered.error();
+    stored = *answered;
+  } else if (access != Access::kNone) {
     collect(pages);
     // The first mapping that wants a page gets it with its bytes, in one call.
     for (Demand& demand : demands_) {
@@ -116,6 +111,7 @@ Status MapLinker::map(PageSet pages, Access access) {
     return make_error(ErrorCode::kNotFound, "cannot map pages of container " +
                                                 std::to_string(pages.container.value()) +
                                                 ": it has no frame pool on this shard");
+  if (container->segment) return answer_from_pool(*container, pages, access);
   collect(pages);
   for (const Demand& demand : demands_) grant(*container, demand, pages, access);
   waiting_.remove(pages);

@@ -63,7 +63,11 @@ Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& co
     return invalid(
         "its userfaultfd has other features than libgob asks for; is the program linked "
         "with the libgob of this gobd?");
-  return std::shared_ptr<Mapping>(new Mapping(std::move(uffd), config));
+  return std::shared_ptr<Mapping>(new Mapping(std::move(uffd), std::nullopt, config));
+}
+
+std::shared_ptr<Mapping> Mapping::of_link(KernelLink link, const Config& config) {
+  return std::shared_ptr<Mapping>(new Mapping({}, std::move(link), config));
 }
 
 std::uint64_t Mapping::mask_of_stripe(std::uint64_t stripe) const {
@@ -102,7 +106,7 @@ Status Mapping::drain(std::vector<Fault>& out) {
       // Of ranges that we were not told of nothing is served.
       if (address < config_.address || !contains(page)) continue;
       const std::uint64_t flags = message.arg.pagefault.flags;
-      Fault fault{id(), {config_.container, page}, Access::kRead, FaultKind::kMissing};
+      Fault fault{id(), {config_.container, page}, Access::kRead, FaultKind::kMissing, {}};
       if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) fault.kind = FaultKind::kMinor;
       if ((flags & UFFD_PAGEFAULT_FLAG_WP) != 0) fault.kind = FaultKind::kWriteProtect;
       if ((flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0)

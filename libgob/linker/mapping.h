@@ -1,16 +1,20 @@
 // Mapping: one program's memory mapping of a part of a container, and the faults it reports. Shared
-// by the shards; constant but for `dead`. One thread, which polls uffd(), drains it.
+// by the shards; constant but for `dead`. One thread, which polls uffd(), drains it. A segment that
+// the patched kernel links stands for all its programs as one mapping: its faults are requests of
+// /dev/gob, and it has no uffd.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "libgob/base/ids.h"
 #include "libgob/base/page_set.h"
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/gob_device.h"
 #include "libgob/protocol/event.h"
 
 namespace gob {
@@ -24,12 +28,20 @@ enum class FaultKind : std::uint8_t {
   kWriteProtect,  // it is mapped for reading; the program writes
 };
 
+// What the kernel asked about a page of a linked segment, to be answered once.
+struct KernelRequest {
+  std::uint32_t slot = 0;
+  std::uint64_t serial = 0;
+  bool fill = false;  // it has not the page; else it asks for the right to write
+};
+
 // A thread of a program stands still until the page is mapped for `access`.
 struct Fault {
   MappingId mapping;
   PageId page;
   Access access = Access::kRead;
   FaultKind kind = FaultKind::kMissing;  // as it was when the kernel spoke
+  KernelRequest request{};               // of a linked segment
 };
 
 class Mapping {
@@ -46,11 +58,14 @@ class Mapping {
   // Takes a userfaultfd that a program sent, and refuses what is none, or not one made as
   // create_uffd() makes it: the sender is not trusted.
   static Result<std::shared_ptr<Mapping>> create(UniqueFd uffd, const Config& config);
+  // A linked segment: the whole container, at address 0.
+  static std::shared_ptr<Mapping> of_link(KernelLink link, const Config& config);
 
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] MappingId id() const { return config_.id; }
-  // Readable when faults wait.
+  // Readable when faults wait. -1: a linked segment.
   [[nodiscard]] int uffd() const { return uffd_.get(); }
+  [[nodiscard]] const std::optional<KernelLink>& link() const { return link_; }
   [[nodiscard]] bool contains(PageIndex page) const {
     return page >= config_.first && page.value() - config_.first.value() < config_.pages;
   }
@@ -70,9 +85,11 @@ class Mapping {
   void mark_dead() { dead_.store(true, std::memory_order_relaxed); }
 
  private:
-  Mapping(UniqueFd uffd, const Config& config) : uffd_(std::move(uffd)), config_(config) {}
+  Mapping(UniqueFd uffd, std::optional<KernelLink> link, const Config& config)
+      : uffd_(std::move(uffd)), link_(std::move(link)), config_(config) {}
 
   const UniqueFd uffd_;
+  const std::optional<KernelLink> link_;
   const Config config_;
   std::atomic<bool> dead_ = false;
 };

@@ -97,6 +97,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.text("mount", config.mount);
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
   reader.number("write_back_ms", 0, 3'600'000, config.write_back_ms);
+  reader.text("linker", config.linker);
   reader.text("transport", config.transport);
   reader.text("rdma_device", config.rdma_device);
   reader.number("rdma_poll_us", 0, 1'000'000, config.rdma_poll_us);
@@ -168,6 +169,8 @@ Status check_config(const DaemonConfig& config) {
     return bad("a budget of " + format_size(config.budget_bytes) + " is too small; at least " +
                format_size(64 * kPageSize));
   if (config.shards < 1 || config.shards > 64) return bad("shards must be from 1 to 64");
+  if (config.linker != "auto" && config.linker != "kernel" && config.linker != "userfaultfd")
+    return bad("linker '" + config.linker + "' is unknown; choose auto, kernel or userfaultfd");
   if (config.transport != "auto" && config.transport != "verbs" && config.transport != "tcp")
     return bad("transport '" + config.transport + "' is unknown; choose auto, verbs or tcp");
   if (config.read_ahead_pages > StreamDetector::kMaxWindow)
@@ -201,6 +204,7 @@ std::string to_toml(const DaemonConfig& config) {
       {"mount", config.mount},
       {"file_timeout_ms", config.file_timeout_ms},
       {"write_back_ms", config.write_back_ms},
+      {"linker", config.linker},
       {"transport", config.transport},
       {"rdma_device", config.rdma_device},
       {"rdma_poll_us", config.rdma_poll_us},

@@ -37,6 +37,7 @@ struct DaemonConfig {
   std::uint32_t file_timeout_ms = 30000;   // an operation on a file ends after this, with EIO
   std::uint32_t write_back_ms = 5000;      // stores to mapped files reach the disk so often; 0: at
                                            // fsync and when the node leaves only
+  std::string linker = "auto";             // auto, kernel, userfaultfd
   std::string transport = "auto";          // auto, verbs, tcp
   std::string rdma_device;                 // "device" or "device:port"; empty: chosen
   std::uint32_t rdma_poll_us = 200;        // longest busy wait after traffic over RDMA

@@ -44,6 +44,7 @@ Node::~Node() {
   for (const auto& shard : shards_) shard->stop();
   for (const auto& shard : shards_) shard->end_files();
   close_files();
+  segments_.reset();
   mailbox_.close();
 }
 
@@ -61,6 +62,8 @@ Result<std::unique_ptr<Node>> Node::create(const DaemonConfig& config) {
 
 Status Node::open() {
   uffd_device_.reset(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  // First: it forks, which threads do not survive.
+  if (Status status = open_linker(); !status) return status;
 
   TcpConfig tcp;
   tcp.cluster = config_.cluster;
@@ -131,6 +134,11 @@ Status Node::open() {
   }
   for (const auto& shard : shards_) shard->connect_siblings(siblings);
   files_.emplace(self_, siblings, config_.read_ahead_pages);
+  if (device_ != nullptr) {
+    Result<std::unique_ptr<Segments>> segments = Segments::create(device_, siblings, mailbox_);
+    if (!segments) return segments.error();
+    segments_ = std::move(*segments);
+  }
 
   table_.emplace(self_, transport_->incarnation());
   MembershipConfig membership;

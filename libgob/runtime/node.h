@@ -22,6 +22,7 @@
 #include "libgob/runtime/files.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/peer_link.h"
+#include "libgob/runtime/segments.h"
 #include "libgob/runtime/shard.h"
 #include "libgob/sync/sync_service.h"
 #include "libgob/transport/transport.h"
@@ -116,6 +117,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void perform_sync(const SyncService::Out& out);
   void shard_serves(unsigned shard, Epoch epoch);
   void begin_leaving(const std::string& why);
+  void hand_over(const std::string& why);
   void keep_leaving();
   void shard_left(unsigned shard, bool stranded);
   void each_shard(const std::function<void(Shard&)>& work);
@@ -170,6 +172,20 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
               Responder responder);
 
+  // node_segments.cc
+  Status open_linker();
+  void attach_segment(ClientId client, const control::Attach& request, Responder responder);
+  void make_segment_container(const std::string& name, std::shared_ptr<SystemVSegment> segment,
+                              std::shared_ptr<Responder> responder);
+  void join_segment(const ContainerRecord& record, std::shared_ptr<SystemVSegment> segment,
+                    const std::shared_ptr<Responder>& responder);
+  void segment_taken(const ContainerRecord& record, Result<UniqueFd> image,
+                     const std::shared_ptr<Responder>& responder);
+  void serve_segment(const ContainerRecord& record, bool joined,
+                     const std::shared_ptr<Responder>& responder);
+  void detach_segment(const std::string& name, Responder responder);
+  void cut_segments(std::function<void()> then);
+
   // node_sync.cc
   void synchronise(ClientId client, const control::Request& request, Responder responder);
 
@@ -186,14 +202,18 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   UniqueFd epoll_;
   Mailbox mailbox_;
   UniqueFd uffd_device_;  // /dev/userfaultfd, lent to programs that may not open it
+  UniqueFd guardian_;     // ends with this process: LinkGuardian
+  std::string linker_reason_;
   int stop_fd_ = -1;
   std::function<void()> ready_;
 
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Channel> channel_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::optional<Files> files_;   // the bytes of file containers, for the mount
-  std::vector<PeerLink> links_;  // by node id
+  std::optional<Files> files_;          // the bytes of file containers, for the mount
+  std::shared_ptr<GobDevice> device_;   // null: no linkers in this kernel, or not to be used
+  std::unique_ptr<Segments> segments_;  // null likewise
+  std::vector<PeerLink> links_;         // by node id
 
   std::optional<Membership> membership_;
   std::optional<ContainerTable> table_;
@@ -232,7 +252,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   // Files: this node as a home, this node's requests, and where programs see them (null: nowhere).
   std::unique_ptr<file::FileStore> file_store_;
   std::map<std::uint64_t, std::function<void(const Result<ContainerRecord>&)>>
-      file_containers_;  // being made, by the table's request
+      own_containers_;  // of files and segments, being made, by the table's request
   std::unique_ptr<file::FileServer> file_server_;
   std::unique_ptr<file::FileClient> file_client_;
   std::unique_ptr<file::Mount> mount_;

@@ -60,7 +60,7 @@ void Node::make_file_container(const std::string& name, const std::string& sourc
   wanted.source = source;
   container::Actions actions;
   const std::uint64_t id = table_->create(wanted, {}, actions);
-  file_containers_[id] = [this, file, size_bytes, done](const Result<ContainerRecord>& made) {
+  own_containers_[id] = [this, file, size_bytes, done](const Result<ContainerRecord>& made) {
     if (!made) return done(made.error());
     files_->bind(made->info.id, std::move(*file), size_bytes,
                  [done, container = made->info.id](const Status& bound) {
@@ -247,6 +247,7 @@ void Node::attach(const PeerCredentials& peer, ClientId client, const control::A
     return responder.fail(make_error(ErrorCode::kPermissionDenied,
                                      "only root and the user that runs gobd may attach files",
                                      EPERM));
+  if (request.segment_key() != 0) return attach_segment(client, request, std::move(responder));
   // The disk is looked at on another thread: it may be slow.
   const auto waiting = std::make_shared<Responder>(std::move(responder));
   const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
@@ -271,6 +272,14 @@ void Node::attach(const PeerCredentials& peer, ClientId client, const control::A
 void Node::detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
                   Responder responder) {
   const ContainerRecord* record = table_->find(request.name());
+  const bool segment = record != nullptr && record->kind == ContainerKind::kSegment;
+  if (segment || (segments_ != nullptr && segments_->contains(request.name()))) {
+    if (peer.uid == 0 || peer.uid == ::geteuid())
+      return detach_segment(request.name(), std::move(responder));
+    return responder.fail(make_error(ErrorCode::kPermissionDenied,
+                                     "only root and the user that runs gobd may detach segments",
+                                     EPERM));
+  }
   if (record == nullptr || record->kind == ContainerKind::kMemory)
     return responder.fail(make_error(ErrorCode::kNotFound,
                                      "nothing is attached as " + quoted(request.name()), ENOENT));

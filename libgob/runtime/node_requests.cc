@@ -158,8 +158,8 @@ void Node::remove_container(ClientId client, const PeerCredentials& peer,
   if (record != nullptr && record->kind != ContainerKind::kMemory)
     return responder.fail(make_error(ErrorCode::kInvalidArgument,
                                      quoted(request.name()) +
-                                         " is no memory but attached files; \"gobctl detach\" "
-                                         "takes it away and leaves the files",
+                                         " is an attached segment or file; \"gobctl detach\" "
+                                         "takes it away and leaves the bytes",
                                      EINVAL));
   container::Actions actions;
   const std::uint64_t id = table_->remove(request.name(), credentials(peer), actions);
@@ -173,7 +173,7 @@ void Node::await_table(std::uint64_t request, ClientId client, Opened rights, Re
 }
 
 void Node::answer_table(const container::Reply& answer) {
-  if (auto made = file_containers_.extract(answer.request)) return made.mapped()(answer.result);
+  if (auto made = own_containers_.extract(answer.request)) return made.mapped()(answer.result);
   const auto found = table_requests_.find(answer.request);
   if (found == table_requests_.end()) return;
   TableRequest asked = std::move(found->second);
@@ -213,6 +213,12 @@ void Node::map_container(ClientId client, const control::MapContainer& request,
         ErrorCode::kPermissionDenied,
         "cannot map container " + std::to_string(id.value()) + ": it was opened with fewer rights",
         EACCES));
+  if (segments_ != nullptr && segments_->key_of(id) != 0)
+    return responder.fail(make_error(
+        ErrorCode::kUnavailable,
+        "cannot map container " + std::to_string(id.value()) +
+            ": a System V segment of this node is linked to it; attach that (shmat), or detach it",
+        EBUSY));
   const FramePool& pool = *local->second.pool;
   if (request.pages() == 0 || !pool.contains(PageIndex{request.first_page()}, request.pages()))
     return responder.fail(make_error(ErrorCode::kInvalidArgument,

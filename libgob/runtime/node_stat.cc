@@ -144,6 +144,8 @@ void Node::answer_stat(StatRequest& request) {
   }
 
   fill(transport_->rdma(), *node.mutable_rdma());
+  node.set_linker(device_ != nullptr ? "kernel" : "userfaultfd");
+  node.set_linker_reason(linker_reason_);
 
   for (const ContainerRecord& record : table_->list()) {
     const ContainerId id = record.info.id;
@@ -184,6 +186,7 @@ void Node::answer_stat(StatRequest& request) {
     stat.set_refused(all.counters.refused);
     for (const auto& [mapping, local] : mappings_)
       if (local.config.container == id) stat.set_mappings(stat.mappings() + 1);
+    if (segments_ != nullptr) stat.set_segment_key(segments_->key_of(id));
     if (request.name.empty()) continue;
     BounceSketch::keep_top(bounces, request.top_pages);
     for (const BounceSketch::Entry& entry : bounces) {

@@ -73,6 +73,7 @@ void Node::perform(const container::Action& action) {
           if (trees_.erase(a.id) != 0) return remove_tree(a.id);
           containers_.erase(a.id);
           files_->remove_container(a.id);
+          if (segments_ != nullptr) segments_->removed(a.id);
           each_shard([id = a.id](Shard& shard) { shard.remove_container(id); });
           spdlog::debug("container {} removed", a.id.value());
         } else if constexpr (std::is_same_v<A, container::Violation>) {
@@ -93,7 +94,12 @@ void Node::add_local(const ContainerRecord& record) {
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
   containers_[record.info.id] = LocalContainer{shared};
   if (is_file(record.info)) files_->add_container(record.info);
-  each_shard([info = record.info, shared](Shard& shard) { shard.add_container(info, shared); });
+  // What its home has not given yet, it will: the segment is being taken in.
+  const bool awaits = record.kind == ContainerKind::kSegment && record.info.home == self_ &&
+                      record.creator.incarnation == transport_->incarnation();
+  each_shard([info = record.info, shared, awaits](Shard& shard) {
+    shard.add_container(info, shared, awaits);
+  });
   const bool file = record.kind == ContainerKind::kFile;
   spdlog::log(file ? spdlog::level::debug : spdlog::level::info, "container {} {}: {}",
               record.info.id.value(), quoted(record.name), format_size(record.size_bytes));
@@ -140,14 +146,19 @@ void Node::begin_leaving(const std::string& why) {
   leaving_ = true;
   leave_deadline_ms_ = now_ms() + config_.leave_timeout_ms;
   next_leave_try_ms_ = 0;
-  write_files_back([this, why] {
-    const ViewRecord* record = membership_->record();
-    if (record == nullptr || record->view.members.size() < 2)
-      return finish(NodeEnd::kLeft, why + "; no other node is there to take pages over");
-    spdlog::info("{}: handing pages to the other nodes", why);
-    files_written_ = true;
-    keep_leaving();
-  });
+  // Segments keep their bytes, and those of files go to the disk, while all pages can still be had.
+  const auto then = [this, why] { write_files_back([this, why] { hand_over(why); }); };
+  if (segments_ == nullptr) return then();
+  cut_segments(then);
+}
+
+void Node::hand_over(const std::string& why) {
+  const ViewRecord* record = membership_->record();
+  if (record == nullptr || record->view.members.size() < 2)
+    return finish(NodeEnd::kLeft, why + "; no other node is there to take pages over");
+  spdlog::info("{}: handing pages to the other nodes", why);
+  files_written_ = true;
+  keep_leaving();
 }
 
 void Node::keep_leaving() {

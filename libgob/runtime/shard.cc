@@ -19,6 +19,7 @@ constexpr std::uint64_t kChannelTag = ~std::uint64_t{0};
 constexpr std::uint64_t kMailboxTag = kChannelTag - 1;
 constexpr std::uint64_t kIoTag = kChannelTag - 2;
 constexpr std::uint64_t kFileTag = kChannelTag - 3;
+constexpr std::uint64_t kDeviceTag = kChannelTag - 4;
 
 constexpr std::size_t kMailboxCapacity = 65536;
 constexpr std::uint64_t kOverdueChecksPerTimeout = 20;
@@ -72,6 +73,13 @@ Status Shard::watch(int fd, std::uint64_t tag) {
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
     return system_error("cannot watch a descriptor of a shard");
   return {};
+}
+
+Status Shard::serve_links(std::shared_ptr<GobDevice> device,
+                          std::shared_ptr<const LinkTable> links) {
+  device_ = std::move(device);
+  links_ = std::move(links);
+  return watch(device_->fd(), kDeviceTag);
 }
 
 Status Shard::watch_file_linker() { return watch(file_linker_->fd(), kFileTag); }
@@ -128,6 +136,8 @@ void Shard::wait_for_work() {
       finish_io();
     else if (tag == kFileTag)
       finish_file_io();
+    else if (tag == kDeviceTag)
+      drain_device();
     else
       drain_mapping(MappingId{tag});
   }
@@ -192,7 +202,9 @@ void Shard::feed(const Event& event) {
   step(event);
 }
 
-void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool) {
+void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool,
+                          bool awaits_file) {
+  if (awaits_file) awaited_files_[info.id];
   if (is_file(info)) files_[info.id] = File{info.home, pool};
   linker_.add_container(info.id, std::move(pool));
   counters_.try_emplace(info.id);
@@ -212,13 +224,14 @@ Status Shard::add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls) {
   polled_.try_emplace(
       mapping->id(), PolledMapping{mapping, StreamDetector(place.container, place.first,
                                                            place.pages, config_.read_ahead_pages)});
-  return watch(mapping->uffd(), mapping->id().value());
+  return mapping->link() ? Status{} : watch(mapping->uffd(), mapping->id().value());
 }
 
 void Shard::remove_mapping(MappingId id) {
   const auto polled = polled_.find(id);
   if (polled != polled_.end()) {
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled->second.mapping->uffd(), nullptr);
+    if (!polled->second.mapping->link())
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled->second.mapping->uffd(), nullptr);
     polled_.erase(polled);
   }
   linker_.remove_mapping(id);

@@ -20,6 +20,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/linker/file_io_linker.h"
 #include "libgob/linker/io_linker.h"
+#include "libgob/linker/link_table.h"
 #include "libgob/linker/map_linker.h"
 #include "libgob/linker/stream_detector.h"
 #include "libgob/protocol/core.h"
@@ -96,6 +97,8 @@ class Shard final : private ChannelSink {
   // Before start(): where pages of other shards' stripes go.
   void connect_siblings(std::vector<Shard*> siblings) { siblings_ = std::move(siblings); }
   Status start();
+  // Before start(): this shard reads the kernel's requests for linked segments, for all shards.
+  Status serve_links(std::shared_ptr<GobDevice> device, std::shared_ptr<const LinkTable> links);
   // Before start(): records what happens to pages.
   void trace_to(std::unique_ptr<PageTrace> trace) { trace_ = std::move(trace); }
   // Ends the thread and waits for it. Programs that wait stay waiting.
@@ -114,11 +117,18 @@ class Shard final : private ChannelSink {
 
   // --- on the shard's thread only, through post() ---
   void feed(const Event& event);
-  void add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool);
+  // `awaits_file`: its file will be bound, or the container removed; reads of it wait until then.
+  void add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool,
+                     bool awaits_file = false);
   void remove_container(ContainerId id);
   // Every shard knows every mapping; the one that `polls` it reads its faults.
   Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
   void remove_mapping(MappingId id);
+  // A link has become known, or will not.
+  void retry_requests();
+  // MapLinker::begin_cut, cut_some.
+  void begin_cut(ContainerId id) { linker_.begin_cut(id); }
+  Result<bool> cut_some(ContainerId id, std::size_t pages) { return linker_.cut_some(id, pages); }
   void drop_peer(NodeId peer, const std::string& why);
   // One part of a read or write of a file container: pages of one stripe of this shard. `ahead`:
   // of the same stripe, nobody waits for them.
@@ -196,6 +206,9 @@ class Shard final : private ChannelSink {
 
   // shard_faults.cc: programs' side
   void drain_mapping(MappingId id);
+  void drain_device();
+  void take_request(const abi::Request& request);
+  void on_fault(PolledMapping& polled, const Fault& fault);
   void refuse_here(const Fault& fault, unsigned owner);
   void take_fault(const Fault& fault, const StreamDetector::Run& ahead);
   void ask_ahead(MappingId mapping, const StreamDetector::Run& run, Access access);
@@ -291,6 +304,9 @@ class Shard final : private ChannelSink {
   Core core_;
   MapLinker linker_;
   std::map<MappingId, PolledMapping> polled_;
+  std::shared_ptr<GobDevice> device_;  // the shard that reads it; else null
+  std::shared_ptr<const LinkTable> links_;
+  std::vector<abi::Request> early_requests_;  // of links that are being made
   std::array<Asker, 64> askers_;  // the latest; the oldest are forgotten
   std::size_t next_asker_ = 0;
   std::unordered_map<PageKey, Waited> waited_;
@@ -313,6 +329,7 @@ class Shard final : private ChannelSink {
   // Files. The linker is made with the first file that is on this node.
   std::unique_ptr<FileIoLinker> file_linker_;
   std::map<ContainerId, File> files_;
+  std::map<ContainerId, std::vector<PageSet>> awaited_files_;  // reads that wait for bind_file()
   std::map<FileStripe, std::vector<std::shared_ptr<FilePart>>> parts_;
   std::set<FileStripe> revisit_;
   bool settling_ = false;

@@ -135,6 +135,9 @@ void Shard::perform_one(const action::SwapOut& swap) {
 
 void Shard::perform_one(const action::SwapIn& swap) {
   counters_[swap.pages.container].swap_in += swap.pages.size();
+  if (const auto awaited = awaited_files_.find(swap.pages.container);
+      awaited != awaited_files_.end())
+    return awaited->second.push_back(swap.pages);
   IoLinker* linker = io_linker_.get();
   if (files_.contains(swap.pages.container)) linker = file_linker_.get();
   const Status queued =

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <span>
+#include <utility>
 
 #include "libgob/runtime/clock.h"
 #include "libgob/runtime/shard.h"
@@ -19,33 +20,61 @@ void Shard::drain_mapping(MappingId id) {
     if (!status) spdlog::warn("a program's mapping is given up: {}", status.error().message());
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled.mapping->uffd(), nullptr);
   }
-  for (const Fault& fault : faults_) {
-    const StreamDetector::Advice advice = polled.streams.on_fault(fault.page.page, fault.access);
-    const PageSet page = PageSet::of(fault.page);
-    StreamDetector::Run joined{page.with(0), 0};  // what one request can ask for with the page
-    for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count))
-      if (run.pages.stripe == page.stripe) joined = run;
-    Shard& owner = shard_of(page.stripe);
-    if (&owner == this)
-      take_fault(fault, joined);
-    else if (!owner.post([fault, joined, from = config_.index](Shard& shard) {
-               shard.remember_asker(from, joined.pages);
-               shard.take_fault(fault, joined);
-             }))
-      refuse_here(fault, owner.config_.index);
-    for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count)) {
-      if (run.pages.stripe == page.stripe) continue;
-      Shard& next = shard_of(run.pages.stripe);
-      if (&next == this)
-        ask_ahead(id, run, fault.access);
-      else
-        static_cast<void>(
-            next.post([id, run, access = fault.access, from = config_.index](Shard& shard) {
-              shard.remember_asker(from, run.pages);
-              shard.ask_ahead(id, run, access);  // a hint: an overloaded shard may ignore it
-            }));
-    }
+  for (const Fault& fault : faults_) on_fault(polled, fault);
+}
+
+// Its stream is recognised, and the shard that owns the page told.
+void Shard::on_fault(PolledMapping& polled, const Fault& fault) {
+  const MappingId id = fault.mapping;
+  const StreamDetector::Advice advice = polled.streams.on_fault(fault.page.page, fault.access);
+  const PageSet page = PageSet::of(fault.page);
+  StreamDetector::Run joined{page.with(0), 0};  // what one request can ask for with the page
+  for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count))
+    if (run.pages.stripe == page.stripe) joined = run;
+  Shard& owner = shard_of(page.stripe);
+  if (&owner == this)
+    take_fault(fault, joined);
+  else if (!owner.post([fault, joined, from = config_.index](Shard& shard) {
+             shard.remember_asker(from, joined.pages);
+             shard.take_fault(fault, joined);
+           }))
+    refuse_here(fault, owner.config_.index);
+  for (const StreamDetector::Run& run : std::span(advice.runs).first(advice.count)) {
+    if (run.pages.stripe == page.stripe) continue;
+    Shard& next = shard_of(run.pages.stripe);
+    if (&next == this)
+      ask_ahead(id, run, fault.access);
+    else
+      static_cast<void>(
+          next.post([id, run, access = fault.access, from = config_.index](Shard& shard) {
+            shard.remember_asker(from, run.pages);
+            shard.ask_ahead(id, run, access);  // a hint: an overloaded shard may ignore it
+          }));
   }
+}
+
+// What the kernel wants for linked segments.
+void Shard::drain_device() {
+  for (abi::Request request; device_->next(request);) take_request(request);
+}
+
+void Shard::take_request(const abi::Request& request) {
+  bool wait = false;
+  const auto known = links_->find(request.link, wait);
+  if (!known && wait) return early_requests_.push_back(request);
+  const auto polled = known ? polled_.find(known->mapping) : polled_.end();
+  if (polled == polled_.end() || !polled->second.mapping->contains(PageIndex{request.index}))
+    return device_->refuse(request);  // of an earlier gobd's link, or beyond the container's end
+  const bool fill = request.op == abi::kFirstTouch || request.op == abi::kLookupPage;
+  on_fault(polled->second, Fault{known->mapping,
+                                 {known->container, PageIndex{request.index}},
+                                 request.write != 0 || !fill ? Access::kWrite : Access::kRead,
+                                 fill ? FaultKind::kMissing : FaultKind::kWriteProtect,
+                                 {request.slot, request.serial, fill}});
+}
+
+void Shard::retry_requests() {
+  for (const abi::Request& request : std::exchange(early_requests_, {})) take_request(request);
 }
 
 // The shard that owns the page has more to do than it can take: an error now, not a wait for ever.

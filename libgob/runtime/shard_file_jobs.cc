@@ -34,6 +34,8 @@ Status Shard::bind_file(ContainerId id, const std::shared_ptr<const BackingFile>
     if (Status status = watch_file_linker(); !status) return status;
   }
   file_linker_->bind(id, file);
+  if (const auto awaited = awaited_files_.extract(id))
+    for (const PageSet& pages : awaited.mapped()) perform_one(action::SwapIn{pages});
   return {};
 }
 

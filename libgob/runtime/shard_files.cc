@@ -187,6 +187,7 @@ void Shard::expire_parts(std::uint64_t since_ns) {
 }
 
 void Shard::forget_file(ContainerId id) {
+  awaited_files_.erase(id);
   std::vector<std::shared_ptr<FilePart>> parts;
   for (auto it = parts_.lower_bound({id, 0}); it != parts_.end() && it->first.first == id;) {
     parts.insert(parts.end(), it->second.begin(), it->second.end());

@@ -178,6 +178,18 @@ std::string Nodes::attach(unsigned node, const std::string& name, const std::str
   return answer ? "" : answer.error().message();
 }
 
+std::string Nodes::attach_segment(unsigned node, const std::string& name, int key,
+                                  bool* joined) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error().message();
+  control::Request request;
+  request.mutable_attach()->set_name(name);
+  request.mutable_attach()->set_segment_key(key);
+  const auto answer = (*client)->call(request);
+  if (answer && joined != nullptr) *joined = answer->reply.container().joined();
+  return answer ? "" : answer.error().message();
+}
+
 std::string Nodes::detach(unsigned node, const std::string& name) const {
   const auto client = ControlClient::connect(socket_of(node), "test");
   if (!client) return client.error().message();

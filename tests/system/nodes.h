@@ -40,6 +40,9 @@ class Nodes {
   // Asks a node to attach a folder (gobctl attach --tree); an empty text if it did, else why not.
   [[nodiscard]] std::string attach(unsigned node, const std::string& name,
                                    const std::string& path) const;
+  // gobctl attach --segment; `joined`, if not null, hears whether the container was there.
+  [[nodiscard]] std::string attach_segment(unsigned node, const std::string& name, int key,
+                                           bool* joined = nullptr) const;
   [[nodiscard]] std::string detach(unsigned node, const std::string& name) const;
   [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
   [[nodiscard]] std::string log_of(unsigned node) const;

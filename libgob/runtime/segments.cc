@@ -1,0 +1,295 @@
+#include "libgob/runtime/segments.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+
+#include "libgob/linker/link_guardian.h"
+
+namespace gob {
+
+namespace {
+
+constexpr std::size_t kCutAtOnce = 4096;  // pages, between two looks at what else a shard has to do
+
+off_t offset_of(std::uint64_t page) { return static_cast<off_t>(page * kPageSize); }
+
+// Moves what is in a linked segment into a memfd.
+Result<UniqueFd> take_all(const GobDevice& device, std::uint32_t link, std::uint64_t pages) {
+  UniqueFd image(::memfd_create("gob:segment", MFD_CLOEXEC));
+  if (!image || ::ftruncate(image.get(), offset_of(pages)) != 0)
+    return system_error("no memory for what is in the segment");
+  std::vector<std::byte> bytes(abi::kRun * kPageSize);
+  // Once to have the memory, once to have them all: the first time pages stay where they are.
+  for (const bool drop : {false, true}) {
+    for (std::uint64_t first = 0; first < pages; first += abi::kRun) {
+      const auto count = static_cast<unsigned>(std::min<std::uint64_t>(abi::kRun, pages - first));
+      const auto taken = device.take(link, PageIndex{first}, count, drop, bytes.data());
+      if (!taken) return taken.error();
+      for (unsigned i = 0; i < count; ++i) {
+        if (((taken->present >> i) & 1) == 0) continue;
+        if (::pwrite(image.get(), bytes.data() + i * kPageSize, kPageSize, offset_of(first + i)) !=
+            static_cast<ssize_t>(kPageSize))
+          return system_error("no memory for what is in the segment");
+      }
+    }
+  }
+  return image;
+}
+
+}  // namespace
+
+void Segments::Post::operator()(std::function<void()> work) {
+  const std::lock_guard lock(mutex);
+  if (mailbox != nullptr) mailbox->post_reply(std::move(work));
+}
+
+Segments::Segments(std::shared_ptr<GobDevice> device, std::vector<Shard*> shards, Mailbox& mailbox)
+    : device_(std::move(device)), shards_(std::move(shards)) {
+  post_->mailbox = &mailbox;
+}
+
+Segments::~Segments() {
+  const std::lock_guard lock(post_->mutex);
+  post_->mailbox = nullptr;
+}
+
+Result<std::unique_ptr<Segments>> Segments::create(std::shared_ptr<GobDevice> device,
+                                                   std::vector<Shard*> shards, Mailbox& mailbox) {
+  std::unique_ptr<Segments> segments(new Segments(std::move(device), std::move(shards), mailbox));
+  for (const GobDevice::Found& found : segments->device_->links()) {
+    // What is in them belongs to a life of this node that the cluster has given up.
+    if (Status dropped = drop_link(*segments->device_, found); !dropped) return dropped.error();
+    segments->ended_[found.cookie] = {found.link, {}};
+    spdlog::warn("link {} of an earlier gobd: programs get SIGBUS until its segment is attached anew",
+                 found.link);
+  }
+  if (Status status =
+          segments->shards_[0]->serve_links(segments->device_, segments->links_);
+      !status)
+    return status.error();
+  return segments;
+}
+
+// Threads may wait for programs as long as those like. None is waited for: all they have is theirs.
+void Segments::on_thread(std::function<void()> work) {
+  try {
+    std::thread([work = std::move(work)] {
+      ::prctl(PR_SET_NAME, "gob-segment");
+      work();
+    }).detach();
+  } catch (const std::system_error& error) {
+    spdlog::error("cannot start a thread for a segment: {}", error.what());
+  }
+}
+
+// On every shard; then `done`, here, with the first error.
+void Segments::on_shards(const ShardWork& work, const Done& done) {
+  struct Round {
+    std::size_t missing;
+    Status status;
+  };
+  const auto round = std::make_shared<Round>(Round{shards_.size(), {}});
+  const Told told = [round, done](const Status& status) {
+    if (!status && round->status) round->status = status;
+    if (--round->missing == 0) done(round->status);
+  };
+  for (Shard* shard : shards_) on_shard(*shard, work, told, post_);
+}
+
+void Segments::on_shard(Shard& shard, const ShardWork& work, const Told& told,
+                        const std::shared_ptr<Post>& post) {
+  const bool posted = shard.post_reply([work, told, post](Shard& on) {
+    const std::optional<Status> status = work(on);
+    if (!status) return on_shard(on, work, told, post);  // behind what else waits there
+    (*post)([told, status] { told(*status); });
+  });
+  if (!posted)
+    (*post)([told] {
+      told(make_error(ErrorCode::kUnavailable, "this node is ending", ESHUTDOWN));
+    });
+}
+
+void Segments::link(const std::string& name, SystemVSegment segment, bool keep, Taken done) {
+  Linked& linked = linked_[name];
+  linked.key = segment.key;
+  linked.pages = (segment.size_bytes + kPageSize - 1) / kPageSize;
+  linked.cookie = link_cookie(static_cast<std::uint32_t>(segment.id), linked.pages);
+  linked.file = std::make_shared<UniqueFd>(std::move(segment.file));
+  std::uint32_t old = 0;
+  if (const auto ended = ended_.extract(linked.cookie)) {
+    old = ended.mapped().link;
+    on_shards([id = ended.mapped().mapping](Shard& shard) {
+      shard.remove_mapping(id);
+      return Status{};
+    }, [](const Status&) {});
+  }
+  links_->begin_linking();
+  on_thread([this, name, keep, done, old, device = device_, links = links_, post = post_,
+             file = linked.file, pages = linked.pages, cookie = linked.cookie,
+             first = shards_[0]] {
+    std::uint32_t link = old;
+    Result<UniqueFd> image = UniqueFd();
+    if (old == 0) {
+      const auto made = device->link(file->get(), cookie);
+      if (made)
+        link = *made;
+      else
+        image = made.error();
+    }
+    if (link != 0 && keep) {
+      image = take_all(*device, link, pages);
+    } else if (link != 0) {
+      if (Status dropped = drop_link(*device, {link, cookie}); !dropped) image = dropped.error();
+    }
+    const auto shared = std::make_shared<Result<UniqueFd>>(std::move(image));
+    (*post)([this, name, done, link, shared, first] {
+      if (*shared) {
+        linked_[name].link = link;
+        return done(std::move(*shared));
+      }
+      links_->end_linking();
+      first->post_reply([](Shard& shard) { shard.retry_requests(); });
+      if (link != 0) ended_[linked_[name].cookie] = {link, {}};
+      linked_.erase(name);
+      done(std::move(*shared));
+    });
+  });
+}
+
+void Segments::serve(const std::string& name, const Mapping::Config& config, Done done) {
+  Linked& linked = linked_[name];
+  linked.mapping = config.id;
+  linked.container = config.container;
+  const auto mapping = Mapping::of_link({device_, linked.link}, config);
+  on_shards(
+      [mapping, first = shards_[0]](Shard& shard) {
+        return shard.add_mapping(mapping, &shard == first);
+      },
+      [this, name, done](const Status& added) {
+        const auto found = linked_.find(name);
+        if (found == linked_.end()) return;
+        if (added) {
+          found->second.busy = false;
+          links_->add(found->second.link, {found->second.mapping, found->second.container});
+        } else {
+          ended_[found->second.cookie] = {found->second.link, found->second.mapping};
+          linked_.erase(found);
+        }
+        links_->end_linking();
+        shards_[0]->post_reply([](Shard& shard) { shard.retry_requests(); });
+        done(added);
+      });
+}
+
+void Segments::give_up(const std::string& name) {
+  const auto linked = linked_.extract(name);
+  if (!linked) return;
+  ended_[linked.mapped().cookie] = {linked.mapped().link, {}};
+  links_->end_linking();
+  shards_[0]->post_reply([](Shard& shard) { shard.retry_requests(); });
+}
+
+// Touches every page, as a program would.
+void Segments::fetch_all(const Linked& segment, const Done& done) {
+  on_thread([file = segment.file, pages = segment.pages, post = post_, done] {
+    Status status;
+    std::byte byte{};
+    for (std::uint64_t page = 0; page < pages && status; ++page)
+      if (::pread(file->get(), &byte, 1, offset_of(page)) < 0)
+        status = system_error("page " + std::to_string(page) +
+                              " cannot be had (the log says why), so the segment stays attached");
+    (*post)([done, status] { done(status); });
+  });
+}
+
+void Segments::cut(const std::string& name, Done done) {
+  const auto found = linked_.find(name);
+  if (found == linked_.end() || found->second.busy)
+    return done(make_error(ErrorCode::kUnavailable,
+                           "the segment is being attached or detached at this moment", EBUSY));
+  found->second.busy = true;
+  const ContainerId id = found->second.container;
+  // A step that the next must not follow after an error, or if the container has gone meanwhile.
+  const auto step = [this, name, done](std::function<void(Linked&)> then) {
+    return [this, name, done, then](const Status& status) {
+      const auto segment = linked_.find(name);
+      if (segment == linked_.end())
+        return done(make_error(ErrorCode::kNotFound, "its container was removed meanwhile", EIDRM));
+      if (status) return then(segment->second);
+      segment->second.busy = false;
+      done(status);
+    };
+  };
+  // Once while other nodes may still take them, to see whether all can be had; then for good.
+  const auto end = step([this, name, done](Linked&) { end_link(name, done); });
+  const auto copy = step([this, id, end](Linked&) {
+    on_shards(
+        [id](Shard& shard) -> std::optional<Status> {
+          const Result<bool> all = shard.cut_some(id, kCutAtOnce);
+          if (!all) return Status(all.error());
+          return *all ? std::optional(Status()) : std::nullopt;
+        },
+        end);
+  });
+  const auto fetch = step([this, copy](Linked& segment) { fetch_all(segment, copy); });
+  const auto keep = step([this, id, fetch](Linked&) {
+    on_shards(
+        [id](Shard& shard) {
+          shard.begin_cut(id);
+          return Status{};
+        },
+        fetch);
+  });
+  fetch_all(found->second, keep);
+}
+
+void Segments::end_link(const std::string& name, const Done& done) {
+  on_thread([this, name, done, device = device_, link = linked_[name].link, post = post_] {
+    const Status ended = device->unlink(link);
+    (*post)([this, name, done, ended] {
+      const auto segment = linked_.find(name);
+      if (!ended || segment == linked_.end()) return done(ended);
+      links_->remove(segment->second.link);
+      const MappingId mapping = segment->second.mapping;
+      linked_.erase(segment);
+      on_shards(
+          [mapping](Shard& shard) {
+            shard.remove_mapping(mapping);
+            return Status{};
+          },
+          done);
+    });
+  });
+}
+
+void Segments::removed(ContainerId id) {
+  std::erase_if(linked_, [&](const auto& entry) {
+    const Linked& segment = entry.second;
+    if (segment.container != id) return false;
+    ended_[segment.cookie] = {segment.link, segment.mapping};
+    spdlog::warn("container {} is gone: programs that use segment 0x{:x} get SIGBUS", entry.first,
+                 static_cast<unsigned>(segment.key));
+    return true;
+  });
+}
+
+key_t Segments::key_of(ContainerId id) const {
+  for (const auto& [name, segment] : linked_)
+    if (segment.container == id) return segment.key;
+  return 0;
+}
+
+std::vector<std::string> Segments::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, segment] : linked_) names.push_back(name);
+  return names;
+}
+
+}  // namespace gob

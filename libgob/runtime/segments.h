@@ -1,0 +1,94 @@
+// Segments: the System V segments of this node that the patched kernel links to containers. The
+// control thread makes all calls; what may wait for programs runs on threads of its own. Steps of a
+// link: link() takes the segment's pages out of it, serve() lets programs go on. cut() ends it and
+// leaves the bytes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libgob/linker/gob_device.h"
+#include "libgob/linker/link_table.h"
+#include "libgob/linker/system_v_segment.h"
+#include "libgob/runtime/mailbox.h"
+#include "libgob/runtime/shard.h"
+
+namespace gob {
+
+class Segments {
+ public:
+  using Done = std::function<void(const Status&)>;
+  // What a segment held: a memfd of its size.
+  using Taken = std::function<void(Result<UniqueFd>)>;
+
+  // Links of an earlier gobd of this node are found; nobody gets pages of them until they are linked
+  // anew. The shards outlive this, and the mailbox, too.
+  static Result<std::unique_ptr<Segments>> create(std::shared_ptr<GobDevice> device,
+                                                  std::vector<Shard*> shards, Mailbox& mailbox);
+  ~Segments();
+
+  // Programs that touch the segment wait from now on. With `keep` its bytes are handed over, else
+  // they are forgotten. On failure the segment has its bytes and is linked no more.
+  void link(const std::string& name, SystemVSegment segment, bool keep, Taken done);
+  // The container exists on all shards: they go on, with its pages. On failure the link is as one
+  // whose container is gone.
+  void serve(const std::string& name, const Mapping::Config& config, Done done);
+  // Instead of serve(): the container is not to be had; as after its failure.
+  void give_up(const std::string& name);
+  // The segment gets all pages, and then is linked no more. On failure it stays linked.
+  void cut(const std::string& name, Done done);
+  // The container is gone: programs that touch the segment get SIGBUS.
+  void removed(ContainerId id);
+
+  [[nodiscard]] bool contains(const std::string& name) const { return linked_.contains(name); }
+  // The key of the segment that is linked to a container here, or 0.
+  [[nodiscard]] key_t key_of(ContainerId id) const;
+  [[nodiscard]] std::vector<std::string> names() const;
+
+ private:
+  struct Linked {
+    key_t key = 0;
+    std::uint32_t link = 0;
+    std::uint64_t cookie = 0;
+    std::uint64_t pages = 0;
+    std::shared_ptr<UniqueFd> file;
+    MappingId mapping;
+    ContainerId container;
+    bool busy = true;  // a step of link() or cut() is under way
+  };
+  struct Ended {
+    std::uint32_t link = 0;
+    MappingId mapping;
+  };
+  // Where threads leave what they have to say; closed when this ends.
+  struct Post {
+    std::mutex mutex;
+    Mailbox* mailbox = nullptr;
+    void operator()(std::function<void()> work);
+  };
+
+  Segments(std::shared_ptr<GobDevice> device, std::vector<Shard*> shards, Mailbox& mailbox);
+  void on_thread(std::function<void()> work);
+  // Nothing: there is more to do for the shard.
+  using ShardWork = std::function<std::optional<Status>(Shard&)>;
+  using Told = std::function<void(const Status&)>;
+  void on_shards(const ShardWork& work, const Done& done);
+  static void on_shard(Shard& shard, const ShardWork& work, const Told& told,
+                       const std::shared_ptr<Post>& post);
+  void fetch_all(const Linked& segment, const Done& done);
+  void end_link(const std::string& name, const Done& done);
+
+  const std::shared_ptr<GobDevice> device_;
+  const std::vector<Shard*> shards_;
+  const std::shared_ptr<LinkTable> links_ = std::make_shared<LinkTable>();
+  const std::shared_ptr<Post> post_ = std::make_shared<Post>();
+  std::map<std::string, Linked> linked_;   // by the container's name
+  std::map<std::uint64_t, Ended> ended_;  // by cookie: links whose container is gone
+};
+
+}  // namespace gob
