@@ -8,7 +8,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
-#include <gob.hpp>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -16,12 +15,12 @@
 #include "gobbench/process.h"
 #include "gobbench/session.h"
 #include "tests/litmus/arena.h"
+#include "tests/litmus/node_memory.h"
 #include "tests/litmus/racer.h"
 
 namespace gob::litmus {
 namespace {
 
-constexpr std::size_t kPageBytes = 4096;
 constexpr std::uint64_t kRunsForWeak = 4'000'000;
 
 // What a program needs to know; the same in all.
@@ -32,6 +31,7 @@ struct Job {
   std::vector<std::string> containers;
   std::set<unsigned> nodes;  // with a thread
   Arena& arena;
+  Memory memory = Memory::kLibgob;
 };
 
 bool meet_programs(const Job& job) {
@@ -40,18 +40,15 @@ bool meet_programs(const Job& job) {
 
 // The program on one node: a thread for each of the race's threads there.
 bool run_program(const Job& job, unsigned node) {
-  gobelins::Connection gob(job.cluster.nodes()[node].control_socket);
   const bool first = node == *job.nodes.begin();
-  if (first)
-    for (const std::string& name : job.containers) gob.create(name, kContainerPages * kPageBytes);
+  const auto memory =
+      job.memory == Memory::kSegments
+          ? segments_of_node(job.cluster.nodes()[node].control_socket, node, kContainerPages)
+          : containers_of_node(job.cluster.nodes()[node].control_socket, kContainerPages);
+  if (first) memory->create(job.containers);
   if (!meet_programs(job)) return false;
   {
-    std::vector<gobelins::Mapping> mappings;
-    std::vector<std::uint64_t*> words;
-    for (const std::string& name : job.containers) {
-      mappings.push_back(gob.open(name).map());
-      words.push_back(mappings.back().as<std::uint64_t>().data());
-    }
+    const std::vector<std::uint64_t*> words = memory->open(job.containers);
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < job.setup.node_of.size(); ++t)
       if (job.setup.node_of[t] == node)
@@ -64,9 +61,12 @@ bool run_program(const Job& job, unsigned node) {
         });
     for (std::thread& thread : threads) thread.join();
   }
+  if (!first) memory->close();
   if (!meet_programs(job)) return false;
-  if (first)
-    for (const std::string& name : job.containers) gob.remove(name);
+  if (first) {
+    memory->close();
+    memory->remove(job.containers);
+  }
   return true;
 }
 
@@ -100,9 +100,9 @@ void await_program(const Job& job, unsigned node, pid_t pid) {
 }  // namespace
 
 Result<Tally> run_setup(const bench::Cluster& cluster, const Setup& setup, std::uint64_t runs,
-                        std::uint64_t seed) {
+                        std::uint64_t seed, Memory memory) {
   const ArenaPointer arena = make_arena();
-  Job job{setup, cluster, {}, {}, {setup.node_of.begin(), setup.node_of.end()}, *arena};
+  Job job{setup, cluster, {}, {}, {setup.node_of.begin(), setup.node_of.end()}, *arena, memory};
   job.race.program = setup.fenced ? setup.program.fenced() : setup.program;
   job.race.layout = setup.layout;
   job.race.seed = seed;

@@ -45,8 +45,15 @@ struct Verdict {
 // What the suite consists of.
 [[nodiscard]] std::vector<Setup> all_setups();
 
+// How the programs of a node reach a container.
+enum class Memory : std::uint8_t {
+  kLibgob,
+  kSegments,  // each node has a System V segment of its own that is linked to it
+};
+
 // At least `runs` runs. The control goes on until it has seen a weak outcome, within reason.
 [[nodiscard]] Result<Tally> run_setup(const bench::Cluster& cluster, const Setup& setup,
-                                      std::uint64_t runs, std::uint64_t seed);
+                                      std::uint64_t runs, std::uint64_t seed,
+                                      Memory memory = Memory::kLibgob);
 
 }  // namespace gob::litmus

@@ -20,6 +20,7 @@ struct Options {
   std::vector<std::string> tests;
   std::string gobd;
   std::string transport = "auto";
+  bool segments = false;
   bench::PublishOptions publish;
 };
 
@@ -47,6 +48,8 @@ void define(CLI::App& app, Options& options) {
   app.add_option("--transport", options.transport, "Between the nodes: auto, verbs or tcp")
       ->check(CLI::IsMember({"auto", "verbs", "tcp"}))
       ->capture_default_str();
+  app.add_flag("--segments", options.segments,
+               "Programs share System V segments that the patched kernel links, and nothing of libgob");
   app.add_flag("--json", options.publish.json, "Print JSON instead of a table");
   app.add_option("--results", options.publish.results_dir, "Directory to file the table in");
 }
@@ -78,7 +81,8 @@ Result<std::vector<litmus::Finished>> run_all(const Options& options) {
       }
       progress.step(setups[i].program.name);
       Result<litmus::Tally> tally =
-          litmus::run_setup(*cluster, setups[i], options.runs, options.seed + 1'000'000 * i);
+          litmus::run_setup(*cluster, setups[i], options.runs, options.seed + 1'000'000 * i,
+                            options.segments ? litmus::Memory::kSegments : litmus::Memory::kLibgob);
       if (!tally) return tally.error();
       finished[i] = {setups[i], std::move(*tally)};
     }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# segments.sh TRY GOBD GOBCTL LITMUS SEGMENTS_TEST TURNS: System V segments on the patched kernel, in a
+# guest: what programs see, litmus tests, and two nodes in IPC namespaces of their own, on which the
+# same program attaches the same key. Status 77: the kernel is not built.
+set -euo pipefail
+try=$1
+shift
+packed=()
+for program in "$@"; do packed+=(-p "$program"); done
+exec "$try" -b -k node -t 340 "${packed[@]}" "$(cat "$(dirname "$0")/segments_guest.sh")"
