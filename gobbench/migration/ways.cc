@@ -242,6 +242,22 @@ SpawnOptions Road::criu(std::size_t node, const std::string& folder,
   return spawn;
 }
 
+Result<Process> Road::start_criu(std::size_t node, const std::string& folder,
+                                 std::vector<std::string> arguments, std::size_t pages) const {
+  Result<Pipe> ready = make_pipe();
+  if (!ready) return ready.error();
+  arguments.insert(arguments.end(), {"--address", address(pages), "--port", kPort, "--status-fd", "1"});
+  SpawnOptions spawn = criu(node, folder, arguments);
+  spawn.stdout_fd = ready->in.get();
+  Result<Process> started = Process::spawn(spawn);
+  if (!started) return started;
+  ready->in.reset();
+  const std::string& command = arguments.front();
+  if (Status s = await_word(ready->out.get(), *started, "CRIU's " + command, kStep); !s)
+    return criu_failed(s.error(), folder, command);
+  return started;
+}
+
 Error Road::criu_failed(const Error& error, const std::string& folder,
                         const std::string& command) const {
   return make_error(error.code, error.message() + "; CRIU's log: " +
@@ -252,34 +268,18 @@ Error Road::criu_failed(const Error& error, const std::string& folder,
 // there for the process, and in the background.
 Status Road::by_criu_lazily(pid_t pid, Trip& trip) {
   auto begin = Clock::now();
-  Result<Pipe> written = make_pipe();
-  if (!written) return written.error();
-  SpawnOptions dump = criu(kFrom, from_,
-                           {"dump", "--tree", std::to_string(pid), "--shell-job", "--lazy-pages",
-                            "--address", address(kFrom), "--port", kPort, "--status-fd", "1"});
-  dump.stdout_fd = written->in.get();
-  Result<Process> source = Process::spawn(dump);
+  Result<Process> source = start_criu(
+      kFrom, from_, {"dump", "--tree", std::to_string(pid), "--shell-job", "--lazy-pages"}, kFrom);
   if (!source) return source.error();
   helpers_.push_back(std::move(*source));
-  written->in.reset();
-  if (Status s = await_word(written->out.get(), helpers_.back(), "CRIU's dump", kStep); !s)
-    return criu_failed(s.error(), from_, "dump");
   trip.phases[0] = ms_since(begin);
   begin = Clock::now();
   if (Status s = copy_images(from_, to_); !s) return s;
   trip.phases[1] = ms_since(begin);
   begin = Clock::now();
-  Result<Pipe> ready = make_pipe();
-  if (!ready) return ready.error();
-  SpawnOptions fetch = criu(kTo, to_, {"lazy-pages", "--page-server", "--address", address(kFrom),
-                                       "--port", kPort, "--status-fd", "1"});
-  fetch.stdout_fd = ready->in.get();
-  Result<Process> daemon = Process::spawn(fetch);
+  Result<Process> daemon = start_criu(kTo, to_, {"lazy-pages", "--page-server"}, kFrom);
   if (!daemon) return daemon.error();
   helpers_.push_back(std::move(*daemon));
-  ready->in.reset();
-  if (Status s = await_word(ready->out.get(), helpers_.back(), "CRIU's lazy-pages", kStep); !s)
-    return criu_failed(s.error(), to_, "lazy-pages");
   if (Status s = restore(true, pid); !s) return s;
   trip.phases[2] = ms_since(begin);
   return {};
@@ -287,16 +287,8 @@ Status Road::by_criu_lazily(pid_t pid, Trip& trip) {
 
 // Memory goes straight to the target's page server.
 Status Road::by_criu_fully(pid_t pid, Trip& trip) {
-  Result<Pipe> ready = make_pipe();
-  if (!ready) return ready.error();
-  SpawnOptions serve = criu(kTo, to_, {"page-server", "--address", address(kTo), "--port", kPort,
-                                       "--status-fd", "1"});
-  serve.stdout_fd = ready->in.get();
-  Result<Process> server = Process::spawn(serve);
+  Result<Process> server = start_criu(kTo, to_, {"page-server"}, kTo);
   if (!server) return server.error();
-  ready->in.reset();
-  if (Status s = await_word(ready->out.get(), *server, "CRIU's page-server", kStep); !s)
-    return criu_failed(s.error(), to_, "page-server");
   auto begin = Clock::now();
   Result<Process> source =
       Process::spawn(criu(kFrom, from_,

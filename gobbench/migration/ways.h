@@ -51,6 +51,10 @@ class Road {
   Status restore(bool lazy, pid_t pid);
   SpawnOptions criu(std::size_t node, const std::string& folder,
                     const std::vector<std::string>& arguments) const;
+  // Returns when it says that it is ready. Pages go to or come from node `pages`.
+  [[nodiscard]] Result<Process> start_criu(std::size_t node, const std::string& folder,
+                                           std::vector<std::string> arguments,
+                                           std::size_t pages) const;
   [[nodiscard]] Error criu_failed(const Error& error, const std::string& folder,
                                   const std::string& command) const;
   [[nodiscard]] std::string address(std::size_t node) const { return cluster_.nodes()[node].host; }
