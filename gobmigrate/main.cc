@@ -75,6 +75,7 @@ nlohmann::json to_json(const Moved& moved, bool waited) {
           {"pid", moved.there},
           {"image_bytes", moved.image_bytes},
           {"lazy_pages", moved.lazy_pages},
+          {"hidden_pages", moved.hidden_pages},
           {"out_pages", moved.out_pages},
           {"covers", covers},
           {"freeze_ms", p.freeze()},

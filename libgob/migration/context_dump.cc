@@ -1,15 +1,14 @@
 #include "libgob/migration/context_dump.h"
 
-#include <fcntl.h>
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstring>
-#include <fstream>
+#include <filesystem>
+#include <initializer_list>
 #include <vector>
 
 #include "libgob/base/pipe.h"
@@ -21,43 +20,59 @@ namespace {
 constexpr std::chrono::seconds kDump{60};
 // CRIU's page server: we want none of its pages, only its end.
 constexpr std::uint32_t kPageServerClose = 0x1023;
+// The last thing that CRIU does before it looks for the process is to read what an earlier dump may
+// have left in this file; it may be empty but for its magic numbers.
+constexpr const char* kGate = "irmap-cache";
+constexpr std::array<std::uint32_t, 2> kGateMagic{0x55105940, 0x57004059};
+// And just before that it looks for plugins.
+constexpr const char* kPlugins = "plugins";
 
-// Of its scripts CRIU waits for the end: the one before the freeze says that it is there, and ends
-// when it may. It fails, and CRIU with it, if nobody is left to say so. The descriptors are CRIU's:
-// its scripts get none.
-Status write_gate(const std::string& path, int says, int hears) {
-  std::ofstream script(path);
-  script << "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" = pre-dump ] || exit 0\n"
-         << "echo >/proc/$PPID/fd/" << says << "\nread -r word </proc/$PPID/fd/" << hears << "\n";
-  script.close();
-  if (!script || ::chmod(path.c_str(), 0700) != 0) return system_error("writing " + path);
-  return {};
+// Tells when CRIU looks for plugins in `folder`, which has none.
+Result<UniqueFd> watch_plugins(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directory(folder, error);
+  UniqueFd watch(::inotify_init1(IN_CLOEXEC));
+  if (error || !watch || ::inotify_add_watch(watch.get(), folder.c_str(), IN_OPEN) < 0)
+    return system_error("making and watching " + folder);
+  return watch;
 }
 
-// Where no script can run, the freeze begins earlier.
-bool can_execute(const std::string& folder) {
-  struct statvfs about {};
-  return ::statvfs(folder.c_str(), &about) == 0 && (about.f_flag & ST_NOEXEC) == 0;
-}
-
-// Is there something to read from `fd` before the child ends?
-bool heard(int fd, const Child& child) {
-  pollfd waiting[2] = {{fd, POLLIN, 0}, {child.fd(), POLLIN, 0}};
+// Waits until one of `fds` is readable, or the child ends.
+void await(std::initializer_list<int> fds, const Child& child) {
+  std::vector<pollfd> waiting{{child.fd(), POLLIN, 0}};
+  for (const int fd : fds) waiting.push_back({fd, POLLIN, 0});
   const int limit = static_cast<int>(std::chrono::milliseconds(kDump).count());
-  while (::poll(waiting, 2, limit) < 0 && errno == EINTR) continue;
-  char byte = 0;
-  return (waiting[0].revents & POLLIN) != 0 && ::read(fd, &byte, 1) == 1;
+  while (::poll(waiting.data(), waiting.size(), limit) < 0 && errno == EINTR) continue;
+}
+
+bool readable(int fd) {
+  pollfd waiting{fd, POLLIN, 0};
+  return ::poll(&waiting, 1, 0) == 1 && (waiting.revents & POLLIN) != 0;
 }
 
 }  // namespace
 
 Result<ContextDump> ContextDump::start(const DumpOptions& options) {
+  auto gate = make_pipe();
+  if (!gate) return gate.error();
+  // For CRIU, which inherits it: opening this is opening the pipe anew, and does not wait, as it might
+  // with a FIFO; reading does, as long as gobmigrate lives.
+  const std::string link = options.folder + "/" + kGate;
+  if (::symlink(("/proc/self/fd/" + std::to_string(gate->out.get())).c_str(), link.c_str()) != 0)
+    return system_error("making the link " + link);
+  const std::string plugins = options.folder + "/" + kPlugins;
+  const auto watch = watch_plugins(plugins);
+  if (!watch) return watch.error();
   std::vector<std::string> argv{options.criu,
                                 "dump",
                                 "--tree",
                                 std::to_string(options.inside),
                                 "--images-dir",
                                 options.folder,
+                                "--work-dir",
+                                options.folder,
+                                "--libdir",
+                                plugins,
                                 "--leave-stopped",
                                 "--shell-job",
                                 "--log-file",
@@ -69,19 +84,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
                                 "20"};
   if (options.connections)
     argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
-  std::vector<int> keep{options.keep};
-  auto ready = make_pipe();
-  if (!ready) return ready.error();
-  auto go = make_pipe();
-  if (!go) return go.error();
-  const bool gated = can_execute(options.folder);
-  if (gated) {
-    const std::string script = options.folder + "/gate.sh";
-    if (Status s = write_gate(script, ready->in.get(), go->out.get()); !s) return s.error();
-    argv.insert(argv.end(), {"--action-script", script});
-    keep.push_back(ready->in.get());
-    keep.push_back(go->out.get());
-  }
+  std::vector<int> keep{options.keep, gate->out.get()};
   UniqueFd ours;
   UniqueFd theirs;
   auto written = make_pipe();
@@ -97,27 +100,41 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
     keep.push_back(theirs.get());
     keep.push_back(written->in.get());
   }
-  auto child = Child::start(argv, keep, -1, options.beside);
+  auto child = Child::start(argv, keep, -1, options.beside, options.environment);
   if (!child) return child.error();
   ContextDump dump(options.folder, std::move(*child));
-  dump.gate_ = std::move(go->in);
+  dump.gate_ = std::move(gate->in);
   dump.pages_ = std::move(ours);
   if (options.lazy) dump.written_ = std::move(written->out);
-  ready->in.reset();
-  if (!gated || heard(ready->out.get(), dump.child_)) return dump;
+  written->in.reset();
+  // A CRIU that reads no such file would be through with its work by now.
+  await({watch->get(), dump.written_ ? dump.written_.get() : -1}, dump.child_);
+  if (!readable(dump.child_.fd())) return dump;
   const auto status = dump.child_.wait(std::chrono::seconds(1));
   return status ? dump.failed(*status) : status.error();
 }
 
-Status ContextDump::finish() {
-  // A script that waits takes it; otherwise nobody does.
-  if (::write(gate_.get(), "\n", 1) < 0 && errno != EPIPE) return system_error("letting CRIU go on");
+Status ContextDump::go_on() {
+  // If CRIU has ended meanwhile, its status will tell.
+  if (::write(gate_.get(), kGateMagic.data(), sizeof kGateMagic) < 0 && errno != EPIPE)
+    return system_error("letting CRIU go on");
+  gate_.reset();
+  return {};
+}
+
+bool ContextDump::await_images() {
+  if (!written_) return false;
+  await({written_.get()}, child_);
+  char byte = 0;
   // If nothing is heard, CRIU has ended, or is late and will be killed: its status tells.
-  if (written_ && heard(written_.get(), child_)) {
-    std::array<char, 32> close{};
-    std::memcpy(close.data(), &kPageServerClose, sizeof kPageServerClose);
-    static_cast<void>(!::send(pages_.get(), close.data(), close.size(), MSG_NOSIGNAL));
-  }
+  if (!readable(written_.get()) || ::read(written_.get(), &byte, 1) != 1) return false;
+  std::array<char, 32> close{};
+  std::memcpy(close.data(), &kPageServerClose, sizeof kPageServerClose);
+  static_cast<void>(!::send(pages_.get(), close.data(), close.size(), MSG_NOSIGNAL));
+  return true;
+}
+
+Status ContextDump::end() {
   const auto status = child_.wait(kDump);
   if (!status || *status >= 128)
     return make_error(ErrorCode::kLost,

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
@@ -20,22 +21,29 @@ struct DumpOptions {
   bool lazy = true;    // leave out what can come on demand
   bool connections = false;  // of TCP: with them
   int keep = -1;       // a descriptor that CRIU holds as long as it lives
+  std::vector<std::string> environment;  // NAME=VALUE, for CRIU
 };
 
+// Functions are called in the order in which they stand here.
 class ContextDump {
  public:
   // Returns when CRIU is about to freeze the process; it has not been touched yet.
   static Result<ContextDump> start(const DumpOptions& options);
-  // CRIU goes on: the process is stopped and its images are written when this returns. kLost: CRIU
-  // died at work, and the process may be in any state.
-  Status finish();
+  // CRIU begins to work on the process.
+  Status go_on();
+  // Returns when the images are written, while CRIU lets go of the process; false: CRIU says so only
+  // by its end. It always has to be waited for.
+  bool await_images();
+  // Returns when CRIU has ended, and left the process stopped. kLost: CRIU died at work, and the
+  // process may be in any state.
+  Status end();
 
  private:
   ContextDump(std::string folder, Child child) : folder_(std::move(folder)), child_(std::move(child)) {}
-  Error failed(int status) const;
+  [[nodiscard]] Error failed(int status) const;
   std::string folder_;
   Child child_;
-  UniqueFd gate_;     // what is written here lets CRIU go on; closed before: it gives up
+  UniqueFd gate_;     // CRIU reads an image from here; closed before: it gives up
   UniqueFd pages_;    // to CRIU's page server
   UniqueFd written_;  // CRIU says here that the context is written
 };

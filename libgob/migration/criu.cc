@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <string_view>
 
 namespace gob::migration {
 namespace {
@@ -38,10 +39,19 @@ void go_beside(pid_t pid) {
 }  // namespace
 
 Result<Child> Child::start(const std::vector<std::string>& argv, const std::vector<int>& keep,
-                           int log, pid_t beside) {
+                           int log, pid_t beside,
+                           const std::vector<std::string>& environment) {
   std::vector<char*> arguments;
   for (const std::string& each : argv) arguments.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
+  std::vector<char*> variables;
+  for (char** each = environ; *each != nullptr; ++each) {
+    const std::string_view name(*each, std::string_view(*each).find('=') + 1);
+    if (std::ranges::none_of(environment, [&](const auto& other) { return other.starts_with(name); }))
+      variables.push_back(*each);
+  }
+  for (const std::string& each : environment) variables.push_back(const_cast<char*>(each.c_str()));
+  variables.push_back(nullptr);
   std::vector<int> sorted(keep);
   std::ranges::sort(sorted);
   const pid_t pid = ::fork();
@@ -62,7 +72,7 @@ Result<Child> Child::start(const std::vector<std::string>& argv, const std::vect
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     if (beside != 0) go_beside(beside);
-    ::execvp(arguments[0], arguments.data());
+    ::execvpe(arguments[0], arguments.data(), variables.data());
     ::_exit(127);
   }
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));

@@ -17,9 +17,10 @@ class Child {
  public:
   // argv[0] is looked for in PATH. Of the descriptors only 0 to 2 (null, and `log` if it is not -1)
   // and `keep` are open in it, under their own numbers. `beside`: a process whose pid and mount
-  // namespaces it runs in.
+  // namespaces it runs in. `environment`: NAME=VALUE, instead of or beside what is inherited.
   static Result<Child> start(const std::vector<std::string>& argv, const std::vector<int>& keep,
-                             int log = -1, pid_t beside = 0);
+                             int log = -1, pid_t beside = 0,
+                             const std::vector<std::string>& environment = {});
   Child(Child&& other) noexcept = default;
   Child& operator=(Child&&) = delete;
   ~Child();

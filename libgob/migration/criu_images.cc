@@ -67,7 +67,42 @@ Result<criu::Mm> mm_of(const std::string& image) {
   return mm;
 }
 
+void put_word(std::string& to, std::uint32_t word) {
+  to.append(reinterpret_cast<const char*>(&word), sizeof word);
+}
+
 }  // namespace
+
+Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std::uint64_t>& ends,
+                      std::set<std::uint64_t>& changed) {
+  const auto image = read_file(path);
+  if (!image) return image.error();
+  auto mm = mm_of(*image);
+  if (!mm) return mm.error();
+  std::size_t found = 0;
+  for (criu::Vma& vma : *mm->mutable_vmas()) {
+    const auto end = ends.find(vma.start());
+    if (end == ends.end()) continue;
+    ++found;
+    if (vma.end() == end->second) continue;
+    if (vma.end() != vma.start() + kPageSize) return bad("the end of a memory area");
+    vma.set_end(end->second);
+    changed.insert(vma.start());
+  }
+  if (found != ends.size()) return bad("a memory area is missing");
+  if (changed.empty()) return {};
+  std::string bytes;
+  put_word(bytes, kImageMagic);
+  put_word(bytes, kMmMagic);
+  const std::string body = mm->SerializeAsString();  // with the fields that are not named here
+  put_word(bytes, static_cast<std::uint32_t>(body.size()));
+  bytes += body;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << bytes;
+  file.close();
+  if (!file) return system_error("writing CRIU's image " + path);
+  return {};
+}
 
 Result<std::vector<Area>> private_areas(const std::string& mm_image) {
   const auto mm = mm_of(mm_image);

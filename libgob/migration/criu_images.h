@@ -4,6 +4,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,7 +25,8 @@ struct LazyRun {
 struct Area {
   std::uint64_t start = 0;
   std::uint64_t end = 0;
-  bool lazy = false;  // may its pages stay out of the images?
+  bool lazy = false;       // may its pages stay out of the images?
+  bool looked_at = false;  // all of its pages are known, whether CRIU saw them or not
   bool operator==(const Area&) const = default;
 };
 
@@ -38,6 +41,12 @@ struct LazyTask {
 Result<std::vector<pid_t>> read_processes(const std::string& folder);
 // Every process with its lazy pages, in the order of read_processes(): the same at both ends.
 Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
+
+// Areas in the file mm-N.img at `path` that are one page long become as long as `ends` says, by start;
+// `changed`: their starts. The file stays as it is if nothing changes. kProtocol: an area is not there,
+// or has yet another end.
+Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std::uint64_t>& ends,
+                      std::set<std::uint64_t>& changed);
 
 // Exposed for tests: from the bytes of pagemap-N.img and mm-N.img. kProtocol if they are none.
 Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm);

@@ -27,6 +27,8 @@ inline std::string store_name(const std::string& session, std::size_t index) {
   return session + ".mem" + std::to_string(index);
 }
 inline std::string state_name(const std::string& session) { return session + ".state"; }
+// Bytes; enough for 16 TiB of memory. Only what is used exists.
+inline constexpr std::uint64_t kStateBytes = std::uint64_t{64} << 20;
 
 // What both ends know of the filling: in a container of its own, so by load() and store() only.
 struct FillState {
@@ -45,6 +47,7 @@ class SourceStore {
   // this side sees them. Appends this to `memory`.
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
+  [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
   // Copies every page out of the stopped processes, what the target waits for first. Between two
   // runs it asks `go_on`; an error of that ends the filling.
   Status fill(const std::function<Status()>& go_on);
@@ -79,6 +82,8 @@ class TargetStore {
  public:
   static Result<TargetStore> open(const gobelins::Connection& gob, const std::string& session,
                                   std::uint64_t pages);
+  // There are more pages than were known when it was opened.
+  Status extend(std::uint64_t pages);
   // Makes this node the only one with `pages` pages from `page` (within one container), and gives
   // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
@@ -88,6 +93,7 @@ class TargetStore {
  private:
   TargetStore(const gobelins::Connection& gob, const std::string& session)
       : gob_(gob),
+        session_(session),
         wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
@@ -95,6 +101,7 @@ class TargetStore {
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
+  std::string session_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
   gobelins::Mutex source_life_;
@@ -109,6 +116,8 @@ std::uint64_t next_store(const Memory& memory);
 // pages are numbered one store after the other.
 class TargetStores {
  public:
+  // Opens what there is of this move's containers, before it is known what they will hold.
+  Status prepare(const gobelins::Connection& gob, const std::string& session, std::uint64_t pages);
   Status add(const gobelins::Connection& gob, const Memory::Store& store);
   // As TargetStore's.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);

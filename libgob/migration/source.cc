@@ -127,6 +127,7 @@ Status SourceRun::show_folders() {
   if (Status noted = note(); !noted) return noted;
   message.mutable_view()->set_root(plan_.inside);
   message.mutable_view()->set_record(plan_.migrant ? plan_.record : record_of(session_));
+  if (store_) message.mutable_view()->set_pages(store_->room());
   auto& covers = *message.mutable_view()->mutable_covers();
   covers = {plan_.covers.begin(), plan_.covers.end()};
   for (int i = 0; i < ready_.folders_size(); ++i) {

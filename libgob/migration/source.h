@@ -38,6 +38,7 @@ struct Moved {
   pid_t there = 0;  // the process at the target
   std::uint64_t image_bytes = 0;
   std::uint64_t lazy_pages = 0;
+  std::uint64_t hidden_pages = 0;  // of them; CRIU was not shown these
   std::uint64_t out_pages = 0;  // that were on their way from earlier moves, and still are
   std::vector<Cover> covers;    // what it sees of other nodes, as long as it lives
   Phases phases;

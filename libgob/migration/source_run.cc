@@ -19,6 +19,7 @@
 #include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/left_out.h"
 #include "libgob/migration/migrant.h"
+#include "libgob/migration/page_map.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/stand_still.h"
@@ -32,6 +33,26 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kUnlocked{5};
 constexpr std::chrono::seconds kRestore{150};
 constexpr std::chrono::seconds kTakeOver{30};
+
+// Images of so many bytes go in the message itself: a container of their own would take longer.
+constexpr std::uint64_t kInMessage = std::uint64_t{2} << 20;
+
+// Reads `files` one after the other to `at`, and `memory` behind them.
+Status put_images(const Images& images, const std::vector<fs::path>& files, const std::string& memory,
+                  char* at) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const std::uint64_t size = images.files(static_cast<int>(i)).size_bytes();
+    // read(2) makes an error of a page that cannot be had.
+    const UniqueFd in(::open(files[i].c_str(), O_RDONLY | O_CLOEXEC));
+    for (std::uint64_t done = 0; done < size;) {
+      const ssize_t step = in ? ::read(in.get(), at + done, size - done) : -1;
+      if (step <= 0) return system_error("reading " + files[i].string());
+      done += static_cast<std::uint64_t>(step);
+    }
+    at += size;
+  }
+  return store(at, memory.data(), memory.size());
+}
 
 double milliseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
@@ -53,7 +74,6 @@ void SourceRun::remove_images() {
 Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& running) {
   Status status = open();
   if (status && plan_.migrant) status = reach_resident();
-  if (status) status = show_folders();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
     auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
@@ -62,6 +82,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
     else
       status = store.error();
   }
+  if (status) status = show_folders();
   if (status) status = freeze_and_move();
   if (!status) {
     // The guard lets the process go on, and removes what is left.
@@ -119,22 +140,41 @@ Status SourceRun::freeze_and_move() {
     request.mutable_hold()->set_to(options_.node);
     if (const auto held = resident_->call(request); !held) return held.error();
   }
+  std::vector<std::string> environment;
+  if (options_.lazy) {
+    auto blinkers = prepare_blinkers(folder_);
+    if (!blinkers) return blinkers.error();
+    environment = std::move(*blinkers);
+  }
   auto dump = ContextDump::start({.criu = options_.criu,
                                   .inside = plan_.inside,
                                   .beside = plan_.migrant ? options_.pid : 0,
                                   .folder = folder_,
                                   .lazy = options_.lazy,
                                   .connections = !plan_.moving_addresses.empty(),
-                                  .keep = guard_->fd()});
+                                  .keep = guard_->fd(),
+                                  .environment = std::move(environment)});
   if (!dump) return dump.error();
   guard_->freezing();
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
   auto begin = *standing;
-  if (Status dumped = dump->finish(); !dumped) return dumped;
+  if (options_.lazy) {
+    hidden_ = HiddenAreas::of(processes());
+    if (Status hidden = hidden_.hide(folder_); !hidden) return hidden;
+  }
+  if (Status going = dump->go_on(); !going) return going;
+  hidden_.look();
+  const bool early = dump->await_images();
+  if (!early)
+    if (Status ended = dump->end(); !ended) return ended;
   moved_.phases.dump = milliseconds_since(begin);
   begin = Clock::now();
-  if (Status sent = send_images(); !sent) return sent;
+  const Status sent = send_images();
+  // Not before it has let go of the process, whatever happened.
+  if (early)
+    if (Status ended = dump->end(); !ended) return ended;
+  if (!sent) return sent;
   moved_.phases.transfer = milliseconds_since(begin);
   begin = Clock::now();
   if (options_.lazy) start_filling();
@@ -212,8 +252,10 @@ Status SourceRun::ask_what_is_out(std::vector<LazyTask>& tasks) {
 Status SourceRun::send_images() {
   Message message;
   Images& images = *message.mutable_images();
+  if (Status shown = hidden_.show(folder_); !shown) return shown;
   auto tasks = read_lazy_tasks(folder_);
   if (!tasks) return tasks.error();
+  hidden_.add_to(*tasks);
   const ResidentRequest::Processes all = processes();
   for (const ResidentRequest::Process& process : all.processes())
     outside_[process.inside()] = process.pid();
@@ -229,6 +271,7 @@ Status SourceRun::send_images() {
     for (const LazyTask& task : *tasks) pids.push_back(outside_[task.pid]);
     if (Status assigned = store_->assign(*tasks, pids, memory_); !assigned) return assigned;
     moved_.lazy_pages = store_->pages();
+    moved_.hidden_pages = hidden_.pages();
   }
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder_)) {
@@ -241,29 +284,21 @@ Status SourceRun::send_images() {
   }
   const std::string memory = memory_.SerializeAsString();
   images.set_memory_bytes(memory.size());
+  const std::uint64_t bytes = moved_.image_bytes + memory.size();
+  if (bytes <= kInMessage) {
+    images.mutable_here()->resize(bytes);
+    if (Status put = put_images(images, files, memory, images.mutable_here()->data()); !put) return put;
+    return talk_->send(message, kTakeOver);
+  }
   try {
     const std::string name = session_ + ".image";
-    gob_->create(name, moved_.image_bytes + memory.size());
-    const gobelins::Mapping bytes = gob_->open(name).map();
-    char* at = static_cast<char*>(bytes.data());
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      const auto size =
-          static_cast<std::streamsize>(images.files(static_cast<int>(i)).size_bytes());
-      // read(2) makes an error of a page that cannot be had.
-      const UniqueFd in(::open(files[i].c_str(), O_RDONLY | O_CLOEXEC));
-      for (std::streamsize done = 0; done < size;) {
-        const ssize_t step =
-            in ? ::read(in.get(), at + done, static_cast<std::size_t>(size - done)) : -1;
-        if (step <= 0) return system_error("reading " + files[i].string() + " into a container");
-        done += step;
-      }
-      at += size;
-    }
-    if (Status put = store(at, memory.data(), memory.size()); !put) return put;
+    gob_->create(name, bytes);
+    const gobelins::Mapping container = gob_->open(name).map();
+    if (Status put = put_images(images, files, memory, static_cast<char*>(container.data())); !put) return put;
+    return talk_->send(message, kTakeOver);
   } catch (const std::system_error& error) {
     return error_of(error, "putting the images into a container");
   }
-  return talk_->send(message, kTakeOver);
 }
 
 void SourceRun::start_filling() {

@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "libgob/migration/hidden_areas.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/source.h"
@@ -61,6 +62,7 @@ class SourceRun {
   std::optional<Resident> resident_;  // when the process had moved before
   std::string mount_;  // where this node's gobd shows attached files
   Ready ready_;        // what the target said of the files
+  HiddenAreas hidden_;
   Memory memory_;                   // where the target finds it
   std::map<pid_t, pid_t> outside_;  // process numbers, by those inside
   Moved moved_;

@@ -32,7 +32,13 @@ Result<SourceStore> SourceStore::create(const gobelins::Connection& gob, const s
                                         std::uint64_t pages) {
   SourceStore store(gob, session);
   if (Status grown = store.grow(pages / kStorePages + 1); !grown) return grown.error();
-  return store;
+  try {
+    store.gob_.create(state_name(session), kStateBytes);
+    store.state_ = store.gob_.open(state_name(session)).map();
+    return store;
+  } catch (const std::system_error& error) {
+    return error_of(error, "making the container that tells which pages can be had");
+  }
 }
 
 Status SourceStore::grow(std::size_t stores) {
@@ -67,14 +73,9 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   store.set_session(session_);
   store.set_first(first);
   store.set_pages(pages_);
-  if (Status grown = grow((pages_ + kStorePages - 1) / kStorePages); !grown) return grown;
-  try {
-    gob_.create(state_name(session_), sizeof(FillState) + runs_of(pages_) + 1);
-    state_ = gob_.open(state_name(session_)).map();
-    return {};
-  } catch (const std::system_error& error) {
-    return error_of(error, "making the container that tells which pages can be had");
-  }
+  if (sizeof(FillState) + runs_of(pages_) > kStateBytes)
+    return make_error(ErrorCode::kNoSpace, "the process has more than 16 TiB of memory");
+  return grow((pages_ + kStorePages - 1) / kStorePages);
 }
 
 // The kernel's write into the mapping makes the pages exist, here: a first touch.

@@ -89,6 +89,11 @@ Status TargetRun::take_over() {
   keeper_ = std::move(*keeper);
   if (Status shown = show(view->view()); !shown) return shown;
   if (Status held = hold_addresses(); !held) return held;
+  if (begin_.lazy()) {
+    stores_.emplace();
+    if (Status opened = stores_->prepare(*gob_, options_.session, view->view().pages()); !opened)
+      return opened;
+  }
   if (Status waits = wait_with_criu(); !waits) return waits;
   message.set_viewed(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
@@ -275,33 +280,36 @@ Status TargetRun::release_criu() {
 }
 
 Status TargetRun::take_images(const Images& images) {
+  if (!images.here().empty()) return write_images(images, images.here());
   try {
     const gobelins::Mapping bytes = gob_->open(options_.session + ".image").map();
-    const char* at = static_cast<const char*>(bytes.data());
-    std::uint64_t left = bytes.size_bytes();
-    for (const ImageFile& file : images.files()) {
-      if (file.size_bytes() > left || file.name().find('/') != std::string::npos)
-        return make_error(ErrorCode::kProtocol, "an image of the source is not what it seems");
-      // write(2) makes an error of a page that cannot be had.
-      const std::string path =
-          folder_ + "/" + file.name() + (file.name() == kFirstImage ? ".new" : "");
-      const UniqueFd out(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-      for (std::uint64_t done = 0; done < file.size_bytes();) {
-        const ssize_t step = out ? ::write(out.get(), at + done, file.size_bytes() - done) : -1;
-        if (step <= 0) return system_error("writing image " + path);
-        done += static_cast<std::uint64_t>(step);
-      }
-      at += file.size_bytes();
-      left -= file.size_bytes();
-    }
-    std::string memory(std::min(left, images.memory_bytes()), '\0');
-    if (Status got = load(memory.data(), at, memory.size()); !got) return got;
-    if (images.memory_bytes() > left || !memory_.ParseFromString(memory))
-      return make_error(ErrorCode::kProtocol, "what the source says of the memory is odd");
-    return {};
+    return write_images(images, {static_cast<const char*>(bytes.data()), bytes.size_bytes()});
   } catch (const std::system_error& failed) {
     return error_of(failed, "taking the images");
   }
+}
+
+Status TargetRun::write_images(const Images& images, std::string_view bytes) {
+  for (const ImageFile& file : images.files()) {
+    if (file.size_bytes() > bytes.size() || file.name().find('/') != std::string::npos)
+      return make_error(ErrorCode::kProtocol, "an image of the source is not what it seems");
+    // write(2) makes an error of a page that cannot be had.
+    const std::string path =
+        folder_ + "/" + file.name() + (file.name() == kFirstImage ? ".new" : "");
+    const UniqueFd out(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    for (std::uint64_t done = 0; done < file.size_bytes();) {
+      const ssize_t step =
+          out ? ::write(out.get(), bytes.data() + done, file.size_bytes() - done) : -1;
+      if (step <= 0) return system_error("writing image " + path);
+      done += static_cast<std::uint64_t>(step);
+    }
+    bytes.remove_prefix(file.size_bytes());
+  }
+  std::string memory(std::min<std::size_t>(bytes.size(), images.memory_bytes()), '\0');
+  if (Status got = load(memory.data(), bytes.data(), memory.size()); !got) return got;
+  if (images.memory_bytes() > bytes.size() || !memory_.ParseFromString(memory))
+    return make_error(ErrorCode::kProtocol, "what the source says of the memory is odd");
+  return {};
 }
 
 Status TargetRun::prepare_memory() {
@@ -313,7 +321,6 @@ Status TargetRun::prepare_memory() {
   for (const pid_t pid : *pids) ranges_[pid];  // CRIU has a userfaultfd also for one without pages
   for (const Memory::Task& task : memory_.tasks())
     for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
-  stores_.emplace();
   for (const Memory::Store& store : memory_.stores())
     if (Status added = stores_->add(*gob_, store); !added) return added;
   auto server =

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "libgob/migration/keeper.h"
@@ -44,6 +45,8 @@ class TargetRun {
   Status start_criu();
   Status release_criu();
   Status take_images(const Images& images);
+  // `bytes`: of a container, or of the message.
+  Status write_images(const Images& images, std::string_view bytes);
   Status prepare_memory();
   Status restore();
   Status hear_criu();

@@ -16,12 +16,21 @@ Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std
                                       std::uint64_t pages) {
   TargetStore store(gob, session);
   try {
-    for (std::size_t i = 0; i * kStorePages < pages; ++i)
-      store.stores_.push_back(store.gob_.open(store_name(session, i)).map());
     store.state_ = store.gob_.open(state_name(session)).map();
-    if (store.state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
-      return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
-    return store;
+  } catch (const std::system_error& error) {
+    return error_of(error, "opening the container that tells which pages can be had");
+  }
+  if (Status more = store.extend(pages); !more) return more.error();
+  return store;
+}
+
+Status TargetStore::extend(std::uint64_t pages) {
+  if (state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
+    return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
+  try {
+    while (stores_.size() * kStorePages < pages)
+      stores_.push_back(gob_.open(store_name(session_, stores_.size())).map());
+    return {};
   } catch (const std::system_error& error) {
     return error_of(error, "opening the containers of the process's memory");
   }
@@ -83,7 +92,23 @@ std::uint64_t next_store(const Memory& memory) {
   return (next + kStorePages - 1) / kStorePages * kStorePages;
 }
 
+Status TargetStores::prepare(const gobelins::Connection& gob, const std::string& session,
+                             std::uint64_t pages) {
+  auto opened = TargetStore::open(gob, session, pages);
+  if (!opened) return opened.error();
+  Memory::Store place;
+  place.set_session(session);
+  parts_.push_back({place, std::make_unique<TargetStore>(std::move(*opened))});
+  return {};
+}
+
 Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& store) {
+  const auto prepared = std::ranges::find_if(
+      parts_, [&](const Part& part) { return part.place.session() == store.session(); });
+  if (prepared != parts_.end()) {
+    prepared->place = store;
+    return prepared->store->extend(store.pages());
+  }
   auto opened = TargetStore::open(gob, store.session(), store.pages());
   if (!opened) return opened.error();
   parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened))});

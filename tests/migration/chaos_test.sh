@@ -7,7 +7,7 @@ source "$(dirname "$0")/common.sh"
 moments=$6
 shift 6
 hold=$dir/hold
-printf '#!/bin/sh\nLD_PRELOAD=%s:%s CRIU_FAULT=130 exec %s "$@"\n' "$moments" "$shim" \
+printf '#!/bin/sh\nLD_PRELOAD=${LD_PRELOAD:+$LD_PRELOAD:}%s:%s CRIU_FAULT=130 exec %s "$@"\n' "$moments" "$shim" \
   "$(command -v criu)" >"$criu"
 with_moments() { exec env GOB_MOMENTS="$hold" LD_PRELOAD="$moments" "$@" 7>&- 8>&-; }
 

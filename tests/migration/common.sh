@@ -31,7 +31,7 @@ trap clean_up EXIT
 # CRIU before 4.2 does not know this kernel's vdso, and waits for a breakpoint that virtual machines
 # may never deliver: see criu_shim.c.
 criu=$dir/criu.sh
-printf '#!/bin/sh\nLD_PRELOAD=%s CRIU_FAULT=130 exec %s "$@"\n' "$shim" "$(command -v criu)" >"$criu"
+printf '#!/bin/sh\nLD_PRELOAD=${LD_PRELOAD:+$LD_PRELOAD:}%s CRIU_FAULT=130 exec %s "$@"\n' "$shim" "$(command -v criu)" >"$criu"
 chmod +x "$criu"
 export GOB_CRIU=$criu
 

@@ -45,12 +45,18 @@ moves() {
 moves one --wait
 equal "$(json 'j["arrival"]["complete"]')" True
 equal "$(json 'sum(j["arrival"]["fault_us_log2_histogram"]) == j["arrival"]["faults"]')" True
+[[ $(json 'j["hidden_pages"]') -gt 7000 ]] || fail "CRIU saw most pages that it did not send"
 launch threads 64 threads 5 && moves threads
 launch tree 16 tree && moves tree
 launch churn 16 churn && moves churn
 launch sparse 1024 sparse && moves sparse
 launch avx 4 avx && moves avx
 launch basic 32 && moves basic --mode basic
+# A CRIU that loads no library of ours sees all memory, and no harm is done.
+printf '#!/bin/sh\nLD_PRELOAD= exec "$0.joined" "$@"\n' >"$dir/alone.sh"
+cp "$criu" "$dir/alone.sh.joined" && chmod +x "$dir/alone.sh"
+launch seen 32 && moves seen --criu "$dir/alone.sh"
+equal "$(json 'j["hidden_pages"]')" 0
 
 # A program that knows nothing of all this, with an interpreter's memory.
 launch_python() {

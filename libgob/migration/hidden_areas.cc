@@ -1,0 +1,146 @@
+#include "libgob/migration/hidden_areas.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include "libgob/base/ids.h"
+#include "libgob/migration/page_map.h"
+
+namespace gob::migration {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Smaller ones are looked at by CRIU faster than it is told of them.
+constexpr std::uint64_t kSmallest = std::uint64_t{1} << 20;
+
+std::string library_in(const std::string& folder) { return folder + "/blinkers.so"; }
+std::string list_in(const std::string& folder) { return folder + "/blinkers"; }
+
+// Where the threads' stacks are in use: CRIU wants those pages in its images. Nothing: it cannot be
+// told.
+std::optional<std::vector<std::uint64_t>> stack_pointers(pid_t pid) {
+  std::vector<std::uint64_t> pointers;
+  std::error_code error;
+  for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/task", error), end;
+       !error && it != end; it.increment(error)) {
+    std::ifstream file(it->path() / "syscall");
+    std::vector<std::string> words;
+    for (std::string word; file >> word;) words.push_back(word);
+    // "NUMBER [ARGUMENTS] STACK PROGRAM"; "running", if it does not stand still.
+    if (words.size() < 3) return std::nullopt;
+    pointers.push_back(std::strtoull(words[words.size() - 2].c_str(), nullptr, 16));
+  }
+  if (error || pointers.empty()) return std::nullopt;
+  return pointers;
+}
+
+// Private and anonymous, by its line in maps(5).
+std::optional<Area> area_of(const std::string& line) {
+  std::istringstream words(line);
+  std::string range, rights, offset, device, name;
+  std::uint64_t inode = 0;
+  words >> range >> rights >> offset >> device >> inode;
+  std::getline(words >> std::ws, name);
+  const std::size_t dash = range.find('-');
+  if (!words.eof() || dash == std::string::npos || rights.size() != 4 || rights[3] != 'p' ||
+      inode != 0 || !(name.empty() || name == "[heap]" || name.starts_with("[anon:")))
+    return std::nullopt;
+  return Area{std::strtoull(range.c_str(), nullptr, 16),
+              std::strtoull(range.c_str() + dash + 1, nullptr, 16), true};
+}
+
+std::vector<Area> areas_of(pid_t pid) {
+  std::vector<Area> areas;
+  const auto pointers = stack_pointers(pid);
+  if (!pointers) return areas;
+  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const auto area = area_of(line);
+    if (!area || area->end - area->start < kSmallest) continue;
+    if (std::ranges::none_of(
+            *pointers, [&](std::uint64_t at) { return at >= area->start && at < area->end; }))
+      areas.push_back(*area);
+  }
+  return areas;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> prepare_blinkers(const std::string& folder) {
+  const std::string path = library_in(folder);
+  std::ofstream file(path, std::ios::binary);
+  file << blinkers_library();
+  file.close();
+  if (!file) return system_error("writing " + path);
+  // What is preloaded into gobmigrate itself is preloaded into its children, too.
+  const char* others = std::getenv("LD_PRELOAD");
+  return std::vector<std::string>{
+      "LD_PRELOAD=" + path + (others != nullptr && *others != '\0' ? ":" + std::string(others) : ""),
+      "GOB_CRIU_BLINKERS=" + list_in(folder)};
+}
+
+HiddenAreas HiddenAreas::of(const Processes& processes) {
+  HiddenAreas hidden;
+  for (const ResidentRequest::Process& process : processes.processes())
+    for (const Area& area : areas_of(process.pid()))
+      hidden.areas_.push_back({process.pid(), process.inside(), area, {}});
+  return hidden;
+}
+
+Status HiddenAreas::hide(const std::string& folder) const {
+  std::ofstream file(list_in(folder));
+  for (const Hidden& each : areas_)
+    file << std::dec << each.inside << ' ' << std::hex << each.area.start << ' ' << each.area.end
+         << '\n';
+  file.close();
+  if (!file) return system_error("writing " + list_in(folder));
+  return {};
+}
+
+void HiddenAreas::look() {
+  const std::uint64_t zeros = zero_frame();  // CRIU would leave these out, too
+  for (Hidden& each : areas_) {
+    const std::uint64_t second = each.area.start + kPageSize;
+    add_present(each.runs, each.pid, second, (each.area.end - second) / kPageSize, zeros);
+  }
+}
+
+Status HiddenAreas::show(const std::string& folder) {
+  std::map<pid_t, std::map<std::uint64_t, std::uint64_t>> ends;  // by process, by start
+  for (const Hidden& each : areas_) ends[each.inside][each.area.start] = each.area.end;
+  for (const auto& [inside, of_process] : ends) {
+    const std::string path = folder + "/mm-" + std::to_string(inside) + ".img";
+    std::set<std::uint64_t> cut;
+    if (Status lengthened = lengthen_areas(path, of_process, cut); !lengthened) return lengthened;
+    std::erase_if(areas_, [&, pid = inside](const Hidden& each) {
+      return each.inside == pid && !cut.contains(each.area.start);
+    });
+  }
+  return {};
+}
+
+void HiddenAreas::add_to(std::vector<LazyTask>& tasks) const {
+  for (const Hidden& each : areas_) {
+    const auto task = std::ranges::find(tasks, each.inside, &LazyTask::pid);
+    if (task == tasks.end()) continue;  // show() would have failed
+    task->runs.insert(task->runs.end(), each.runs.begin(), each.runs.end());
+    task->saved.insert(task->saved.end(), each.runs.begin(), each.runs.end());
+    for (Area& area : task->areas) area.looked_at = area.looked_at || area.start == each.area.start;
+  }
+}
+
+std::uint64_t HiddenAreas::pages() const {
+  std::uint64_t sum = 0;
+  for (const Hidden& each : areas_)
+    for (const LazyRun& run : each.runs) sum += run.pages;
+  return sum;
+}
+
+}  // namespace gob::migration
