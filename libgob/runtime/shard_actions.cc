@@ -234,6 +234,9 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
         from, DownReason::kProtocol,
         fmt::format("{} with a payload of {} bytes instead of {}", to_words(message.type),
                     payload.size(), wire::payload_bytes(message)));
+  // A container that was made a moment ago: this node has acknowledged it, but its control thread's
+  // word still waits for this thread. (Who sends bytes of a page has asked, or heard of it, before.)
+  if (payload.empty() && !counters_.contains(message.pages.container)) mailbox_.run();
   count_received(message);
   payload_ = PageBytes{message.pages, payload.data()};
   step(event::Deliver{from, message});

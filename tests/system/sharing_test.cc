@@ -4,7 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
+#include <string>
+#include <system_error>
 
 #include "tests/system/nodes.h"
 
@@ -58,6 +61,37 @@ TEST(Sharing, ProgramsOnOneNodeShareFrames) {
       return write_and_read_round(gob, rank, 4);
     }));
   for (const pid_t pid : pids) EXPECT_EQ(Nodes::wait_for(pid, 60'000), 0);
+}
+
+// A node may be asked for a page of a container in the moment in which it learns of the container.
+TEST(Sharing, ANewContainerIsKnownToAllNodes) {
+  constexpr int kRounds = 600;
+  constexpr int kLive = 100;  // the others lag behind
+  Nodes nodes(3, settings());
+  EXPECT_TRUE(nodes.run_on_all([](gobelins::Connection& gob, unsigned rank) {
+    const auto name = [](int round) { return "new." + std::to_string(round); };
+    if (rank == 0) {
+      for (int round = 0; round < kRounds; ++round) {
+        gob.create(name(round), kPage);
+        gob.open(name(round)).map().as<int>()[0] = round + 1;
+        if (round % kLive == kLive - 1) gob.barrier("seen", 3);
+      }
+      return true;
+    }
+    for (int round = 0; round < kRounds; ++round) {
+      for (bool there = false; !there;) {
+        try {
+          const int value = gob.open(name(round)).map().as<int>()[0];
+          if (value != 0 && value != round + 1) return false;
+          there = true;
+        } catch (const std::system_error& error) {
+          if (error.code().value() != ENOENT) return false;
+        }
+      }
+      if (round % kLive == kLive - 1) gob.barrier("seen", 3);
+    }
+    return true;
+  }));
 }
 
 TEST(Sharing, SystemCallsReachRemotePages) {
