@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <system_error>
 #include <thread>
 
@@ -65,7 +66,14 @@ Result<std::unique_ptr<Segments>> Segments::create(std::shared_ptr<GobDevice> de
   std::unique_ptr<Segments> segments(new Segments(std::move(device), std::move(shards), mailbox));
   for (const GobDevice::Found& found : segments->device_->links()) {
     // What is in them belongs to a life of this node that the cluster has given up.
-    if (Status dropped = drop_link(*segments->device_, found); !dropped) return dropped.error();
+    const Status dropped = drop_link(*segments->device_, found);
+    if (!dropped && dropped.error().errno_value == EIDRM) {
+      // The segment was removed when that gobd was gone, and no program has it any more.
+      if (Status ended = segments->device_->unlink(found.link); !ended)
+        spdlog::debug("{}", ended.error().message());
+      continue;
+    }
+    if (!dropped) return dropped.error();
     segments->ended_[found.cookie] = {found.link, {}};
     spdlog::warn("link {} of an earlier gobd: programs get SIGBUS until its segment is attached anew",
                  found.link);
