@@ -21,6 +21,7 @@ struct Options {
   std::string gobd;
   std::string transport = "auto";
   bool segments = false;
+  bool no_control = false;
   bench::PublishOptions publish;
 };
 
@@ -50,6 +51,8 @@ void define(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_flag("--segments", options.segments,
                "Programs share System V segments that the patched kernel links, and nothing of libgob");
+  app.add_flag("--no-control", options.no_control,
+               "Leave out the test of one node's store buffers, which an emulator does not show");
   app.add_flag("--json", options.publish.json, "Print JSON instead of a table");
   app.add_option("--results", options.publish.results_dir, "Directory to file the table in");
 }
@@ -63,6 +66,7 @@ Result<std::vector<litmus::Finished>> run_all(const Options& options) {
     std::erase_if(setups, [&](const litmus::Setup& setup) {
       return std::ranges::find(options.tests, setup.program.name) == options.tests.end();
     });
+  if (options.no_control) std::erase_if(setups, [](const auto& each) { return each.is_control(); });
   // One cluster of each size; the order of the table stays the suite's.
   std::vector<litmus::Finished> finished(setups.size());
   bench::Progress progress("Litmus tests", setups.size());
