@@ -21,7 +21,7 @@ constexpr auto kBusyFor = 5s;
 // A device (direct I/O) writes into a page of the segment.
 constexpr auto kPinnedFor = 10s;
 
-// Retries while the kernel says `again`, for so long.
+// Retries while the kernel says `again`, for so long: it has no event for the end of either.
 template <class F>
 int retry(int again, std::chrono::milliseconds most, F&& call) {
   const auto until = std::chrono::steady_clock::now() + most;

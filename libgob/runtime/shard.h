@@ -281,7 +281,7 @@ class Shard final : private ChannelSink {
   void transmit(NodeId to, const Message& message, std::byte* payload, std::size_t bytes);
   void count_sent(const Message& message);
   void count_downgraded(PageSet pages);
-  void count_received(const Message& message);
+  [[nodiscard]] bool count_received(const Message& message);  // false: it knows no such container
   void must(const Status& status);
 
   // ChannelSink

@@ -236,8 +236,10 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
                     payload.size(), wire::payload_bytes(message)));
   // A container that was made a moment ago: this node has acknowledged it, but its control thread's
   // word still waits for this thread. (Who sends bytes of a page has asked, or heard of it, before.)
-  if (payload.empty() && !counters_.contains(message.pages.container)) mailbox_.run();
-  count_received(message);
+  if (!count_received(message) && payload.empty()) {
+    mailbox_.run();
+    static_cast<void>(count_received(message));
+  }
   payload_ = PageBytes{message.pages, payload.data()};
   step(event::Deliver{from, message});
   payload_ = PageBytes{};
@@ -266,17 +268,18 @@ void Shard::count_downgraded(PageSet pages) {
   });
 }
 
-void Shard::count_received(const Message& message) {
+bool Shard::count_received(const Message& message) {
   const auto found = counters_.find(message.pages.container);
-  if (found == counters_.end()) return;
+  if (found == counters_.end()) return false;
   ContainerCounters& counters = found->second;
   ++counters.messages_in;
   counters.bytes_in += wire::payload_bytes(message);
   if (message.type == MessageType::kInject) counters.injections_in += message.pages.size();
-  if (message.type != MessageType::kInvalidate) return;
+  if (message.type != MessageType::kInvalidate) return true;
   counters.invalidations_in += message.pages.size();
   for_each_page(message.pages, [&](PageId page) { counters.bounces.add(page.page); });
   note_taken(message.pages);
+  return true;
 }
 
 }  // namespace gob

@@ -32,6 +32,7 @@ for n in a b; do
 done
 # on NODE COMMAND: in its IPC namespace.
 on() { n=$1; shift; nsenter -i -t "$(cat /tmp/$n.pid)" "$@"; }
+# gobd tells systemd's socket when it is ready; busybox's shell cannot listen at one.
 until gobctl nodes --socket /tmp/a.sock 2>/dev/null | grep -q 'b .*member'; do
   kill -0 $! || { cat /tmp/a.log /tmp/b.log; exit 1; }
   usleep 100000
