@@ -235,7 +235,8 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
         fmt::format("{} with a payload of {} bytes instead of {}", to_words(message.type),
                     payload.size(), wire::payload_bytes(message)));
   // A container that was made a moment ago: this node has acknowledged it, but its control thread's
-  // word still waits for this thread. (Who sends bytes of a page has asked, or heard of it, before.)
+  // word still waits for this thread. (Who sends bytes of a page has asked, or heard of it,
+  // before.)
   if (!count_received(message) && payload.empty()) {
     mailbox_.run();
     static_cast<void>(count_received(message));
