@@ -44,6 +44,12 @@ done
 $hello $((i - 1)) 2 || exit 1
 $gobctl stat --transport
 $gobctl stat --json >/share/stat.json
+# Neither leaves before the other has looked: its peer is gone from the figures then.
+$gobctl create looked-$i --size 4K || exit 1
+until $gobctl ls --json | grep -q '"looked-$((3 - i))"'; do
+  kill -0 \$daemon || exit 1
+  sleep 0.5
+done
 kill -TERM \$daemon
 wait \$daemon
 PART
