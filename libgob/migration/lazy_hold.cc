@@ -36,6 +36,7 @@ Status LazyServer::hold(const Processes& processes) {
   const std::lock_guard lock(mutex_);
   streaming_ = false;
   holding_ = true;
+  for (Task& task : tasks_) task.early.clear();
   for (Task& task : tasks_)
     if (Status known = identify(task, processes);
         !known && known.error().code != ErrorCode::kUnavailable)

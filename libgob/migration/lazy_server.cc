@@ -56,7 +56,8 @@ void LazyServer::clear_fd() {
   if (::read(changed_.get(), &count, sizeof count) < 0) return;
 }
 
-void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid) {
+void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid,
+                     std::vector<LazyRanges::Run> early) {
   ::fcntl(uffd.get(), F_SETFL, O_NONBLOCK);
   {
     const std::lock_guard lock(mutex_);
@@ -64,7 +65,9 @@ void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid) {
     task.uffd = std::move(uffd);
     task.ranges = std::move(ranges);
     task.pid = pid;
+    task.early = std::move(early);
   }
+  work_.notify_all();
   signal(wake_.get());
 }
 
@@ -250,13 +253,33 @@ void LazyServer::serve_faults() {
   }
 }
 
+// With mutex_ held.
+bool LazyServer::has_work() const {
+  return streaming_ || std::ranges::any_of(
+                           tasks_, [](const Task& t) { return !t.ended && !t.early.empty(); });
+}
+
+// With mutex_ held. What the stream brings next.
+std::optional<LazyRanges::Run> LazyServer::next_of(Task& task) const {
+  while (!task.early.empty()) {
+    LazyRanges::Run& first = task.early.back();
+    const auto run = task.ranges.find(first.address, std::min(first.pages, kStreamPages));
+    if (run && run->page == first.page) return run;
+    // It is there, or the program has done something else with it.
+    first = {first.address + kPageSize, first.page + 1, first.pages - 1};
+    if (first.pages == 0) task.early.pop_back();
+  }
+  if (!streaming_) return std::nullopt;
+  return task.ranges.next(task.cursor, kStreamPages);
+}
+
 // One run of pages of one task. False: nothing was to be done, or not now.
 bool LazyServer::stream_some(Task& task) {
   std::optional<LazyRanges::Run> run;
   {
     const std::lock_guard lock(mutex_);
     if (task.ended) return false;
-    run = task.ranges.next(task.cursor, kStreamPages);
+    run = next_of(task);
     if (!run) return false;
     run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
   }
@@ -270,7 +293,7 @@ bool LazyServer::stream_some(Task& task) {
   if (!still || still->page != run->page) return true;  // changed meanwhile: look again
   if (copy(task, run->address, *bytes, still->pages) == Copied::kLater) return false;
   counts_.streamed += still->pages;
-  task.cursor = run->address + still->pages * kPageSize;
+  if (task.early.empty()) task.cursor = run->address + still->pages * kPageSize;
   return true;
 }
 
@@ -279,7 +302,7 @@ void LazyServer::stream() {
     std::vector<Task*> tasks;
     {
       std::unique_lock lock(mutex_);
-      work_.wait(lock, [this] { return streaming_ || stopping_; });
+      work_.wait(lock, [this] { return has_work() || stopping_; });
       if (stopping_ || failure_) return;
       for (Task& task : tasks_)
         if (!task.ended) tasks.push_back(&task);

@@ -41,8 +41,8 @@ class LazyServer {
   LazyServer(const LazyServer&) = delete;
   LazyServer& operator=(const LazyServer&) = delete;
 
-  // `pid`: the process in its namespace.
-  void add(UniqueFd uffd, LazyRanges ranges, pid_t pid);
+  // `pid`: the process in its namespace. `early`, of its ranges: they come at once.
+  void add(UniqueFd uffd, LazyRanges ranges, pid_t pid, std::vector<LazyRanges::Run> early);
   // Also brings what nobody asked for.
   void start_stream();
   // Readable when finished() or failure() may have changed.
@@ -71,6 +71,7 @@ class LazyServer {
     UniqueFd uffd;
     LazyRanges ranges;
     LazyRanges recent;         // came since hold()
+    std::vector<LazyRanges::Run> early;  // still to be streamed, before all else
     pid_t pid = 0;             // in its namespace; 0: of a fork, not known yet
     std::uint64_t cursor = 0;  // where the stream goes on
     bool ended = false;
@@ -88,6 +89,8 @@ class LazyServer {
   void read_events(Task& task);
   void answer(Task& task, std::uint64_t address);
   bool stream_some(Task& task);
+  std::optional<LazyRanges::Run> next_of(Task& task) const;
+  [[nodiscard]] bool has_work() const;
   Copied copy(Task& task, std::uint64_t address, const std::byte* from, std::uint64_t pages);
   void fail(const Error& error);
   void say_changed() const;

@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include <functional>
+#include <atomic>
 #include <gob.hpp>
 #include <memory>
 #include <mutex>
@@ -22,6 +22,9 @@ namespace gob::migration {
 
 inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSize;
 inline constexpr std::uint64_t kFillPages = 64;  // copied, and said to be there, together
+// Pages of the shortest runs (stacks, variables of libraries) that are brought before the process runs:
+// the first ones that it touches are among them.
+inline constexpr std::uint64_t kEarlyPages = 256;
 
 inline std::string store_name(const std::string& session, std::size_t index) {
   return session + ".mem" + std::to_string(index);
@@ -34,23 +37,31 @@ inline constexpr std::uint64_t kStateBytes = std::uint64_t{64} << 20;
 struct FillState {
   std::uint32_t complete;  // 1: every page is in the containers
   std::uint32_t failed;    // 1: the source cannot fill any more
-  std::uint64_t wanted;    // run that a fault waits for, + 1; 0: none
+  std::uint32_t sleeps;    // 1: the source waits for a wish
+  std::uint32_t unused;
+  // Runs, + 1, that the target waits for; 0: none. The source sets it back when it has heard of it.
+  std::uint64_t wanted;    // a fault waits for it
+  std::uint64_t awaited;   // the stream does
   std::uint8_t filled[];   // of each run of kFillPages: 1 once it is there
 };
 
 class SourceStore {
  public:
   // Containers for about `pages` pages, made while the process still runs.
-  static Result<SourceStore> create(const gobelins::Connection& gob, const std::string& session,
-                                    std::uint64_t pages);
+  static Result<std::unique_ptr<SourceStore>> create(const gobelins::Connection& gob,
+                                                     const std::string& session,
+                                                     std::uint64_t pages);
   // More containers, if the process grew meanwhile, and what they will hold; `pids`: the tasks as
   // this side sees them. Appends this to `memory`.
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
-  // Copies every page out of the stopped processes, what the target waits for first. Between two
-  // runs it asks `go_on`; an error of that ends the filling.
-  Status fill(const std::function<Status()>& go_on);
+  // Copies every page out of the stopped processes, what the target waits for first, and what follows
+  // that. Leaves the machine to CRIU until it is told to go on with kAll: only early pages, and what is
+  // waited for.
+  Status fill();
+  enum class Pace { kAsked, kAll, kStopped };
+  void set_pace(Pace pace);  // any thread
 
  private:
   struct Piece {
@@ -62,20 +73,27 @@ class SourceStore {
       : gob_(gob),
         session_(session),
         wake_(gob_.mutex(session + ".fill")),
-        filled_(gob_.condition(session + ".filled", wake_)) {}
+        filled_(gob_.condition(session + ".filled", wake_)),
+        wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
   Status fill_run(std::uint64_t run);
-  Status fill_all(const std::function<Status()>& go_on);
+  Status fill_all();
+  Result<std::uint64_t> heard(std::uint64_t& wish);
+  Status await_wish();
+  void tell();
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
   std::string session_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
+  gobelins::Condition wished_;
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;
   std::vector<Piece> pieces_;  // by first
   std::uint64_t pages_ = 0;
+  std::uint64_t early_ = 0;  // of them
+  std::atomic<Pace> pace_{Pace::kAsked};
 };
 
 class TargetStore {
@@ -96,6 +114,7 @@ class TargetStore {
         session_(session),
         wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
+        wished_(gob_.condition(session + ".wished", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
   Status await_filled(std::uint64_t run, bool urgent);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
@@ -104,6 +123,7 @@ class TargetStore {
   std::string session_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
+  gobelins::Condition wished_;
   gobelins::Mutex source_life_;
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;

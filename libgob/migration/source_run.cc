@@ -34,12 +34,13 @@ constexpr std::chrono::seconds kUnlocked{5};
 constexpr std::chrono::seconds kRestore{150};
 constexpr std::chrono::seconds kTakeOver{30};
 
-// Images of so many bytes go in the message itself: a container of their own would take longer.
-constexpr std::uint64_t kInMessage = std::uint64_t{2} << 20;
+// More than the images of most processes have, if their memory is not among them.
+constexpr std::size_t kUsualImages = std::size_t{512} << 10;
 
-// Reads `files` one after the other to `at`, and `memory` behind them.
+// Reads `files` one after the other into the container at `place`, and puts `memory` behind them.
 Status put_images(const Images& images, const std::vector<fs::path>& files, const std::string& memory,
-                  char* at) {
+                  const void* place) {
+  char* at = static_cast<char*>(const_cast<void*>(place));
   for (std::size_t i = 0; i < files.size(); ++i) {
     const std::uint64_t size = images.files(static_cast<int>(i)).size_bytes();
     // read(2) makes an error of a page that cannot be had.
@@ -61,8 +62,10 @@ double milliseconds_since(Clock::time_point begin) {
 }  // namespace
 
 SourceRun::~SourceRun() {
-  stop_filling_ = true;
-  if (filler_.joinable()) filler_.join();
+  if (filler_.joinable()) {
+    store_->set_pace(SourceStore::Pace::kStopped);
+    filler_.join();
+  }
   remove_images();
 }
 
@@ -78,7 +81,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
     // Before the freeze, a little more than what is there now.
     auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8);
     if (store)
-      store_.emplace(std::move(*store));
+      store_ = std::move(*store);
     else
       status = store.error();
   }
@@ -146,6 +149,7 @@ Status SourceRun::freeze_and_move() {
     if (!blinkers) return blinkers.error();
     environment = std::move(*blinkers);
   }
+  talk_->warm_room(kUsualImages);
   auto dump = ContextDump::start({.criu = options_.criu,
                                   .inside = plan_.inside,
                                   .beside = plan_.migrant ? options_.pid : 0,
@@ -285,16 +289,16 @@ Status SourceRun::send_images() {
   const std::string memory = memory_.SerializeAsString();
   images.set_memory_bytes(memory.size());
   const std::uint64_t bytes = moved_.image_bytes + memory.size();
-  if (bytes <= kInMessage) {
-    images.mutable_here()->resize(bytes);
-    if (Status put = put_images(images, files, memory, images.mutable_here()->data()); !put) return put;
+  if (bytes <= talk_->room().size()) {
+    images.set_in_room(true);
+    if (Status put = put_images(images, files, memory, talk_->room().data()); !put) return put;
     return talk_->send(message, kTakeOver);
   }
   try {
     const std::string name = session_ + ".image";
     gob_->create(name, bytes);
     const gobelins::Mapping container = gob_->open(name).map();
-    if (Status put = put_images(images, files, memory, static_cast<char*>(container.data())); !put) return put;
+    if (Status put = put_images(images, files, memory, container.data()); !put) return put;
     return talk_->send(message, kTakeOver);
   } catch (const std::system_error& error) {
     return error_of(error, "putting the images into a container");
@@ -304,10 +308,7 @@ Status SourceRun::send_images() {
 void SourceRun::start_filling() {
   filler_ = std::thread([this] {
     const auto begin = Clock::now();
-    filled_ = store_->fill([this]() -> Status {
-      if (!stop_filling_) return {};
-      return make_error(ErrorCode::kUnavailable, "the migration was given up");
-    });
+    filled_ = store_->fill();
     moved_.phases.hand_over = milliseconds_since(begin);
   });
 }
@@ -341,6 +342,7 @@ Status SourceRun::take_over() {
 
 Status SourceRun::finish() {
   if (!filler_.joinable()) return {};
+  store_->set_pace(SourceStore::Pace::kAll);
   filler_.join();
   return filled_;
 }

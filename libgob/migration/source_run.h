@@ -1,11 +1,11 @@
 // What one migration holds at its source. One thread, and one that hands memory over.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <gob.hpp>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -58,7 +58,7 @@ class SourceRun {
   SourceGuard* guard_;  // null when nothing will be frozen
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
-  std::optional<SourceStore> store_;
+  std::unique_ptr<SourceStore> store_;
   std::optional<Resident> resident_;  // when the process had moved before
   std::string mount_;  // where this node's gobd shows attached files
   Ready ready_;        // what the target said of the files
@@ -69,7 +69,6 @@ class SourceRun {
   std::chrono::steady_clock::time_point running_since_;
   std::thread filler_;
   Status filled_;
-  std::atomic<bool> stop_filling_{false};
 };
 
 }  // namespace gob::migration

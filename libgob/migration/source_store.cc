@@ -13,6 +13,7 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
+constexpr std::uint64_t kAhead = 4;  // runs: what the stream waited for, and what it wants next
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
 bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
@@ -28,13 +29,14 @@ bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes)
 
 }  // namespace
 
-Result<SourceStore> SourceStore::create(const gobelins::Connection& gob, const std::string& session,
-                                        std::uint64_t pages) {
-  SourceStore store(gob, session);
-  if (Status grown = store.grow(pages / kStorePages + 1); !grown) return grown.error();
+Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connection& gob,
+                                                         const std::string& session,
+                                                         std::uint64_t pages) {
+  std::unique_ptr<SourceStore> store(new SourceStore(gob, session));
+  if (Status grown = store->grow(pages / kStorePages + 1); !grown) return grown.error();
   try {
-    store.gob_.create(state_name(session), kStateBytes);
-    store.state_ = store.gob_.open(state_name(session)).map();
+    store->gob_.create(state_name(session), kStateBytes);
+    store->state_ = store->gob_.open(state_name(session)).map();
     return store;
   } catch (const std::system_error& error) {
     return error_of(error, "making the container that tells which pages can be had");
@@ -57,22 +59,35 @@ Status SourceStore::grow(std::size_t stores) {
 Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids,
                            Memory& memory) {
   const std::uint64_t first = next_store(memory);
-  for (std::size_t i = 0; i < tasks.size(); ++i) {
-    Memory::Task& task = *memory.add_tasks();
-    task.set_pid(tasks[i].pid);
-    for (const LazyRun& run : tasks[i].runs) {
-      Run& entry = *task.add_runs();
-      entry.set_start(run.start);
-      entry.set_page(first + pages_);
-      entry.set_pages(run.pages);
-      pieces_.push_back({pages_, run, pids[i]});
-      pages_ += run.pages;
-    }
+  std::vector<std::pair<std::size_t, LazyRun>> all;  // with the task's index
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    for (const LazyRun& run : tasks[i].runs) all.emplace_back(i, run);
+  // The shortest runs first, then all others as they are.
+  auto others = all.begin();
+  std::ranges::stable_sort(all, {}, [](const auto& each) { return each.second.pages; });
+  for (; others != all.end() && early_ + others->second.pages <= kEarlyPages; ++others)
+    early_ += others->second.pages;
+  std::sort(others, all.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first, a.second.start) < std::pair(b.first, b.second.start);
+  });
+  std::vector<Memory::Task*> entries;
+  for (const LazyTask& task : tasks) {
+    entries.push_back(memory.add_tasks());
+    entries.back()->set_pid(task.pid);
+  }
+  for (const auto& [task, run] : all) {
+    Run& entry = *entries[task]->add_runs();
+    entry.set_start(run.start);
+    entry.set_page(first + pages_);
+    entry.set_pages(run.pages);
+    pieces_.push_back({pages_, run, pids[task]});
+    pages_ += run.pages;
   }
   Memory::Store& store = *memory.add_stores();
   store.set_session(session_);
   store.set_first(first);
   store.set_pages(pages_);
+  store.set_early(early_);
   if (sizeof(FillState) + runs_of(pages_) > kStateBytes)
     return make_error(ErrorCode::kNoSpace, "the process has more than 16 TiB of memory");
   return grow((pages_ + kStorePages - 1) / kStorePages);
@@ -98,42 +113,99 @@ Status SourceStore::fill_run(std::uint64_t run) {
   return {};
 }
 
-// A wish that comes between the look at it and its removal is said again (TargetStore).
-Status SourceStore::fill_all(const std::function<Status()>& go_on) {
+// A wish of the target's, + 1, which is taken note of; 0: none. If the same is said again before it is
+// set back, nothing is lost.
+Result<std::uint64_t> SourceStore::heard(std::uint64_t& wish) {
+  const auto run = load(&wish);
+  if (!run || *run == 0) return run;
+  if (Status noted = store(&wish, std::uint64_t{0}); !noted) return noted.error();
+  return *run <= runs_of(pages_) ? *run : 0;
+}
+
+Status SourceStore::await_wish() {
+  FillState& all = state();
+  const Held lock(wake_);
+  if (Status said = store(&all.sleeps, std::uint32_t{1}); !said) return said;
+  while (pace_ == Pace::kAsked) {
+    const auto wanted = load(&all.wanted);
+    const auto awaited = load(&all.awaited);
+    if (!wanted || !awaited) return wanted ? awaited.error() : wanted.error();
+    if (*wanted != 0 || *awaited != 0) break;
+    wished_.wait();
+  }
+  return store(&all.sleeps, std::uint32_t{0});
+}
+
+void SourceStore::tell() {
+  const Held lock(wake_);
+  filled_.broadcast();
+}
+
+// Wishes are heard between two runs.
+Status SourceStore::fill_all() {
   FillState& all = state();
   const std::uint64_t runs = runs_of(pages_);
   std::vector<bool> filled(runs);
-  for (std::uint64_t next = 0; next < runs;) {
-    if (Status status = go_on(); !status) return status;
-    const auto wanted = load(&all.wanted);
+  std::uint64_t left = runs;
+  std::uint64_t next = 0;
+  std::uint64_t ahead = runs_of(early_);  // runs from `next` on that are filled at any pace,
+  bool awaited = false;                   // and then the target is told
+  const auto fill = [&](std::uint64_t run) -> Status {
+    if (filled[run]) return {};
+    if (Status done = fill_run(run); !done) return done;
+    filled[run] = true;
+    --left;
+    return store(&all.filled[run], std::uint8_t{1});
+  };
+  while (left != 0) {
+    if (ahead == 0 && pace_ == Pace::kAsked)
+      if (Status woken = await_wish(); !woken) return woken;
+    if (pace_ == Pace::kStopped)
+      return make_error(ErrorCode::kUnavailable, "the migration was given up");
+    const auto wanted = heard(all.wanted);
     if (!wanted) return wanted.error();
-    const bool asked = *wanted != 0 && *wanted <= runs;
-    if (asked)
-      if (Status heard = store(&all.wanted, std::uint64_t{0}); !heard) return heard;
-    const std::uint64_t run = asked ? *wanted - 1 : next;
-    if (!filled[run]) {
-      if (Status done = fill_run(run); !done) return done;
-      if (Status said = store(&all.filled[run], std::uint8_t{1}); !said) return said;
-      filled[run] = true;
+    if (*wanted != 0) {
+      if (Status done = fill(*wanted - 1); !done) return done;
+      tell();
+      next = *wanted % runs;
     }
-    if (asked) {
-      const Held lock(wake_);
-      filled_.broadcast();
+    const auto behind = heard(all.awaited);
+    if (!behind) return behind.error();
+    if (*behind != 0) {
+      next = *behind - 1;
+      ahead = kAhead;
+      awaited = true;
     }
-    while (next < runs && filled[next]) ++next;
+    if (left == 0 || (ahead == 0 && pace_ == Pace::kAsked)) continue;
+    while (filled[next]) next = (next + 1) % runs;
+    if (Status done = fill(next); !done) return done;
+    if (ahead != 0) --ahead;
+    if (awaited && ahead == 0) {
+      awaited = false;
+      tell();
+    }
   }
   return store(&all.complete, std::uint32_t{1});
 }
 
-Status SourceStore::fill(const std::function<Status()>& go_on) {
+Status SourceStore::fill() {
   try {
-    Status status = fill_all(go_on);
+    Status status = fill_all();
     if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
-    const Held lock(wake_);
-    filled_.broadcast();
+    tell();
     return status;
   } catch (const std::system_error& error) {
     return error_of(error, "telling the target that memory can be had");
+  }
+}
+
+void SourceStore::set_pace(Pace pace) {
+  pace_ = pace;
+  try {
+    const Held lock(wake_);
+    wished_.broadcast();
+  } catch (const std::system_error&) {
+    return;  // gobd is gone, and nobody sleeps
   }
 }
 

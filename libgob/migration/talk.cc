@@ -1,5 +1,7 @@
 #include "libgob/migration/talk.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstddef>
 
@@ -9,6 +11,7 @@ namespace gob::migration {
 namespace {
 
 constexpr std::size_t kSlotBytes = std::size_t{4} << 20;
+constexpr std::size_t kRoomBytes = std::size_t{4} << 20;  // behind the slots
 // A death is noticed after at most this long; messages themselves are events.
 constexpr std::chrono::milliseconds kLookForDeath{300};
 using Clock = std::chrono::steady_clock;
@@ -66,7 +69,7 @@ Talk::Talk(const gobelins::Connection& gob, const std::string& session, End self
 Result<Talk> Talk::open(const gobelins::Connection& gob, const std::string& session, End self) {
   try {
     gobelins::Connection mine = gob;
-    if (self == End::kSource) mine.create(container_of(session), 2 * kSlotBytes);
+    if (self == End::kSource) mine.create(container_of(session), 2 * kSlotBytes + kRoomBytes);
     mine.mutex(life_of(session, self)).lock();  // until this connection ends
     return Talk(gob, session, self, mine.open(container_of(session)).map());
   } catch (const std::system_error& error) {
@@ -76,6 +79,16 @@ Result<Talk> Talk::open(const gobelins::Connection& gob, const std::string& sess
 
 Talk::Slot* Talk::slot(End end) const {
   return static_cast<Slot*>(memory_.data()) + static_cast<unsigned>(end);
+}
+
+std::string_view Talk::room() const {
+  return {static_cast<const char*>(memory_.data()) + 2 * kSlotBytes, kRoomBytes};
+}
+
+// If it fails the pages come one by one.
+void Talk::warm_room(std::size_t bytes) const {
+  static_cast<void>(::madvise(const_cast<char*>(room().data()), std::min(bytes, kRoomBytes),
+                              MADV_POPULATE_WRITE));
 }
 
 Status Talk::check_peer() {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <gob.hpp>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "libgob/base/result.h"
@@ -26,6 +27,12 @@ class Talk {
   // Waits until the other end took its last message. kUnavailable: it died; kTimedOut.
   Status send(const Message& message, Milliseconds timeout);
   Result<Message> receive(Milliseconds timeout);
+  // Memory of the session for what is too long for a message: the source puts it there before it sends
+  // the message that tells of it, the target takes it from there. Not through pointers, but by load(),
+  // store(), read(2) and write(2), which make errors of pages that cannot be had.
+  [[nodiscard]] std::string_view room() const;
+  // Takes the first `bytes` of the room to this node: less is left to do when it is used.
+  void warm_room(std::size_t bytes) const;
   // kUnavailable if the other end has died, or this node's gobd.
   Status check_peer();
 

@@ -280,7 +280,7 @@ Status TargetRun::release_criu() {
 }
 
 Status TargetRun::take_images(const Images& images) {
-  if (!images.here().empty()) return write_images(images, images.here());
+  if (images.in_room()) return write_images(images, talk_->room());
   try {
     const gobelins::Mapping bytes = gob_->open(options_.session + ".image").map();
     return write_images(images, {static_cast<const char*>(bytes.data()), bytes.size_bytes()});
@@ -321,8 +321,14 @@ Status TargetRun::prepare_memory() {
   for (const pid_t pid : *pids) ranges_[pid];  // CRIU has a userfaultfd also for one without pages
   for (const Memory::Task& task : memory_.tasks())
     for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
-  for (const Memory::Store& store : memory_.stores())
+  for (const Memory::Store& store : memory_.stores()) {
     if (Status added = stores_->add(*gob_, store); !added) return added;
+    if (store.session() != options_.session) continue;
+    for (const Memory::Task& task : memory_.tasks())
+      for (const Run& run : task.runs())
+        if (run.page() >= store.first() && run.page() < store.first() + store.early())
+          early_[task.pid()].push_back({run.start(), run.page(), run.pages()});
+  }
   auto server =
       LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
   if (!server) return server.error();
@@ -359,7 +365,7 @@ Status TargetRun::hear_criu() {
   std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
   UniqueFd uffd(fd);
   if (Status held = warden_.hold(fd); !held) return held;
-  server_->add(std::move(uffd), ranges_[word], word);
+  server_->add(std::move(uffd), ranges_[word], word, std::move(early_[word]));
   return {};
 }
 

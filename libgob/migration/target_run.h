@@ -45,7 +45,7 @@ class TargetRun {
   Status start_criu();
   Status release_criu();
   Status take_images(const Images& images);
-  // `bytes`: of a container, or of the message.
+  // `bytes`: of a container.
   Status write_images(const Images& images, std::string_view bytes);
   Status prepare_memory();
   Status restore();
@@ -71,6 +71,7 @@ class TargetRun {
   pid_t migrant_ = 0;  // and outside
   Memory memory_;
   std::map<pid_t, LazyRanges> ranges_;
+  std::map<pid_t, std::vector<LazyRanges::Run>> early_;  // of them
   std::vector<Address> addresses_;  // that it brings along; without a device: they are here
   UniqueFd listener_, criu_socket_;
   bool criu_gave_up_ = false;  // it began before the images were there

@@ -52,10 +52,11 @@ Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
       const auto failed = load(&all.failed);
       if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
-      // Only one run is wanted at a time: a later wish may overwrite this one, so it is repeated.
-      if (urgent)
-        if (Status said = store(&all.wanted, run + 1); !said) return said;
-      if (filled_.wait(urgent ? std::chrono::milliseconds(20) : kLookForDeath)) continue;
+      // Each has one that says it, the server's thread for faults, and that for the stream.
+      if (Status said = store(urgent ? &all.wanted : &all.awaited, run + 1); !said) return said;
+      const auto sleeps = load(&all.sleeps);
+      if (sleeps && *sleeps != 0) wished_.broadcast();
+      if (filled_.wait(kLookForDeath)) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();
       source_ended = !*alive;  // what it said before still counts

@@ -52,8 +52,9 @@ static int joined(int fd) {
   char* text = slurp(fd, &bytes);
   int out = memfd_create("maps", MFD_CLOEXEC);
   unsigned long start, end, clock_start = 0, clock_end = 0;
+  char *seen = malloc(bytes + 1), *at = seen; /* no longer than what there was */
   close(fd);
-  if (text == NULL || out < 0) return -1;
+  if (text == NULL || seen == NULL || out < 0) return -1;
   for (char *line = text, *next; *line != '\0'; line = next) {
     next = strchrnul(line, '\n');
     next += *next == '\n';
@@ -70,11 +71,17 @@ static int joined(int fd) {
     if (area) skip = clock_end != 0 && start == clock_start;
     if (skip) continue;
     if (area && clock_end != 0 && end == clock_start && names(line, next, "[vvar]")) {
-      dprintf(out, "%lx-%lx", start, clock_end);
+      at += sprintf(at, "%lx-%lx", start, clock_end);
       line = strchr(line, ' ');
     }
-    if (write(out, line, (size_t)(next - line)) < 0) break;
+    at = mempcpy(at, line, (size_t)(next - line));
   }
+  for (char* from = seen; from < at;) {
+    ssize_t step = write(out, from, (size_t)(at - from));
+    if (step <= 0) break;
+    from += step;
+  }
+  free(seen);
   free(text);
   lseek(out, 0, SEEK_SET);
   return out;

@@ -28,7 +28,7 @@ got() {
 no_receiver() { ! pgrep -f "gobmigrate receive migrate\.[^ ]*\.$1\." >/dev/null; }
 
 # A move that fails leaves nothing to be shown.
-launch one 32
+launch one 32 corner
 printf '#!/bin/sh\n[ "$1" != dump ] || exit 9\nexec %s "$@"\n' "$criu" >"$dir/broken.sh"
 chmod +x "$dir/broken.sh"
 expect 1 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --criu "$dir/broken.sh"

@@ -1,6 +1,6 @@
 // A program to be moved. Keeps every byte of a piece of memory checkable and changes it round by
 // round; one line a round to the file of its first argument: "ROUND PID wrong WORDS", flushed.
-// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | sparse | avx | files]. Ends with 7 when FILE.stop exists.
+// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | corner | sparse | avx | files]. Ends with 7 when FILE.stop exists.
 #include <fcntl.h>
 #include <immintrin.h>
 #include <sys/mman.h>
@@ -259,6 +259,8 @@ int main(int argc, char** argv) {
       last = first + memory.count / kParts;
       turns = round / kParts;
     }
+    // "corner": the first 64th only, so that the rest is never touched.
+    if (kind == "corner") last = memory.count / kParts;
     const std::size_t mine =
         is_sparse ? sparse(memory, round) : turn(memory, turns, first, last);
     for (std::thread& worker : workers) worker.join();
