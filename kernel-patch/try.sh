@@ -66,7 +66,7 @@ console=$work/console
 : >"$console"
 # shellcheck disable=SC2086
 timeout -k 5 "$seconds" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-  -machine pc -accel tcg -cpu max,la57=off -smp 2 -m 1024 -kernel "$kernel/vmlinux" \
+  -machine pc -accel tcg -cpu max,la57=off -smp 2 -m 1024 -kernel "$kernel/image" \
   -initrd "$work/initrd" -serial file:"$console" \
   -append "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check random.trust_cpu=on" \
   ${QEMU_ARGUMENTS:-} </dev/null >"$work/qemu.log" 2>&1 &
