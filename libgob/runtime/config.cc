@@ -89,6 +89,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.size("swap", config.swap_bytes);
   reader.number("page_timeout_ms", 10, 3'600'000, config.page_timeout_ms);
   reader.number("peer_timeout_ms", 100, 600'000, config.peer_timeout_ms);
+  reader.number("stall_timeout_ms", 1000, 3'600'000, config.stall_timeout_ms);
   reader.number("form_timeout_ms", 100, 600'000, config.form_timeout_ms);
   reader.number("leave_timeout_ms", 100, 3'600'000, config.leave_timeout_ms);
   reader.number("hold_us", 0, 1'000'000, config.hold_us);
@@ -196,6 +197,7 @@ std::string to_toml(const DaemonConfig& config) {
       {"swap", static_cast<std::int64_t>(config.swap_bytes)},
       {"page_timeout_ms", config.page_timeout_ms},
       {"peer_timeout_ms", config.peer_timeout_ms},
+      {"stall_timeout_ms", config.stall_timeout_ms},
       {"form_timeout_ms", config.form_timeout_ms},
       {"leave_timeout_ms", config.leave_timeout_ms},
       {"hold_us", config.hold_us},

@@ -27,7 +27,8 @@ struct DaemonConfig {
   std::string swap_dir;                                 // empty: no swap
   std::uint64_t swap_bytes = std::uint64_t{4} << 30;
   std::uint32_t page_timeout_ms = 5000;    // a waiting access ends after this, with an error
-  std::uint32_t peer_timeout_ms = 2000;    // a silent peer is taken for dead after this
+  std::uint32_t peer_timeout_ms = 2000;    // a peer whose kernel is silent is taken for dead after this
+  std::uint32_t stall_timeout_ms = 10000;  // so is one whose gobd is, though its kernel answers
   std::uint32_t form_timeout_ms = 3000;    // how long to wait for all nodes before a first view
   std::uint32_t leave_timeout_ms = 30000;  // how long SIGTERM tries to hand over pages
   std::uint32_t hold_us = 100;             // a granted access gets this long for its turn

@@ -35,6 +35,7 @@ Node::Node(const DaemonConfig& config, UniqueFd epoll, Mailbox mailbox)
       epoll_(std::move(epoll)),
       mailbox_(std::move(mailbox)),
       links_(config.nodes.size()),
+      pulse_(config.stall_timeout_ms),
       sync_(self_) {}
 
 Node::~Node() {
@@ -221,6 +222,7 @@ int Node::wait_ms() const {
   std::uint64_t wake_at = ~std::uint64_t{0};
   if (const auto due = membership_->next_wakeup()) wake_at = *due;
   if (const auto due = sync_.next_deadline_ms()) wake_at = std::min(wake_at, *due);
+  if (const auto due = pulse_.next_wakeup()) wake_at = std::min(wake_at, *due);
   const std::uint64_t now = now_ms();
   // A peer of our view is away: is its process dead? Pages are being handed over: is there room
   // now?
@@ -236,6 +238,7 @@ int Node::wait_ms() const {
 
 void Node::tick() {
   look_for_deaths();
+  feel_pulse();
   if (const auto due = membership_->next_wakeup(); due && *due <= now_ms())
     step_membership(membership::Tick{});
   if (const auto due = sync_.next_deadline_ms(); due && *due <= now_ms()) {

@@ -22,6 +22,7 @@
 #include "libgob/runtime/files.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/peer_link.h"
+#include "libgob/runtime/pulse.h"
 #include "libgob/runtime/segments.h"
 #include "libgob/runtime/shard.h"
 #include "libgob/sync/sync_service.h"
@@ -105,6 +106,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void link_up(unsigned channel, NodeId peer, std::uint64_t incarnation);
   void link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail);
   void look_for_deaths();
+  void feel_pulse();
   void send_to_peer(NodeId to, const std::string& bytes);
 
   // node_views.cc: what the pure machines want
@@ -214,6 +216,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::shared_ptr<GobDevice> device_;   // null: no linkers in this kernel, or not to be used
   std::unique_ptr<Segments> segments_;  // null likewise
   std::vector<PeerLink> links_;         // by node id
+  Pulse pulse_;                         // of the peers that are up
 
   std::optional<Membership> membership_;
   std::optional<ContainerTable> table_;

@@ -13,6 +13,7 @@ void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
   PeerLink& link = links_[peer.value()];
   if (!link.channel_up(channel, incarnation, config_.shards + 1)) return;
   spdlog::info("node {} is up", name_of(peer));
+  pulse_.up(peer, now_ms());
   file_client_->node_up(peer);
   step_membership(membership::PeerUp{peer, incarnation});
   for (MembershipMessage& message : link.take_early())
@@ -30,6 +31,7 @@ void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std
   PeerLink& link = links_[peer.value()];
   if (link.channel_down(channel, std::string(to_string(reason)) + ", " + detail)) {
     spdlog::warn("node {} is down: {}", name_of(peer), link.last_down());
+    pulse_.down(peer);
     file_client_->node_down(peer);
     file_server_->drop_node(peer);
     file_messages_.erase(peer);
@@ -57,6 +59,19 @@ void Node::look_for_deaths() {
   }
 }
 
+// A peer whose kernel answers but which says nothing is stopped or hangs: others cannot wait for it.
+void Node::feel_pulse() {
+  const auto silent = pulse_.tick(now_ms());
+  if (!silent) return;
+  for (const NodeId peer : *silent)
+    transport_->disconnect(peer, "its gobd has said nothing for " +
+                                     std::to_string(config_.stall_timeout_ms) +
+                                     " ms (stall_timeout_ms), though its kernel answers: it is stopped or hangs");
+  const std::string word = encode_peer_message(AliveMessage{});
+  for (std::size_t i = 0; i < links_.size(); ++i)
+    if (links_[i].is_up()) send_to_peer(NodeId{static_cast<std::uint16_t>(i)}, word);
+}
+
 void Node::on_up(NodeId peer, std::uint64_t incarnation) {
   link_up(kControlChannel, peer, incarnation);
 }
@@ -68,6 +83,7 @@ void Node::on_down(NodeId peer, DownReason reason, const std::string& detail) {
 void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const std::byte> payload) {
   Result<PeerMessage> message = decode_peer_message(payload);
   if (!message) return channel_->drop(from, DownReason::kProtocol, message.error().message());
+  pulse_.heard(from, now_ms());
   std::visit(
       [&](auto& body) {
         using B = std::decay_t<decltype(body)>;
@@ -86,6 +102,8 @@ void Node::on_message(NodeId from, std::span<const std::byte>, std::span<const s
           perform(actions);
         } else if constexpr (std::is_same_v<B, peer::FileBody>) {
           receive_file_message(from, std::move(body));
+        } else if constexpr (std::is_same_v<B, AliveMessage>) {
+          // It was heard: that is all.
         } else {
           static_assert(std::is_same_v<B, SyncMessage>);
           SyncService::Out out;

@@ -342,6 +342,12 @@ std::string encode_peer_message(peer::FileBody message) {
   return envelope.SerializeAsString();
 }
 
+std::string encode_peer_message(AliveMessage) {
+  peer::Envelope envelope;
+  envelope.set_alive(true);
+  return envelope.SerializeAsString();
+}
+
 Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes) {
   peer::Envelope envelope;
   const auto bad = [](const std::string& why) {
@@ -365,6 +371,9 @@ Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes) {
       if (const Status status = file::check_file_body(envelope.file()); !status)
         return bad(status.error().context);
       message = std::move(*envelope.mutable_file());
+      break;
+    case peer::Envelope::kAlive:
+      message = AliveMessage{};
       break;
     case peer::Envelope::BODY_NOT_SET:
       return bad("it is empty");

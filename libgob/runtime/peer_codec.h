@@ -15,12 +15,17 @@
 
 namespace gob {
 
-using PeerMessage = std::variant<MembershipMessage, ContainerMessage, SyncMessage, peer::FileBody>;
+// Nothing but that the peer runs.
+struct AliveMessage {};
+
+using PeerMessage =
+    std::variant<MembershipMessage, ContainerMessage, SyncMessage, peer::FileBody, AliveMessage>;
 
 [[nodiscard]] std::string encode_peer_message(const MembershipMessage& message);
 [[nodiscard]] std::string encode_peer_message(const ContainerMessage& message);
 [[nodiscard]] std::string encode_peer_message(const SyncMessage& message);
 [[nodiscard]] std::string encode_peer_message(peer::FileBody message);
+[[nodiscard]] std::string encode_peer_message(AliveMessage message);
 
 // kProtocol if no correct peer sends such bytes.
 [[nodiscard]] Result<PeerMessage> decode_peer_message(std::span<const std::byte> bytes);

@@ -174,5 +174,36 @@ TEST(Death, BreaksABarrierInsteadOfHangingIt) {
   EXPECT_EQ(Nodes::wait_for(waiter, kEndsWithinMs), 0);
 }
 
+// Its kernel acknowledges all that is sent to it, and its sockets are open.
+TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
+  DaemonConfig config = settings();
+  config.stall_timeout_ms = 6000;
+  Nodes nodes(3, config);
+  const Pipe taken;
+  const pid_t holder = nodes.spawn(2, [&](gobelins::Connection& gob) {
+    gob.mutex("held").lock();
+    taken.tell();
+    ::pause();
+    return true;
+  });
+  taken.hear();
+  ASSERT_EQ(::kill(nodes.pid_of(2), SIGSTOP), 0);
+  // Whoever waits for its lock has it when the others have gone on without that node.
+  const pid_t waiting = nodes.spawn(0, [](gobelins::Connection& gob) {
+    return gob.mutex("held").lock_owner_died();
+  });
+  EXPECT_EQ(Nodes::wait_for(waiting, 60'000), 0);
+  EXPECT_NE(nodes.log_of(0).find("it is stopped or hangs"), std::string::npos) << nodes.log_of(0);
+  // It learns that, and ends, rather than to serve anything old.
+  ASSERT_EQ(::kill(nodes.pid_of(2), SIGCONT), 0);
+  EXPECT_EQ(nodes.await_end(2), 75);
+  ::kill(holder, SIGKILL);
+  Nodes::wait_for(holder, kEndsWithinMs);
+  EXPECT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
+    gob.create("after", kPage);
+    return true;
+  }));
+}
+
 }  // namespace
 }  // namespace gob

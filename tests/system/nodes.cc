@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,6 +31,12 @@ namespace {
 
 constexpr int kReadyTimeoutMs = 60'000;  // a sanitized daemon on a busy machine is slow to start
 constexpr int kStopTimeoutMs = 60'000;
+
+// In a child: it ends with the test, however that ends.
+void end_with(pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(127);
+}
 
 // Ports that nobody has now. All are held at once, so that no two are the same.
 std::vector<std::uint16_t> free_ports(unsigned count) {
@@ -123,8 +130,10 @@ void Nodes::start(unsigned node) {
   std::ofstream(file) << to_toml(config);
   const std::string log = folder_ + "/" + config.node + ".log";
   const std::string notify = folder_ + "/notify";
+  const pid_t test = ::getpid();
   const pid_t pid = ::fork();
   if (pid == 0) {
+    end_with(test);
     const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::dup2(fd, 1);
     ::dup2(fd, 2);
@@ -154,6 +163,10 @@ void Nodes::kill_node(unsigned node) {
 
 int Nodes::stop_node(unsigned node) {
   ::kill(pids_[node], SIGTERM);
+  return await_end(node);
+}
+
+int Nodes::await_end(unsigned node) {
   const int status = wait_for(pids_[node], kStopTimeoutMs);
   pids_[node] = -1;
   return status;
