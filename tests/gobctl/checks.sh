@@ -11,6 +11,12 @@ fail() {
   failures=$((failures + 1))
 }
 
+# leave_nothing FOLDER GOBCTL: if this test is ended from outside, what it started with GOB_DIR below
+# FOLDER ends, too, and FOLDER goes. Not a child of the test, so that nobody ends it with that.
+leave_nothing() {
+  (setsid "$(dirname "${BASH_SOURCE[0]}")/last_will.sh" $$ "$1" "$2" </dev/null >/dev/null 2>&1 &)
+}
+
 # expect STATUS COMMAND...: runs it, keeps what it wrote (both streams) in $out.
 expect() {
   local wanted=$1 got=0

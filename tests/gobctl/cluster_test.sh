@@ -6,6 +6,7 @@ source "$(dirname "$0")/checks.sh"
 gobctl=$1
 fake=$2
 dir=$(mktemp -d)
+leave_nothing "$dir" "$gobctl"
 export GOB_DIR=$dir/cluster
 unset GOB_SOCKET XDG_RUNTIME_DIR NOTIFY_SOCKET
 

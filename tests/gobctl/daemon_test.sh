@@ -8,6 +8,7 @@ gobd=$2
 library=$3
 touch_py=$(dirname "$0")/touch.py
 dir=$(mktemp -d)
+leave_nothing "$dir" "$gobctl"
 chmod 755 "$dir" # for the other user below
 export GOB_DIR=$dir/cluster
 unset GOB_SOCKET XDG_RUNTIME_DIR NOTIFY_SOCKET

@@ -12,6 +12,7 @@ if [[ $EUID -ne 0 ]]; then
   exit 77
 fi
 dir=$(mktemp -d)
+leave_nothing "$dir" "$gobctl"
 export GOB_DIR=$dir/cluster
 unset GOB_SOCKET XDG_RUNTIME_DIR NOTIFY_SOCKET
 mine() { ip netns list | awk '{print $1}' | grep -- "^gob-$tag-"; }

@@ -12,6 +12,7 @@ fi
 command -v criu >/dev/null || fail "criu is not installed; see scripts/packages.txt"
 
 dir=$(mktemp -d)
+leave_nothing "$dir" "$gobctl"
 export GOB_DIR=$dir/cluster
 unset GOB_SOCKET XDG_RUNTIME_DIR
 declare -A server=()  # of each node: process number

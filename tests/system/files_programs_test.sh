@@ -8,6 +8,7 @@ for program in fio git cc make sqlite3; do
   command -v "$program" >/dev/null || fail "$program is not installed; see scripts/packages.txt"
 done
 dir=$(mktemp -d)
+leave_nothing "$dir" "$gobctl"
 export GOB_DIR=$dir/cluster
 unset GOB_SOCKET XDG_RUNTIME_DIR
 clean_up() {
