@@ -71,6 +71,8 @@ struct FilePart {
   std::uint64_t done = 0;   // mask: read or written
   std::uint64_t since_ns = 0;
   unsigned drops = 0;    // the kernel's copies that have to go first
+  unsigned asked = 0;    // pages of the shard's ReadWindow that it takes
+  bool in_line = false;  // of the ReadWindow
   unsigned undone = 0;   // how often a page left before the answer
   std::vector<std::uint64_t> kept_drops;  // of pages that left and are in the answer all the same
   bool counted = false;  // it is no longer among the parts left

@@ -30,6 +30,7 @@
 #include "libgob/runtime/kernel_drops.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/page_trace.h"
+#include "libgob/runtime/read_window.h"
 #include "libgob/transport/channel.h"
 
 namespace gob {
@@ -332,6 +333,7 @@ class Shard final : private ChannelSink {
   std::map<ContainerId, std::vector<PageSet>> awaited_files_;  // reads that wait for bind_file()
   std::map<FileStripe, std::vector<std::shared_ptr<FilePart>>> parts_;
   std::set<FileStripe> revisit_;
+  ReadWindow read_window_;
   bool settling_ = false;
   KernelCache* kernel_ = nullptr;
   std::map<FileStripe, std::uint64_t> kernel_pages_;  // pages that the kernel may hold

@@ -38,6 +38,7 @@ void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet page
 }
 
 void Shard::ask_file_ahead(PageSet pages) {
+  if (read_window_.busy()) return;
   step(event::Touch{pages.with(0), Access::kRead, pages.mask});
 }
 
@@ -97,8 +98,12 @@ void Shard::advance(const std::shared_ptr<FilePart>& part) {
     if (part->drops == 0) end_part(*part, std::nullopt);
     return;
   }
-  if (missing != 0) {
-    step(event::Touch{part->pages.with(missing), wanted, part->ahead & ~part->pages.mask});
+  const auto file = files_.find(access.container);
+  const bool is_home = file != files_.end() && file->second.home == config_.core.self;
+  const bool bounded = !access.writes() && !is_home;  // what the home reads is on its disk, mostly
+  if (missing != 0 && (!bounded || read_window_.enter(part, part->pages.with(missing).size()))) {
+    const std::uint64_t ahead = read_window_.busy() ? 0 : part->ahead & ~part->pages.mask;
+    step(event::Touch{part->pages.with(missing), wanted, ahead});
     part->ahead = 0;
   }
 }
@@ -143,6 +148,7 @@ void Shard::end_part(FilePart& part, const std::optional<Error>& error) {
   // It stays only to be read again should a page leave before the answer.
   const bool may_be_undone = access.must_stay_current() && !error && access.parts.size() > 1;
   if (!may_be_undone) part.over = true;
+  read_window_.leave(part, [this](const auto& next) { revisit(next->pages); });
   if (error) end_kept(part);
   if (!answer.done) return;
   if (access.caching == Caching::kKernel) {
@@ -207,6 +213,7 @@ void Shard::forget_file(ContainerId id) {
   }
   files_.erase(id);
   file_errors_.erase(id);
+  settle_files();  // parts of other files may have been waiting behind these
 }
 
 }  // namespace gob
