@@ -30,6 +30,7 @@ struct Arguments {
   std::string tree;     // what to attach: a folder,
   std::string file;     // a file, or
   std::string segment;  // the key of a System V segment
+  bool link = false;    // a file: itself, not in the mounts
   std::string size;
   std::string mode = "0600";
   double watch_seconds = 0;  // 0: once

@@ -35,6 +35,9 @@ Result<control::Request> request_of(const Arguments& arguments) {
     return make_error(ErrorCode::kInvalidArgument,
                       "say what to attach: --tree DIR for a folder, --file PATH for a file, or "
                       "--segment KEY for a System V segment");
+  if (arguments.link && arguments.file.empty())
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--link is for a file: say which one with --file PATH");
   control::Request request;
   control::Attach& attach = *request.mutable_attach();
   attach.set_name(arguments.name);
@@ -52,6 +55,7 @@ Result<control::Request> request_of(const Arguments& arguments) {
                           "another folder as the present one");
   attach.set_path(std::filesystem::path(path).lexically_normal().string());
   attach.set_folder(tree);
+  attach.set_link(arguments.link);
   return request;
 }
 
@@ -66,9 +70,10 @@ Status run_attach(const Arguments& arguments, Io& io) {
   const auto reply = ask(**client, std::move(*request));
   if (!reply) return reply.error();
   const control::Container& made = reply->container().container();
+  const bool linked = path.empty() || arguments.link;
   if (arguments.json) {
     Json json = to_json(made);
-    if (path.empty()) json["joined"] = reply->container().joined();
+    if (linked) json["joined"] = reply->container().joined();
     print_json(io.out, json);
     return {};
   }
@@ -76,9 +81,10 @@ Status run_attach(const Arguments& arguments, Io& io) {
          << (path.empty() ? "segment " + printable(arguments.segment) : printable(path))
          << " of node " << printable((*client)->hello().node_name()) << " as "
          << io.paint.bold(printable(made.name()));
-  if (path.empty())
+  if (linked)
     io.out << (reply->container().joined() ? ", with the bytes of the container"
-                                           : ", a new container with the bytes of the segment");
+               : path.empty()              ? ", a new container with the bytes of the segment"
+                                           : ", a new container with the bytes of the file");
   io.out << '\n';
   return {};
 }

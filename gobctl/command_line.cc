@@ -188,25 +188,30 @@ const Subcommand kSubcommands[] = {
      "(gobd --linker). The first node makes the container NAME, with what is in the segment; the\n"
      "segments of others, of the same size, show that from then on, and what was in them is\n"
      "forgotten. Programs use shmget and shmat as ever.\n\n"
+     "With --link a file is shared in the same way, by the kernel and without a mount: programs that\n"
+     "know nothing of Gobelins map, read and write it under its own path. On the first node that is\n"
+     "an existing file; on others one of the same size, or one that is made there.\n\n"
      "  gobctl attach home --tree /home --node n1      a folder and all below it\n"
      "  gobctl attach data --file /srv/data.bin        one file\n"
-     "  gobctl attach board --segment 0x2a --node n1   and again with --node n2",
+     "  gobctl attach board --segment 0x2a --node n1   and again with --node n2\n"
+     "  gobctl attach table --file /srv/table --link --node n1   and again with --node n2",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);
        app.add_option("--tree", arguments.tree, "A folder, by its full path")->type_name("DIR");
        app.add_option("--file", arguments.file, "A file, by its full path")->type_name("PATH");
        app.add_option("--segment", arguments.segment, "A System V segment, by its key")
            ->type_name("KEY");
+       app.add_flag("--link", arguments.link, "Link the file itself, by the patched kernel");
        declare_json(app, arguments);
        declare_target(app, arguments);
      },
      run_attach},
-    {"", "detach", "End the sharing of attached files, or of this node's segment",
+    {"", "detach", "End the sharing of attached files, or of this node's segment or linked file",
      "The files stay on their home's disk as a local program would have left them. Programs that\n"
      "have some open get ESTALE.\n\n"
-     "A segment is detached on the node that is asked: it keeps all bytes, and is its own from then\n"
-     "on. Where it was attached first, ask last: the container goes with it, and with that what\n"
-     "other nodes still had attached (SIGBUS).\n\n"
+     "A segment or linked file is detached on the node that is asked: it keeps all bytes (a file, on\n"
+     "its disk), and is its own from then on. Where it was attached first, ask last: the container\n"
+     "goes with it, and with that what other nodes still had attached (SIGBUS, EIO).\n\n"
      "  gobctl detach home",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);

@@ -47,6 +47,7 @@ Json to_json(const control::ContainerStat& stat, const control::HelloReply& hell
   json["refused"] = stat.refused();
   json["mappings"] = stat.mappings();
   json["segment_key"] = stat.segment_key() == 0 ? Json(nullptr) : Json(stat.segment_key());
+  json["linked_file"] = stat.linked_file().empty() ? Json(nullptr) : Json(stat.linked_file());
   json["bouncing"] = Json::array();
   for (const auto& page : stat.bouncing())
     json["bouncing"].push_back({{"page", page.page()}, {"count", page.count()}});

@@ -56,7 +56,7 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--swap", flags.swap, "Most disk space to use there, such as 16G");
   app.add_option("--mount", flags.mount, "Folder where attached files appear");
   app.add_option("--linker", flags.linker,
-                 "auto: the patched kernel's linkers for System V segments, where /dev/gob is; "
+                 "auto: the patched kernel's linkers for System V segments and linked files, where /dev/gob is; "
                  "kernel: with them or not at all; userfaultfd: without");
   app.add_option("--transport", flags.transport,
                  "auto: RDMA to peers where both ends can, else TCP; verbs: RDMA or nothing; tcp");

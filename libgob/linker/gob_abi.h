@@ -44,6 +44,8 @@ struct Attach {
   std::uint32_t links;
 };
 
+inline constexpr std::uint32_t kLinkKeep = 2;  // a file's pages stay in memory until they are taken
+
 struct Link {
   std::int32_t fd;
   std::uint32_t flags;

@@ -100,10 +100,11 @@ void GobDevice::refuse(const abi::Request& request) const {
   static_cast<void>(reply({&no, 1}));
 }
 
-Result<std::uint32_t> GobDevice::link(int fd, std::uint64_t cookie) const {
+Result<std::uint32_t> GobDevice::link(int fd, std::uint64_t cookie, bool keep) const {
   abi::Link link{};
   link.fd = fd;
   link.cookie = cookie;
+  link.flags = keep ? abi::kLinkKeep : 0;
   if (::ioctl(fd_.get(), abi::kLinkCall, &link) == 0) return link.id;
   const int error = errno;
   return make_error(

@@ -49,8 +49,9 @@ class GobDevice {
   Status reply(std::span<abi::Reply> replies) const;
   void refuse(const abi::Request& request) const;  // EIO, in the program SIGBUS
 
-  // Waits for accesses that are under way: requests must be served meanwhile.
-  Result<std::uint32_t> link(int fd, std::uint64_t cookie) const;
+  // Waits for accesses that are under way: requests must be served meanwhile. Of a plain file, with
+  // `keep`, the kernel drops no page that it was given.
+  Result<std::uint32_t> link(int fd, std::uint64_t cookie, bool keep) const;
   // What is in memory stays; accesses under way that need a page end in EIO.
   Status unlink(std::uint32_t link) const;
   [[nodiscard]] std::vector<Found> links() const;

@@ -1,5 +1,3 @@
-#include "libgob/linker/system_v_segment.h"
-
 #include <fcntl.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
@@ -9,29 +7,31 @@
 #include <string>
 
 #include "libgob/base/ids.h"
+#include "libgob/linker/linkable.h"
 
 namespace gob {
 
-Result<SystemVSegment> open_segment(key_t key) {
+Result<Linkable> open_segment(key_t key) {
   std::array<char, 16> name{};
   std::snprintf(name.data(), name.size(), "0x%08x", static_cast<unsigned>(key));
   const std::string what = std::string("cannot open System V segment ") + name.data();
   if (key == IPC_PRIVATE)
     return make_error(ErrorCode::kInvalidArgument, what + ": private segments have no key", EINVAL);
-  SystemVSegment segment;
+  Linkable segment;
   segment.key = key;
-  segment.id = ::shmget(key, 0, 0);
-  if (segment.id < 0 && errno == ENOENT)
+  const int id = ::shmget(key, 0, 0);
+  if (id < 0 && errno == ENOENT)
     return make_error(ErrorCode::kNotFound,
                       what + ": this node has none with this key (ipcs -m lists them)", ENOENT);
   shmid_ds status{};
-  if (segment.id < 0 || ::shmctl(segment.id, IPC_STAT, &status) != 0) return system_error(what);
+  if (id < 0 || ::shmctl(id, IPC_STAT, &status) != 0) return system_error(what);
+  segment.identity = static_cast<std::uint32_t>(id);
   segment.size_bytes = status.shm_segsz;
   segment.mode = status.shm_perm.mode & 0777u;
   segment.uid = status.shm_perm.uid;
   segment.gid = status.shm_perm.gid;
   // There is no call that opens it; the kernel shows what is mapped as files.
-  void* const address = ::shmat(segment.id, nullptr, 0);
+  void* const address = ::shmat(id, nullptr, 0);
   if (address == reinterpret_cast<void*>(-1)) return system_error(what + ": shmat failed");
   const auto begin = reinterpret_cast<std::uintptr_t>(address);
   const std::uintptr_t end = begin + (segment.size_bytes + kPageSize - 1) / kPageSize * kPageSize;

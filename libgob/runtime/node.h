@@ -176,10 +176,12 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
 
   // node_segments.cc
   Status open_linker();
-  void attach_segment(ClientId client, const control::Attach& request, Responder responder);
-  void make_segment_container(const std::string& name, std::shared_ptr<SystemVSegment> segment,
+  void attach_segment(const control::Attach& request, Responder responder);
+  void link_segment(const std::string& name, std::shared_ptr<Linkable> segment,
+                    const std::shared_ptr<Responder>& responder);
+  void make_segment_container(const std::string& name, std::shared_ptr<Linkable> segment,
                               std::shared_ptr<Responder> responder);
-  void join_segment(const ContainerRecord& record, std::shared_ptr<SystemVSegment> segment,
+  void join_segment(const ContainerRecord& record, std::shared_ptr<Linkable> segment,
                     const std::shared_ptr<Responder>& responder);
   void segment_taken(const ContainerRecord& record, Result<UniqueFd> image,
                      const std::shared_ptr<Responder>& responder);

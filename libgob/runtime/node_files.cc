@@ -247,7 +247,8 @@ void Node::attach(const PeerCredentials& peer, ClientId client, const control::A
     return responder.fail(make_error(ErrorCode::kPermissionDenied,
                                      "only root and the user that runs gobd may attach files",
                                      EPERM));
-  if (request.segment_key() != 0) return attach_segment(client, request, std::move(responder));
+  if (request.segment_key() != 0 || request.link())
+    return attach_segment(request, std::move(responder));
   // The disk is looked at on another thread: it may be slow.
   const auto waiting = std::make_shared<Responder>(std::move(responder));
   const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
@@ -277,7 +278,7 @@ void Node::detach(const PeerCredentials& peer, ClientId client, const control::D
     if (peer.uid == 0 || peer.uid == ::geteuid())
       return detach_segment(request.name(), std::move(responder));
     return responder.fail(make_error(ErrorCode::kPermissionDenied,
-                                     "only root and the user that runs gobd may detach segments",
+                                     "only root and the user that runs gobd may detach segments and files",
                                      EPERM));
   }
   if (record == nullptr || record->kind == ContainerKind::kMemory)

@@ -213,11 +213,11 @@ void Node::map_container(ClientId client, const control::MapContainer& request,
         ErrorCode::kPermissionDenied,
         "cannot map container " + std::to_string(id.value()) + ": it was opened with fewer rights",
         EACCES));
-  if (segments_ != nullptr && segments_->key_of(id) != 0)
+  if (const Linkable* linked = segments_ == nullptr ? nullptr : segments_->of(id))
     return responder.fail(make_error(
         ErrorCode::kUnavailable,
         "cannot map container " + std::to_string(id.value()) +
-            ": a System V segment of this node is linked to it; attach that (shmat), or detach it",
+            ": " + linked->name() + " of this node is linked to it; use that, or detach it",
         EBUSY));
   const FramePool& pool = *local->second.pool;
   if (request.pages() == 0 || !pool.contains(PageIndex{request.first_page()}, request.pages()))

@@ -1,4 +1,4 @@
-// The linker of the patched kernel, and the System V segments that are attached through it.
+// The linker of the patched kernel, and the System V segments and files that are attached through it.
 #include <spdlog/spdlog.h>
 
 #include <ctime>
@@ -25,10 +25,8 @@ std::string service_name(const DaemonConfig& config) {
   return name;
 }
 
-std::string key_text(key_t key) {
-  char text[16];
-  std::snprintf(text, sizeof text, "0x%08x", static_cast<unsigned>(key));
-  return text;
+bool may_link(const ContainerRecord& record) {
+  return record.kind == ContainerKind::kSegment || record.kind == ContainerKind::kMemory;
 }
 
 }  // namespace
@@ -59,29 +57,43 @@ Status Node::open_linker() {
   return {};
 }
 
-void Node::attach_segment(ClientId client, const control::Attach& request, Responder responder) {
-  static_cast<void>(client);
+void Node::attach_segment(const control::Attach& request, Responder responder) {
   const std::string& name = request.name();
   if (segments_ == nullptr)
     return responder.fail(make_error(
         ErrorCode::kUnsupported,
-        "cannot attach a segment without the kernel's linker: " + linker_reason_, EOPNOTSUPP));
+        std::string(request.link() ? "cannot link a file" : "cannot attach a segment") +
+            " without the kernel's linker: " + linker_reason_,
+        EOPNOTSUPP));
   if (segments_->contains(name))
     return responder.fail(make_error(ErrorCode::kAlreadyExists,
-                                     "a segment of this node is attached as " + quoted(name) +
-                                         " already",
+                                     "a segment or file of this node is attached as " +
+                                         quoted(name) + " already",
                                      EEXIST));
-  Result<SystemVSegment> opened = open_segment(request.segment_key());
-  if (!opened) return responder.fail(opened.error());
-  const auto segment = std::make_shared<SystemVSegment>(std::move(*opened));
   const auto waiting = std::make_shared<Responder>(std::move(responder));
+  const auto link = [this, name, waiting](Result<Linkable> opened) {
+    if (!opened) return waiting->fail(opened.error());
+    link_segment(name, std::make_shared<Linkable>(std::move(*opened)), waiting);
+  };
+  if (!request.link()) return link(open_segment(request.segment_key()));
+  std::optional<NewFile> make;
+  if (const ContainerRecord* record = table_->find(name);
+      record != nullptr && may_link(*record))
+    make = NewFile{record->size_bytes, record->mode, record->uid, record->gid};
+  segments_->open_file(request.path(), make, link);
+}
+
+void Node::link_segment(const std::string& name, std::shared_ptr<Linkable> segment,
+                        const std::shared_ptr<Responder>& responder) {
+  if (segments_->contains(name))
+    return responder->fail(make_error(ErrorCode::kUnavailable, "it was attached twice", EBUSY));
   if (const ContainerRecord* record = table_->find(name))
-    return join_segment(*record, segment, waiting);
-  make_segment_container(name, segment, waiting);
+    return join_segment(*record, segment, responder);
+  make_segment_container(name, segment, responder);
 }
 
 // The first node: the container gets what is in its segment.
-void Node::make_segment_container(const std::string& name, std::shared_ptr<SystemVSegment> segment,
+void Node::make_segment_container(const std::string& name, std::shared_ptr<Linkable> segment,
                                   std::shared_ptr<Responder> responder) {
   ContainerTable::NewContainer wanted;
   wanted.name = name;
@@ -90,14 +102,13 @@ void Node::make_segment_container(const std::string& name, std::shared_ptr<Syste
   wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
   wanted.home = self_;
   wanted.kind = ContainerKind::kSegment;
-  wanted.source = "segment " + key_text(segment->key);
+  wanted.source = segment->name();
   container::Actions actions;
   const std::uint64_t id = table_->create(wanted, {segment->uid, segment->gid, {}}, actions);
   own_containers_[id] = [this, name, segment, responder](const Result<ContainerRecord>& made) {
     // Another node may have been first.
-    const ContainerRecord* record = table_->find(name);
-    if (!made && made.error().code == ErrorCode::kAlreadyExists && record != nullptr)
-      return join_segment(*record, segment, responder);
+    if (!made && made.error().code == ErrorCode::kAlreadyExists && table_->find(name) != nullptr)
+      return link_segment(name, segment, responder);
     if (!made) return responder->fail(made.error());
     if (segments_->contains(name))
       return responder->fail(make_error(ErrorCode::kUnavailable, "it was attached twice", EBUSY));
@@ -127,15 +138,22 @@ void Node::segment_taken(const ContainerRecord& record, Result<UniqueFd> image,
 }
 
 // The container is there: the segment gets its pages, and forgets what it had.
-void Node::join_segment(const ContainerRecord& record, std::shared_ptr<SystemVSegment> segment,
+void Node::join_segment(const ContainerRecord& record, std::shared_ptr<Linkable> segment,
                         const std::shared_ptr<Responder>& responder) {
   const auto refuse = [&](ErrorCode code, const std::string& why, int error) {
-    responder->fail(make_error(code, "cannot attach segment " + key_text(segment->key) + " as " +
+    responder->fail(make_error(code, "cannot attach " + segment->name() + " as " +
                                          quoted(record.name) + ": " + why,
                                error));
   };
-  if (record.kind != ContainerKind::kSegment && record.kind != ContainerKind::kMemory)
+  if (!may_link(record))
     return refuse(ErrorCode::kAlreadyExists, "files are attached under this name", EEXIST);
+  // The pages that no node has would be those of its file, which has been on its own meanwhile.
+  if (!segment->is_segment() && record.info.home == self_ &&
+      record.creator.incarnation != transport_->incarnation())
+    return refuse(ErrorCode::kUnavailable,
+                  "the container is of an earlier life of this node; detach it first, then the file "
+                  "is attached with what it has on the disk",
+                  EBUSY);
   if (record.size_bytes != segment->size_bytes)
     return refuse(ErrorCode::kInvalidArgument,
                   "it has " + std::to_string(segment->size_bytes) + " bytes, the container " +
@@ -146,7 +164,7 @@ void Node::join_segment(const ContainerRecord& record, std::shared_ptr<SystemVSe
       return refuse(ErrorCode::kUnavailable,
                     "a program of this node has the container mapped through libgob", EBUSY);
   if (segments_->contains(record.name))
-    return refuse(ErrorCode::kAlreadyExists, "a segment of this node is attached so already",
+    return refuse(ErrorCode::kAlreadyExists, "a segment or file of this node is attached so already",
                   EEXIST);
   segments_->link(record.name, std::move(*segment), /*keep=*/false,
                   [this, record, responder](const Result<UniqueFd>& taken) {
@@ -167,7 +185,8 @@ void Node::serve_segment(const ContainerRecord& record, bool joined,
       if (!joined) drop_file_container(record.name);
       return responder->fail(serves.error());
     }
-    spdlog::info("segment {} is container {}{}", key_text(segments_->key_of(record.info.id)),
+    const Linkable* segment = segments_->of(record.info.id);
+    spdlog::info("{} is container {}{}", segment == nullptr ? "what is gone" : segment->name(),
                  quoted(record.name), joined ? "" : ", with what was in it");
     control::Reply reply;
     describe(record, *reply.mutable_container()->mutable_container());
@@ -191,7 +210,7 @@ void Node::detach_segment(const std::string& name, Responder responder) {
   if (segments_ != nullptr && segments_->contains(name))
     return segments_->cut(name, [name, remove, waiting](const Status& cut) {
       if (!cut) return waiting->fail(cut.error());
-      spdlog::info("the segment of {} is detached", quoted(name));
+      spdlog::info("what was linked to {} is detached", quoted(name));
       remove();
     });
   // Its home is one that has started anew, or is away for good: nobody else can end it.
@@ -202,7 +221,7 @@ void Node::detach_segment(const std::string& name, Responder responder) {
     return await_table(id, {}, {}, std::move(*waiting), actions);
   }
   waiting->fail(make_error(ErrorCode::kNotFound,
-                           "no segment of this node is attached as " + quoted(name), ENOENT));
+                           "no segment or file of this node is attached as " + quoted(name), ENOENT));
 }
 
 // One after the other; then `then`, whether that has worked or not: the log says.
@@ -213,7 +232,7 @@ void Node::cut_segments(std::function<void()> then) {
   for (const std::string& name : names)
     segments_->cut(name, [name, left, then](const Status& cut) {
       if (!cut)
-        spdlog::error("the segment of {} does not keep its bytes: {}", quoted(name),
+        spdlog::error("what is linked to {} does not keep its bytes: {}", quoted(name),
                       cut.error().message());
       if (--*left == 0) then();
     });

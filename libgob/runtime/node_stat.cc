@@ -186,7 +186,10 @@ void Node::answer_stat(StatRequest& request) {
     stat.set_refused(all.counters.refused);
     for (const auto& [mapping, local] : mappings_)
       if (local.config.container == id) stat.set_mappings(stat.mappings() + 1);
-    if (segments_ != nullptr) stat.set_segment_key(segments_->key_of(id));
+    if (const Linkable* linked = segments_ == nullptr ? nullptr : segments_->of(id)) {
+      stat.set_segment_key(linked->key);
+      stat.set_linked_file(linked->path);
+    }
     if (request.name.empty()) continue;
     BounceSketch::keep_top(bounces, request.top_pages);
     for (const BounceSketch::Entry& entry : bounces) {

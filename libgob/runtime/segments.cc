@@ -1,7 +1,6 @@
 #include "libgob/runtime/segments.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -11,7 +10,9 @@
 #include <system_error>
 #include <thread>
 
+#include "libgob/container/container_record.h"
 #include "libgob/linker/link_guardian.h"
+#include "libgob/linker/take_in.h"
 
 namespace gob {
 
@@ -20,29 +21,6 @@ namespace {
 constexpr std::size_t kCutAtOnce = 4096;  // pages, between two looks at what else a shard has to do
 
 off_t offset_of(std::uint64_t page) { return static_cast<off_t>(page * kPageSize); }
-
-// Moves what is in a linked segment into a memfd.
-Result<UniqueFd> take_all(const GobDevice& device, std::uint32_t link, std::uint64_t pages) {
-  UniqueFd image(::memfd_create("gob:segment", MFD_CLOEXEC));
-  if (!image || ::ftruncate(image.get(), offset_of(pages)) != 0)
-    return system_error("no memory for what is in the segment");
-  std::vector<std::byte> bytes(abi::kRun * kPageSize);
-  // Once to have the memory, once to have them all: the first time pages stay where they are.
-  for (const bool drop : {false, true}) {
-    for (std::uint64_t first = 0; first < pages; first += abi::kRun) {
-      const auto count = static_cast<unsigned>(std::min<std::uint64_t>(abi::kRun, pages - first));
-      const auto taken = device.take(link, PageIndex{first}, count, drop, bytes.data());
-      if (!taken) return taken.error();
-      for (unsigned i = 0; i < count; ++i) {
-        if (((taken->present >> i) & 1) == 0) continue;
-        if (::pwrite(image.get(), bytes.data() + i * kPageSize, kPageSize, offset_of(first + i)) !=
-            static_cast<ssize_t>(kPageSize))
-          return system_error("no memory for what is in the segment");
-      }
-    }
-  }
-  return image;
-}
 
 }  // namespace
 
@@ -75,7 +53,8 @@ Result<std::unique_ptr<Segments>> Segments::create(std::shared_ptr<GobDevice> de
     }
     if (!dropped) return dropped.error();
     segments->ended_[found.cookie] = {found.link, {}};
-    spdlog::warn("link {} of an earlier gobd: programs get SIGBUS until its segment is attached anew",
+    segments->links_->close(found.link);
+    spdlog::warn("link {} of an earlier gobd: programs get SIGBUS until its segment or file is attached anew",
                  found.link);
   }
   if (Status status =
@@ -93,7 +72,7 @@ void Segments::on_thread(std::function<void()> work) {
       work();
     }).detach();
   } catch (const std::system_error& error) {
-    spdlog::error("cannot start a thread for a segment: {}", error.what());
+    spdlog::error("cannot start a thread for a linked segment or file: {}", error.what());
   }
 }
 
@@ -124,51 +103,72 @@ void Segments::on_shard(Shard& shard, const ShardWork& work, const Told& told,
     });
 }
 
-void Segments::link(const std::string& name, SystemVSegment segment, bool keep, Taken done) {
+void Segments::open_file(const std::string& path, const std::optional<NewFile>& make,
+                         Opened done) {
+  on_thread([path, make, done, post = post_] {
+    const auto opened = std::make_shared<Result<Linkable>>(open_plain_file(path, make));
+    (*post)([done, opened] { done(std::move(*opened)); });
+  });
+}
+
+void Segments::link(const std::string& name, Linkable object, bool keep, Taken done) {
   Linked& linked = linked_[name];
-  linked.key = segment.key;
-  linked.pages = (segment.size_bytes + kPageSize - 1) / kPageSize;
-  linked.cookie = link_cookie(static_cast<std::uint32_t>(segment.id), linked.pages);
-  linked.file = std::make_shared<UniqueFd>(std::move(segment.file));
+  linked.object = std::make_shared<const Linkable>(std::move(object));
+  linked.pages = pages_of(linked.object->size_bytes);
+  linked.cookie = link_cookie(linked.object->identity, linked.pages);
   std::uint32_t old = 0;
   if (const auto ended = ended_.extract(linked.cookie)) {
     old = ended.mapped().link;
+    links_->hold(old);
     on_shards([id = ended.mapped().mapping](Shard& shard) {
       shard.remove_mapping(id);
       return Status{};
     }, [](const Status&) {});
   }
-  links_->begin_linking();
   on_thread([this, name, keep, done, old, device = device_, links = links_, post = post_,
-             file = linked.file, pages = linked.pages, cookie = linked.cookie,
+             object = linked.object, pages = linked.pages, cookie = linked.cookie,
              first = shards_[0]] {
     std::uint32_t link = old;
     Result<UniqueFd> image = UniqueFd();
     if (old == 0) {
-      const auto made = device->link(file->get(), cookie);
+      links->begin_linking();
+      const auto made = device->link(object->file.get(), cookie, !object->is_segment());
       if (made)
-        link = *made;
+        links->hold(link = *made);
       else
         image = made.error();
+      links->end_linking();
     }
+    const auto retry = [post, first] {
+      (*post)([first] { first->post_reply([](Shard& shard) { shard.retry_requests(); }); });
+    };
     if (link != 0 && keep) {
-      image = take_all(*device, link, pages);
+      image = object->is_segment() ? take_in_segment(*device, link, pages)
+                                   : take_in_file(*device, *links, link, *object, retry);
     } else if (link != 0) {
       if (Status dropped = drop_link(*device, {link, cookie}); !dropped) image = dropped.error();
     }
     const auto shared = std::make_shared<Result<UniqueFd>>(std::move(image));
-    (*post)([this, name, done, link, shared, first] {
-      if (*shared) {
-        linked_[name].link = link;
-        return done(std::move(*shared));
+    (*post)([this, name, done, link, shared] {
+      linked_[name].link = link;
+      if (*shared) return done(std::move(*shared));
+      if (link != 0) {
+        ended_[linked_[name].cookie] = {link, {}};
+        close(link);
       }
-      links_->end_linking();
-      first->post_reply([](Shard& shard) { shard.retry_requests(); });
-      if (link != 0) ended_[linked_[name].cookie] = {link, {}};
       linked_.erase(name);
       done(std::move(*shared));
     });
   });
+}
+
+void Segments::close(std::uint32_t link) {
+  links_->close(link);
+  retry_requests();
+}
+
+void Segments::retry_requests() {
+  shards_[0]->post_reply([](Shard& shard) { shard.retry_requests(); });
 }
 
 void Segments::serve(const std::string& name, const Mapping::Config& config, Done done) {
@@ -182,16 +182,17 @@ void Segments::serve(const std::string& name, const Mapping::Config& config, Don
       },
       [this, name, done](const Status& added) {
         const auto found = linked_.find(name);
-        if (found == linked_.end()) return;
+        if (found == linked_.end())
+          return done(make_error(ErrorCode::kNotFound, "its container was removed meanwhile", EIDRM));
         if (added) {
           found->second.busy = false;
-          links_->add(found->second.link, {found->second.mapping, found->second.container});
+          links_->serve(found->second.link, {found->second.mapping, found->second.container});
+          retry_requests();
         } else {
           ended_[found->second.cookie] = {found->second.link, found->second.mapping};
+          close(found->second.link);
           linked_.erase(found);
         }
-        links_->end_linking();
-        shards_[0]->post_reply([](Shard& shard) { shard.retry_requests(); });
         done(added);
       });
 }
@@ -200,19 +201,18 @@ void Segments::give_up(const std::string& name) {
   const auto linked = linked_.extract(name);
   if (!linked) return;
   ended_[linked.mapped().cookie] = {linked.mapped().link, {}};
-  links_->end_linking();
-  shards_[0]->post_reply([](Shard& shard) { shard.retry_requests(); });
+  close(linked.mapped().link);
 }
 
 // Touches every page, as a program would.
 void Segments::fetch_all(const Linked& segment, const Done& done) {
-  on_thread([file = segment.file, pages = segment.pages, post = post_, done] {
+  on_thread([object = segment.object, pages = segment.pages, post = post_, done] {
     Status status;
     std::byte byte{};
     for (std::uint64_t page = 0; page < pages && status; ++page)
-      if (::pread(file->get(), &byte, 1, offset_of(page)) < 0)
+      if (::pread(object->file.get(), &byte, 1, offset_of(page)) < 0)
         status = system_error("page " + std::to_string(page) +
-                              " cannot be had (the log says why), so the segment stays attached");
+                              " cannot be had (the log says why), so it stays attached");
     (*post)([done, status] { done(status); });
   });
 }
@@ -221,7 +221,7 @@ void Segments::cut(const std::string& name, Done done) {
   const auto found = linked_.find(name);
   if (found == linked_.end() || found->second.busy)
     return done(make_error(ErrorCode::kUnavailable,
-                           "the segment is being attached or detached at this moment", EBUSY));
+                           "it is being attached or detached at this moment", EBUSY));
   found->second.busy = true;
   const ContainerId id = found->second.container;
   // A step that the next must not follow after an error, or if the container has gone meanwhile.
@@ -237,14 +237,21 @@ void Segments::cut(const std::string& name, Done done) {
   };
   // Once while other nodes may still take them, to see whether all can be had; then for good.
   const auto end = step([this, name, done](Linked&) { end_link(name, done); });
-  const auto copy = step([this, id, end](Linked&) {
+  const auto settle = step([this, end](Linked& segment) {
+    if (segment.object->is_segment()) return end({});
+    on_thread([object = segment.object, pages = segment.pages, post = post_, end] {
+      const Status settled = settle_file(object->file.get(), pages);
+      (*post)([end, settled] { end(settled); });
+    });
+  });
+  const auto copy = step([this, id, settle](Linked&) {
     on_shards(
         [id](Shard& shard) -> std::optional<Status> {
           const Result<bool> all = shard.cut_some(id, kCutAtOnce);
           if (!all) return Status(all.error());
           return *all ? std::optional(Status()) : std::nullopt;
         },
-        end);
+        settle);
   });
   const auto fetch = step([this, copy](Linked& segment) { fetch_all(segment, copy); });
   const auto keep = step([this, id, fetch](Linked&) {
@@ -259,14 +266,15 @@ void Segments::cut(const std::string& name, Done done) {
 }
 
 void Segments::end_link(const std::string& name, const Done& done) {
-  on_thread([this, name, done, device = device_, link = linked_[name].link, post = post_] {
+  const Linked& segment = linked_[name];
+  on_thread([this, name, done, device = device_, link = segment.link, cookie = segment.cookie,
+             mapping = segment.mapping, post = post_] {
     const Status ended = device->unlink(link);
-    (*post)([this, name, done, ended] {
-      const auto segment = linked_.find(name);
-      if (!ended || segment == linked_.end()) return done(ended);
-      links_->remove(segment->second.link);
-      const MappingId mapping = segment->second.mapping;
-      linked_.erase(segment);
+    (*post)([this, name, done, ended, link, cookie, mapping] {
+      if (!ended) return done(ended);
+      links_->remove(link);
+      linked_.erase(name);
+      ended_.erase(cookie);  // its container may have gone meanwhile
       on_shards(
           [mapping](Shard& shard) {
             shard.remove_mapping(mapping);
@@ -282,16 +290,17 @@ void Segments::removed(ContainerId id) {
     const Linked& segment = entry.second;
     if (segment.container != id) return false;
     ended_[segment.cookie] = {segment.link, segment.mapping};
-    spdlog::warn("container {} is gone: programs that use segment 0x{:x} get SIGBUS", entry.first,
-                 static_cast<unsigned>(segment.key));
+    close(segment.link);
+    spdlog::warn("container {} is gone: programs that use {} get SIGBUS or EIO", entry.first,
+                 segment.object->name());
     return true;
   });
 }
 
-key_t Segments::key_of(ContainerId id) const {
+const Linkable* Segments::of(ContainerId id) const {
   for (const auto& [name, segment] : linked_)
-    if (segment.container == id) return segment.key;
-  return 0;
+    if (segment.container == id) return segment.object.get();
+  return nullptr;
 }
 
 std::vector<std::string> Segments::names() const {

@@ -1,5 +1,5 @@
-// Segments: the System V segments of this node that the patched kernel links to containers. The
-// control thread makes all calls; what may wait for programs runs on threads of its own. Steps of a
+// Segments: the System V segments and plain files of this node that the patched kernel links to
+// containers; "segment" is either where it makes no difference. The control thread makes all calls; what may wait for programs runs on threads of its own. Steps of a
 // link: link() takes the segment's pages out of it, serve() lets programs go on. cut() ends it and
 // leaves the bytes.
 #pragma once
@@ -14,7 +14,7 @@
 
 #include "libgob/linker/gob_device.h"
 #include "libgob/linker/link_table.h"
-#include "libgob/linker/system_v_segment.h"
+#include "libgob/linker/linkable.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/shard.h"
 
@@ -23,7 +23,8 @@ namespace gob {
 class Segments {
  public:
   using Done = std::function<void(const Status&)>;
-  // What a segment held: a memfd of its size.
+  using Opened = std::function<void(Result<Linkable>)>;
+  // What a segment held: a file of its size.
   using Taken = std::function<void(Result<UniqueFd>)>;
 
   // Links of an earlier gobd of this node are found; nobody gets pages of them until they are linked
@@ -32,31 +33,34 @@ class Segments {
                                                   std::vector<Shard*> shards, Mailbox& mailbox);
   ~Segments();
 
+  // open_plain_file(), on a thread that may wait for the disk.
+  void open_file(const std::string& path, const std::optional<NewFile>& make, Opened done);
   // Programs that touch the segment wait from now on. With `keep` its bytes are handed over, else
-  // they are forgotten. On failure the segment has its bytes and is linked no more.
-  void link(const std::string& name, SystemVSegment segment, bool keep, Taken done);
+  // they are forgotten. On failure it is linked no more and has its bytes, or it is as one whose
+  // container is gone.
+  void link(const std::string& name, Linkable object, bool keep, Taken done);
   // The container exists on all shards: they go on, with its pages. On failure the link is as one
   // whose container is gone.
   void serve(const std::string& name, const Mapping::Config& config, Done done);
   // Instead of serve(): the container is not to be had; as after its failure.
   void give_up(const std::string& name);
-  // The segment gets all pages, and then is linked no more. On failure it stays linked.
+  // The segment gets all pages (a file: on its disk), and then is linked no more. On failure it stays
+  // linked.
   void cut(const std::string& name, Done done);
   // The container is gone: programs that touch the segment get SIGBUS.
   void removed(ContainerId id);
 
   [[nodiscard]] bool contains(const std::string& name) const { return linked_.contains(name); }
-  // The key of the segment that is linked to a container here, or 0.
-  [[nodiscard]] key_t key_of(ContainerId id) const;
+  // What is linked to a container here, or null.
+  [[nodiscard]] const Linkable* of(ContainerId id) const;
   [[nodiscard]] std::vector<std::string> names() const;
 
  private:
   struct Linked {
-    key_t key = 0;
     std::uint32_t link = 0;
     std::uint64_t cookie = 0;
     std::uint64_t pages = 0;
-    std::shared_ptr<UniqueFd> file;
+    std::shared_ptr<const Linkable> object;
     MappingId mapping;
     ContainerId container;
     bool busy = true;  // a step of link() or cut() is under way
@@ -82,6 +86,8 @@ class Segments {
                        const std::shared_ptr<Post>& post);
   void fetch_all(const Linked& segment, const Done& done);
   void end_link(const std::string& name, const Done& done);
+  void close(std::uint32_t link);
+  void retry_requests();
 
   const std::shared_ptr<GobDevice> device_;
   const std::vector<Shard*> shards_;

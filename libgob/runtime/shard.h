@@ -125,7 +125,7 @@ class Shard final : private ChannelSink {
   // Every shard knows every mapping; the one that `polls` it reads its faults.
   Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
   void remove_mapping(MappingId id);
-  // A link has become known, or will not.
+  // What is to be done with requests of a link has changed.
   void retry_requests();
   // MapLinker::begin_cut, cut_some.
   void begin_cut(ContainerId id) { linker_.begin_cut(id); }
@@ -307,7 +307,7 @@ class Shard final : private ChannelSink {
   std::map<MappingId, PolledMapping> polled_;
   std::shared_ptr<GobDevice> device_;  // the shard that reads it; else null
   std::shared_ptr<const LinkTable> links_;
-  std::vector<abi::Request> early_requests_;  // of links that are being made
+  std::vector<abi::Request> early_requests_;  // of links that are held
   std::array<Asker, 64> askers_;  // the latest; the oldest are forgotten
   std::size_t next_asker_ = 0;
   std::unordered_map<PageKey, Waited> waited_;

@@ -59,15 +59,17 @@ void Shard::drain_device() {
 }
 
 void Shard::take_request(const abi::Request& request) {
-  bool wait = false;
-  const auto known = links_->find(request.link, wait);
-  if (!known && wait) return early_requests_.push_back(request);
-  const auto polled = known ? polled_.find(known->mapping) : polled_.end();
+  LinkTable::Known known;
+  const LinkTable::Verdict verdict = links_->look_at(request, *device_, known);
+  if (verdict == LinkTable::Verdict::kAnswered) return;
+  if (verdict == LinkTable::Verdict::kWait) return early_requests_.push_back(request);
+  const auto polled =
+      verdict == LinkTable::Verdict::kServe ? polled_.find(known.mapping) : polled_.end();
   if (polled == polled_.end() || !polled->second.mapping->contains(PageIndex{request.index}))
     return device_->refuse(request);  // of an earlier gobd's link, or beyond the container's end
   const bool fill = request.op == abi::kFirstTouch || request.op == abi::kLookupPage;
-  on_fault(polled->second, Fault{known->mapping,
-                                 {known->container, PageIndex{request.index}},
+  on_fault(polled->second, Fault{known.mapping,
+                                 {known.container, PageIndex{request.index}},
                                  request.write != 0 || !fill ? Access::kWrite : Access::kRead,
                                  fill ? FaultKind::kMissing : FaultKind::kWriteProtect,
                                  {request.slot, request.serial, fill}});

@@ -8,6 +8,11 @@ run() {
 insmod /gob.ko
 ip link set lo up
 run kernel_segments_test --gtest_brief=1
+# Whatever may be swapped is swapped while files are tested.
+dd if=/dev/zero of=/mnt/swap bs=1M count=8 2>/dev/null
+mkswap /mnt/swap >/dev/null
+run swapon /mnt/swap
+run kernel_files_test --gtest_brief=1
 run litmus --gobd /programs/gobd --segments --runs 200 --no-control --tests SB,MP,LB,2+2W,CoRR,IRIW
 
 # Nodes that see no segment of each other: what two machines would be.

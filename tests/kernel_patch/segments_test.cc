@@ -235,6 +235,27 @@ TEST_F(SegmentsTest, DetachLeavesTheBytes) {
   EXPECT_EQ(second_.word(7), 12u);
 }
 
+// A fault that is under way when the link is made is waited for, and asks for its page.
+TEST_F(SegmentsTest, ASegmentInUseIsAttachedAndNothingIsLost) {
+  const pid_t counts = spawn([&] {
+    std::uint64_t rounds = 0;
+    for (; first_.word(0, 1) == 0; ++rounds)
+      for (std::size_t page = 0; page < kPages; ++page) {
+        first_.word(page, 2).fetch_add(1);
+        ::madvise(first_.bytes() + page * 4096, 4096, MADV_DONTNEED);  // the next one faults
+      }
+    for (std::size_t page = 0; page < kPages; ++page)
+      if (first_.word(page, 2) != rounds) return false;
+    return true;
+  });
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_EQ(nodes_.attach_segment(0, "board", first_.key), "");
+    ASSERT_EQ(nodes_.detach(0, "board"), "");
+  }
+  first_.word(0, 1) = 1;
+  EXPECT_EQ(Nodes::wait_for(counts, kWaitMs), 0);
+}
+
 TEST_F(SegmentsTest, ANodeThatLeavesLeavesTheBytes) {
   attach();
   for (std::size_t page = 0; page < kPages; ++page) first_.word(page) = page + 5;

@@ -203,6 +203,19 @@ std::string Nodes::attach_segment(unsigned node, const std::string& name, int ke
   return answer ? "" : answer.error().message();
 }
 
+std::string Nodes::link_file(unsigned node, const std::string& name, const std::string& path,
+                             bool* joined) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error().message();
+  control::Request request;
+  request.mutable_attach()->set_name(name);
+  request.mutable_attach()->set_path(path);
+  request.mutable_attach()->set_link(true);
+  const auto answer = (*client)->call(request);
+  if (answer && joined != nullptr) *joined = answer->reply.container().joined();
+  return answer ? "" : answer.error().message();
+}
+
 std::string Nodes::detach(unsigned node, const std::string& name) const {
   const auto client = ControlClient::connect(socket_of(node), "test");
   if (!client) return client.error().message();

@@ -44,6 +44,9 @@ class Nodes {
   // gobctl attach --segment; `joined`, if not null, hears whether the container was there.
   [[nodiscard]] std::string attach_segment(unsigned node, const std::string& name, int key,
                                            bool* joined = nullptr) const;
+  // gobctl attach --file --link.
+  [[nodiscard]] std::string link_file(unsigned node, const std::string& name,
+                                      const std::string& path, bool* joined = nullptr) const;
   [[nodiscard]] std::string detach(unsigned node, const std::string& name) const;
   [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
   [[nodiscard]] std::string log_of(unsigned node) const;
