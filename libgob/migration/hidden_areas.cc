@@ -1,6 +1,12 @@
 #include "libgob/migration/hidden_areas.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -21,7 +27,6 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kSmallest = std::uint64_t{1} << 20;
 
 std::string library_in(const std::string& folder) { return folder + "/blinkers.so"; }
-std::string list_in(const std::string& folder) { return folder + "/blinkers"; }
 
 // Where the threads' stacks are in use: CRIU wants those pages in its images. Nothing: it cannot be
 // told.
@@ -71,6 +76,29 @@ std::vector<Area> areas_of(pid_t pid) {
   return areas;
 }
 
+// Where an area begins and ends, if the line at `at` of smaps(5) is the first one of an area.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> range_of(const std::string& smaps, std::size_t at) {
+  char* end = nullptr;
+  const char* const line = smaps.c_str() + at;
+  const std::uint64_t start = std::strtoull(line, &end, 16);
+  if (end == line || *end != '-') return std::nullopt;
+  const std::uint64_t stop = std::strtoull(end + 1, &end, 16);
+  if (*end != ' ') return std::nullopt;
+  return std::pair(start, stop);
+}
+
+// The last line of an area in smaps(5) says what the kernel knows of it: is it locked, of huge pages, a
+// stack that grows, or of a device? CRIU would not leave its pages out.
+bool may_be_left_out(std::string_view area) {
+  const std::size_t flags = area.find("VmFlags:");
+  if (flags == std::string_view::npos) return false;
+  std::istringstream words{std::string(area.substr(flags + 8))};
+  for (std::string word; words >> word;)
+    for (const char* const no : {"lo", "ht", "gd", "io", "pf", "sh"})
+      if (word == no) return false;
+  return true;
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> prepare_blinkers(const std::string& folder) {
@@ -83,33 +111,71 @@ Result<std::vector<std::string>> prepare_blinkers(const std::string& folder) {
   const char* others = std::getenv("LD_PRELOAD");
   return std::vector<std::string>{
       "LD_PRELOAD=" + path + (others != nullptr && *others != '\0' ? ":" + std::string(others) : ""),
-      "GOB_CRIU_BLINKERS=" + list_in(folder)};
+      "GOB_CRIU_BLINKERS=" + folder};
 }
 
 HiddenAreas HiddenAreas::of(const Processes& processes) {
   HiddenAreas hidden;
-  for (const ResidentRequest::Process& process : processes.processes())
-    for (const Area& area : areas_of(process.pid()))
+  for (const ResidentRequest::Process& process : processes.processes()) {
+    const std::vector<Area> areas = areas_of(process.pid());
+    if (!areas.empty()) hidden.views_.push_back({process.pid(), process.inside(), {}});
+    for (const Area& area : areas)
       hidden.areas_.push_back({process.pid(), process.inside(), area, {}});
+  }
   return hidden;
 }
 
-Status HiddenAreas::hide(const std::string& folder) const {
-  std::ofstream file(list_in(folder));
-  for (const Hidden& each : areas_)
-    file << std::dec << each.inside << ' ' << std::hex << each.area.start << ' ' << each.area.end
-         << '\n';
-  file.close();
-  if (!file) return system_error("writing " + list_in(folder));
+Status HiddenAreas::hide(const std::string& folder) {
+  for (View& view : views_) {
+    const std::string place = folder + "/" + std::to_string(view.inside);
+    const std::string path = place + "/smaps";
+    if (::mkdir(place.c_str(), 0700) == 0)
+      view.file.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0200));
+    if (!view.file || ::flock(view.file.get(), LOCK_EX) != 0) return system_error("writing " + path);
+  }
   return {};
 }
 
 void HiddenAreas::look() {
-  const std::uint64_t zeros = zero_frame();  // CRIU would leave these out, too
+  for (View& view : views_) {
+    std::ifstream file("/proc/" + std::to_string(view.pid) + "/smaps");
+    const std::string seen = cut({std::istreambuf_iterator<char>(file), {}}, view.pid);
+    if (!file.bad() && !seen.empty() &&
+        ::write(view.file.get(), seen.data(), seen.size()) == static_cast<ssize_t>(seen.size()))
+      ::fchmod(view.file.get(), 0600);
+    view.file.reset();
+  }
   for (Hidden& each : areas_) {
     const std::uint64_t second = each.area.start + kPageSize;
-    add_present(each.runs, each.pid, second, (each.area.end - second) / kPageSize, zeros);
+    add_written(each.runs, each.pid, second, (each.area.end - second) / kPageSize);
   }
+}
+
+// smaps(5) with one page of each area that can be hidden.
+std::string HiddenAreas::cut(const std::string& smaps, pid_t pid) const {
+  std::string seen;
+  seen.reserve(smaps.size());
+  for (std::size_t at = 0, next = 0; at < smaps.size(); at = next) {
+    const auto range = range_of(smaps, at);
+    next = at;
+    do {
+      next = std::min(smaps.find('\n', next), smaps.size() - 1) + 1;
+    } while (next < smaps.size() && !range_of(smaps, next));
+    const std::string_view area = std::string_view(smaps).substr(at, next - at);
+    const bool hidden =
+        range && may_be_left_out(area) && std::ranges::any_of(areas_, [&](const Hidden& each) {
+          return each.pid == pid && each.area.start == range->first &&
+                 each.area.end == range->second;
+        });
+    if (!hidden) {
+      seen += area;
+      continue;
+    }
+    std::ostringstream page;
+    page << std::hex << range->first << '-' << range->first + kPageSize;
+    (seen += page.str()) += area.substr(area.find(' '));
+  }
+  return seen;
 }
 
 Status HiddenAreas::show(const std::string& folder) {

@@ -1,8 +1,9 @@
 // HiddenAreas: large memory areas whose pages all come on demand, and that CRIU need not look at. It
 // would put every page into a pipe though it sends none, which takes longer than all else it does
 // during a freeze. A library that is preloaded into it (criu_blinkers.c) shows them to it as one page
-// each; meanwhile gobmigrate reads which pages there are; afterwards the images get the areas as they
-// are. A CRIU in which that library does not work sees everything, and no harm is done.
+// each: it opens a file that gobmigrate writes for it while it does other things. Meanwhile gobmigrate reads
+// which pages there are; afterwards the images get the areas as they are. A CRIU in which that library
+// does not work sees everything, and no harm is done.
 #pragma once
 
 #include <sys/types.h>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
 #include "libgob/migration/criu_images.h"
 #include "libgob/migration/migration.pb.h"
 
@@ -19,7 +21,7 @@ namespace gob::migration {
 
 // The shared library's bytes.
 std::string_view blinkers_library();
-// Writes it to `folder`; what CRIU's environment has to hold: NAME=VALUE. Nothing is hidden until
+// Writes it to `folder`; what CRIU's environment has to hold: NAME=VALUE. Nothing is hidden before
 // HiddenAreas::hide().
 Result<std::vector<std::string>> prepare_blinkers(const std::string& folder);
 
@@ -29,9 +31,9 @@ class HiddenAreas {
   using Processes = ResidentRequest::Processes;
   // What can be hidden of processes that stand still.
   static HiddenAreas of(const Processes& processes);
-  // CRIU, which has not looked at their memory yet, will not see it.
-  Status hide(const std::string& folder) const;
-  // Which pages do they have? Takes about 50 ns a page.
+  // CRIU, which has not looked for areas yet, will wait until look() has written which ones it shall see.
+  Status hide(const std::string& folder);
+  // That, and then: which pages do they have?
   void look();
   // CRIU's images are in `folder`: they get the areas as they are. Those that it saw are dropped here.
   Status show(const std::string& folder);
@@ -40,12 +42,21 @@ class HiddenAreas {
   [[nodiscard]] std::uint64_t pages() const;  // that CRIU did not see
 
  private:
+  // What CRIU reads in place of a process's smaps. It waits for the lock of `file` (flock), and takes it as
+  // it is when it may be read by its owner.
+  struct View {
+    pid_t pid = 0;     // as this side sees it
+    pid_t inside = 0;  // as it sees itself
+    UniqueFd file;
+  };
   struct Hidden {
     pid_t pid = 0;     // as this side sees it
     pid_t inside = 0;  // as it sees itself
     Area area;
     std::vector<LazyRun> runs;  // the first page aside: CRIU sees that
   };
+  [[nodiscard]] std::string cut(const std::string& smaps, pid_t pid) const;
+  std::vector<View> views_;
   std::vector<Hidden> areas_;
 };
 

@@ -10,15 +10,15 @@
 
 namespace gob::migration {
 
-// The frame of the page of zeros that this kernel maps wherever memory is read that was never written;
-// 0: it maps no such page, or does not tell its number.
-std::uint64_t zero_frame();
-// Does it map one?
+// Does this kernel map one page of zeros wherever memory is read that was never written? If it cannot be
+// told: no.
 bool shares_zero_page();
 
-// Adds to `runs`, by ascending addresses, those of `pages` pages from `address` that the process has
-// of its own, in memory or swapped out, except those in frame `but` (0: none). None if it has ended.
-void add_present(std::vector<LazyRun>& runs, pid_t pid, std::uint64_t address, std::uint64_t pages,
-                 std::uint64_t but = 0);
+// Both add to `runs`, by ascending addresses, those of `pages` pages from `address` that the process has of
+// its own, in memory or swapped out. None if it has ended.
+void add_present(std::vector<LazyRun>& runs, pid_t pid, std::uint64_t address, std::uint64_t pages);
+// Of private anonymous memory, and without pages of zeros as above: those that were written. Some 5 ns a
+// page from Linux 6.7 on, 40 before.
+void add_written(std::vector<LazyRun>& runs, pid_t pid, std::uint64_t address, std::uint64_t pages);
 
 }  // namespace gob::migration

@@ -102,12 +102,13 @@ Status TargetRun::take_over() {
   if (!images->has_images())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
   if (Status taken = take_images(images->images()); !taken) return taken;
-  if (Status made = prepare_memory(); !made) return made;
   if (!addresses_.empty()) {
     if (Status asked = warden_.add_addresses(); !asked) return asked;
     if (Status added = await_network(); !added) return added;
   }
   if (Status released = release_criu(); !released) return released;
+  // CRIU is not that fast.
+  if (Status made = prepare_memory(); !made) return made;
   if (Status restored = restore(); !restored) return restored;
   message.set_restored(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <sstream>
 
@@ -67,8 +68,8 @@ class HiddenAreasTest : public testing::Test {
   std::string smaps_seen() {
     const auto variables = prepare_blinkers(folder_);
     EXPECT_TRUE(variables);
-    const std::string& list = variables->back();
-    ::setenv("GOB_CRIU_BLINKERS", list.substr(list.find('=') + 1).c_str(), 1);
+    const std::string& place = variables->back();
+    ::setenv("GOB_CRIU_BLINKERS", place.substr(place.find('=') + 1).c_str(), 1);
     void* const library = ::dlopen((folder_ + "/blinkers.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     EXPECT_NE(library, nullptr) << ::dlerror();
     int (*open)(int, const char*, int, ...) = nullptr;
@@ -122,14 +123,24 @@ class HiddenAreasTest : public testing::Test {
 };
 
 TEST_F(HiddenAreasTest, CriuSeesOnePageOfLargeAreasAndAllOfOthers) {
-  const HiddenAreas hidden = HiddenAreas::of(processes_);
+  HiddenAreas hidden = HiddenAreas::of(processes_);
   ASSERT_TRUE(hidden.hide(folder_));
-  const std::string text = smaps_seen();
+  auto seen = std::async(std::launch::async, [this] { return smaps_seen(); });  // it waits for this:
+  hidden.look();
+  const std::string text = seen.get();
   EXPECT_NE(text.find(range(large_, 1) + "rw-p"), std::string::npos);
   EXPECT_NE(text.find(range(closed_, 1) + "---p"), std::string::npos);
   EXPECT_NE(text.find(range(locked_, kPages)), std::string::npos);
   EXPECT_NE(text.find(range(small_, 16)), std::string::npos);
   EXPECT_NE(text.find("[stack]"), std::string::npos);
+}
+
+TEST_F(HiddenAreasTest, CriuSeesEverythingIfWhoeverWouldHideItEnds) {
+  {
+    HiddenAreas hidden = HiddenAreas::of(processes_);
+    ASSERT_TRUE(hidden.hide(folder_));
+  }
+  EXPECT_NE(smaps_seen().find(range(large_, kPages)), std::string::npos);
 }
 
 TEST_F(HiddenAreasTest, CriuSeesEverythingWhereNothingIsHidden) {
