@@ -80,9 +80,12 @@ nlohmann::json to_json(const Moved& moved, bool waited) {
           {"covers", covers},
           {"freeze_ms", p.freeze()},
           {"phases_ms",
-           {{"dump", p.dump},
+           {{"stop", p.stop},
+            {"dump", p.dump},
             {"transfer", p.transfer},
             {"restore", p.restore},
+            {"fetch", p.fetch},
+            {"make", p.make},
             {"take_over", p.take_over}}},
           {"hand_over_ms", p.hand_over}};
   if (waited) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "libgob/base/pipe.h"
+#include "libgob/migration/hurry.h"
 #include "libgob/migration/inspect.h"
 
 namespace gob::migration {
@@ -115,6 +116,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
 }
 
 Status ContextDump::go_on() {
+  for (const pid_t pid : tree_of(child_.pid())) hurry(pid);
   // If CRIU has ended meanwhile, its status will tell.
   if (::write(gate_.get(), kGateMagic.data(), sizeof kGateMagic) < 0 && errno != EPIPE)
     return system_error("letting CRIU go on");

@@ -28,6 +28,7 @@ class Child {
   // Its exit status; kTimedOut, and it is killed, when it takes longer.
   Result<int> wait(std::chrono::milliseconds limit);
   [[nodiscard]] int fd() const { return pidfd_.get(); }  // readable once it has ended
+  [[nodiscard]] pid_t pid() const { return pid_; }
 
  private:
   Child(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}

@@ -12,6 +12,8 @@
 #include <bit>
 #include <chrono>
 
+#include "libgob/migration/hurry.h"
+
 namespace gob::migration {
 namespace {
 
@@ -66,17 +68,20 @@ void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid,
     task.ranges = std::move(ranges);
     task.pid = pid;
     task.early = std::move(early);
+    std::ranges::reverse(task.early);  // it is taken from the end
   }
   work_.notify_all();
   signal(wake_.get());
 }
 
-void LazyServer::start_stream() {
+void LazyServer::runs(bool stream) {
   {
     const std::lock_guard lock(mutex_);
-    streaming_ = true;
+    runs_ = true;
+    streaming_ = stream;
   }
   work_.notify_all();
+  signal(wake_.get());
 }
 
 bool LazyServer::finished() {
@@ -219,6 +224,7 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
 }
 
 void LazyServer::serve_faults() {
+  bool hurried = true;  // as whoever made this thread, until the process runs
   while (true) {
     std::vector<Task*> tasks;  // a list: they stay where they are
     std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}};
@@ -226,6 +232,7 @@ void LazyServer::serve_faults() {
     {
       const std::lock_guard lock(mutex_);
       if (stopping_ || failure_) return;
+      if (runs_ && std::exchange(hurried, false)) take_time();
       for (Task& task : tasks_) {
         if (task.ended) continue;
         tasks.push_back(&task);
@@ -298,12 +305,14 @@ bool LazyServer::stream_some(Task& task) {
 }
 
 void LazyServer::stream() {
+  bool hurried = true;  // as whoever made this thread, until the process runs
   while (true) {
     std::vector<Task*> tasks;
     {
       std::unique_lock lock(mutex_);
       work_.wait(lock, [this] { return has_work() || stopping_; });
       if (stopping_ || failure_) return;
+      if (runs_ && std::exchange(hurried, false)) take_time();
       for (Task& task : tasks_)
         if (!task.ended) tasks.push_back(&task);
     }

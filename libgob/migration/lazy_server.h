@@ -43,8 +43,8 @@ class LazyServer {
 
   // `pid`: the process in its namespace. `early`, of its ranges: they come at once.
   void add(UniqueFd uffd, LazyRanges ranges, pid_t pid, std::vector<LazyRanges::Run> early);
-  // Also brings what nobody asked for.
-  void start_stream();
+  // The process runs: there is time, and with `stream` everything comes that nobody asked for.
+  void runs(bool stream);
   // Readable when finished() or failure() may have changed.
   [[nodiscard]] int fd() const { return changed_.get(); }
   void clear_fd();
@@ -107,6 +107,7 @@ class LazyServer {
   std::list<Task> tasks_;
   std::optional<Error> failure_;
   Counts counts_;
+  bool runs_ = false;
   bool streaming_ = false;
   bool holding_ = false;
   bool stopping_ = false;

@@ -162,11 +162,13 @@ Status SourceRun::freeze_and_move() {
   guard_->freezing();
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
+  hurry_.emplace();
   auto begin = *standing;
   if (options_.lazy) {
     hidden_ = HiddenAreas::of(processes());
     if (Status hidden = hidden_.hide(folder_); !hidden) return hidden;
   }
+  moved_.phases.stop = milliseconds_since(begin);
   if (Status going = dump->go_on(); !going) return going;
   hidden_.look();
   const bool early = dump->await_images();
@@ -182,8 +184,10 @@ Status SourceRun::freeze_and_move() {
   moved_.phases.transfer = milliseconds_since(begin);
   begin = Clock::now();
   if (options_.lazy) start_filling();
-  if (const auto restored = expect(Message::kRestored, kRestore); !restored)
-    return restored.error();
+  const auto restored = expect(Message::kRestored, kRestore);
+  if (!restored) return restored.error();
+  moved_.phases.fetch = restored->restored().fetch_ms();
+  moved_.phases.make = restored->restored().make_ms();
   moved_.phases.restore = milliseconds_since(begin);
   return {};
 }
@@ -307,6 +311,7 @@ Status SourceRun::send_images() {
 
 void SourceRun::start_filling() {
   filler_ = std::thread([this] {
+    take_time();
     const auto begin = Clock::now();
     filled_ = store_->fill();
     moved_.phases.hand_over = milliseconds_since(begin);
@@ -334,6 +339,7 @@ Status SourceRun::take_over() {
   guard_->gone();
   const auto running = expect(Message::kRunning, kTakeOver);
   if (!running) return running.error();
+  hurry_.reset();
   moved_.there = static_cast<pid_t>(running->running());
   moved_.phases.take_over = milliseconds_since(begin);
   running_since_ = Clock::now();

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "libgob/migration/hidden_areas.h"
+#include "libgob/migration/hurry.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/source.h"
@@ -66,6 +67,7 @@ class SourceRun {
   Memory memory_;                   // where the target finds it
   std::map<pid_t, pid_t> outside_;  // process numbers, by those inside
   Moved moved_;
+  std::optional<Hurry> hurry_;  // while the process stands still
   std::chrono::steady_clock::time_point running_since_;
   std::thread filler_;
   Status filled_;

@@ -13,7 +13,7 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
-constexpr std::uint64_t kAhead = 4;  // runs: what the stream waited for, and what it wants next
+constexpr std::uint64_t kAhead = 16;  // runs: what the stream waited for, and what it wants next
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
 bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
@@ -148,7 +148,8 @@ Status SourceStore::fill_all() {
   std::vector<bool> filled(runs);
   std::uint64_t left = runs;
   std::uint64_t next = 0;
-  std::uint64_t ahead = runs_of(early_);  // runs from `next` on that are filled at any pace,
+  const std::uint64_t early = runs_of(early_);
+  std::uint64_t ahead = early;            // runs from `next` on that are filled at any pace,
   bool awaited = false;                   // and then the target is told
   const auto fill = [&](std::uint64_t run) -> Status {
     if (filled[run]) return {};
@@ -173,7 +174,7 @@ Status SourceStore::fill_all() {
     if (!behind) return behind.error();
     if (*behind != 0) {
       next = *behind - 1;
-      ahead = kAhead;
+      ahead = pace_ == Pace::kAll ? kAhead : next < early ? early - next : 1;
       awaited = true;
     }
     if (left == 0 || (ahead == 0 && pace_ == Pace::kAsked)) continue;

@@ -20,6 +20,7 @@
 
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
+#include "libgob/migration/hurry.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/session.h"
@@ -31,6 +32,8 @@
 
 namespace gob::migration {
 namespace {
+using Clock = std::chrono::steady_clock;
+using Milliseconds = std::chrono::duration<double, std::milli>;
 constexpr std::chrono::seconds kAnswer{60};
 constexpr std::chrono::minutes kImages{10};
 constexpr std::chrono::seconds kHeard{10};
@@ -101,16 +104,21 @@ Status TargetRun::take_over() {
   if (!images) return images.error();
   if (!images->has_images())
     return make_error(ErrorCode::kUnavailable, "the source gave up: " + images->abort());
+  const auto sent = Clock::now();
+  std::optional<Hurry> in_a_hurry;
+  in_a_hurry.emplace();
   if (Status taken = take_images(images->images()); !taken) return taken;
   if (!addresses_.empty()) {
     if (Status asked = warden_.add_addresses(); !asked) return asked;
     if (Status added = await_network(); !added) return added;
   }
-  if (Status released = release_criu(); !released) return released;
+  if (Status goes_on = release_criu(); !goes_on) return goes_on;
+  const auto released = Clock::now();
   // CRIU is not that fast.
   if (Status made = prepare_memory(); !made) return made;
   if (Status restored = restore(); !restored) return restored;
-  message.set_restored(true);
+  message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
+  message.mutable_restored()->set_make_ms(Milliseconds(Clock::now() - released).count());
   if (Status said = talk_->send(message, kAnswer); !said) return said;
   const auto go = talk_->receive(kAnswer);
   if (!go) return go.error();
@@ -125,7 +133,8 @@ Status TargetRun::take_over() {
     if (Status told = warden_.attached(name); !told) return told;
   sessions_.push_back(options_.session);
   if (Status went = warden_.go(); !went) return went;
-  if (server_ && begin_.stream()) server_->start_stream();
+  in_a_hurry.reset();
+  if (server_) server_->runs(begin_.stream());
   migrant_ = warden_.migrant(root_).value_or(0);
   if (migrant_ != 0) migrant_fd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, migrant_, 0)));
   keeper_->runs(node_, migrant_, server_ ? server_->pages_out() : 0);
@@ -261,6 +270,8 @@ Status TargetRun::start_criu() {
 // All images are there but the first, which lies beside its name. If CRIU has opened the FIFO, it
 // gets the image from there; if not, it will find the file.
 Status TargetRun::release_criu() {
+  for (const pid_t pid : tree_of(warden_.pid()))  // CRIU
+    if (pid != warden_.pid()) hurry(pid);
   const std::string first = folder_ + "/" + kFirstImage;
   std::ifstream file(first + ".new", std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});

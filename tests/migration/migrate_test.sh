@@ -31,13 +31,15 @@ exec 9>&-  # its end
 # moves NAME OPTIONS...: moves $pid; afterwards it is right, runs at the target only, and ends as it
 # would have.
 moves() {
-  local name=$1 before
+  local name=$1 before nice
   before=$(wc -l <"$dir/$name")
+  nice=$(ps -o ni= -p "$pid" | tr -d ' ')
   move "$pid" n1 n2 "${@:2}"
   echo "$name: $(json '"frozen for %.0f ms: %s" % (j["freeze_ms"], j["phases_ms"])')"
   until_true 20 gone "$pid"
   all_right "$name" "$before"
   kill -0 "$there" 2>/dev/null || fail "process $there of $name does not run"
+  equal "$(ps -o ni= -p "$there" | tr -d ' ')" "$nice"
   touch "$dir/$name.stop"
   until_true 60 said n2 "process $there ended with status 7"
   none_left "$pid"
@@ -78,7 +80,8 @@ sys.exit(7)
 END
   start python python3 "$dir/python.py" "$dir/python"
 }
-launch_python && moves python
+# Its priority goes along, whatever that of CRIU is.
+launch_python && renice -n 7 -p "$pid" >/dev/null && moves python
 
 # gobmigrate is killed at some point of the move: one process, or a clear death, and nothing
 # stopped left behind.

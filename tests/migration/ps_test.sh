@@ -118,7 +118,7 @@ touch "$dir/same1.stop" "$dir/same2.stop"
 expect 7 "$gobctl" wait "n1/$pid" --node n1
 
 # A node that dies takes what is known with it, and nobody waits for ever.
-launch lost 32
+launch lost 32 corner
 id=n1/$pid
 move "$pid" n1 n3 --no-stream
 awaits n1 "$pid"
@@ -126,6 +126,7 @@ kill -9 "$(cat "$GOB_DIR/n3/gobd.pid")"
 got 125
 expect 0 "$gobctl" ps --node n1
 says "unknown"
+touch "$dir/lost.all" # pages that only other nodes had
 until_true 60 eval "[[ -z \$(travellers '$dir/lost') ]]"
 wait "${server[n3]}" # its server ends with it
 unset "server[n3]"

@@ -259,8 +259,8 @@ int main(int argc, char** argv) {
       last = first + memory.count / kParts;
       turns = round / kParts;
     }
-    // "corner": the first 64th only, so that the rest is never touched.
-    if (kind == "corner") last = memory.count / kParts;
+    // "corner": the first 64th only, so that the rest is not touched before FILE.all exists.
+    if (kind == "corner" && access((file + ".all").c_str(), F_OK) != 0) last = memory.count / kParts;
     const std::size_t mine =
         is_sparse ? sparse(memory, round) : turn(memory, turns, first, last);
     for (std::thread& worker : workers) worker.join();
