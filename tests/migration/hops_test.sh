@@ -41,7 +41,7 @@ for who in "${whom[@]}"; do
     churn) launch churn 8 churn && travel churn 2 ;; # its child may be there
     slow)
       # Nothing comes before it is used: most of it is still out when it moves on.
-      launch slow 64 part && travel slow 1 --no-stream
+      launch slow 256 part && travel slow 1 --no-stream
       [[ $carried -gt 0 ]] || fail "no page was out when the process moved on: nothing was tested"
       ;;
     *) fail "no traveller $who" ;;
