@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "libgob/base/unique_fd.h"
+#include "tests/kernel_patch/programs.h"
 #include "tests/system/nodes.h"
 
 #ifndef MADV_COLD
@@ -32,7 +33,6 @@ namespace {
 
 constexpr std::size_t kPages = 150;  // three stripes, the last one cut
 constexpr std::size_t kBytes = kPages * 4096 - 100;
-constexpr int kWaitMs = 60'000;
 
 DaemonConfig settings() {
   DaemonConfig config;
@@ -100,14 +100,6 @@ class File {
   std::uint8_t* bytes_ = nullptr;
   std::size_t length_ = 0;
 };
-
-pid_t spawn(const std::function<bool()>& program) {
-  const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(program() ? 0 : 1);
-  return pid;
-}
-
-int run(const std::function<bool()>& program) { return Nodes::wait_for(spawn(program), kWaitMs); }
 
 void drop_caches() {
   const UniqueFd drop(::open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC));
@@ -268,33 +260,8 @@ TEST_F(FilesTest, WhateverProgramsDoTheyReadWhatWasWrittenLast) {
 
 TEST_F(FilesTest, ProgramsDoWithTheirMappingsWhatTheyLike) {
   attach();
-  for (std::size_t page = 0; page < 32; ++page) first_.word(page) = page + 7;
-  EXPECT_EQ(run([&] {  // a child of a program that has it mapped
-              second_.word(1) = 70;
-              return second_.word(2) == 9;
-            }),
-            0);
+  change_mappings(first_, second_, kPages);
   EXPECT_EQ(first_.read(1), 70u);
-  EXPECT_EQ(run([&] {  // mprotect: read-only and back
-              if (::mprotect(second_.bytes(), 8 * 4096, PROT_READ) != 0) return false;
-              if (second_.word(3) != 10) return false;
-              if (::mprotect(second_.bytes(), 8 * 4096, PROT_READ | PROT_WRITE) != 0) return false;
-              second_.word(3) = 71;
-              return true;
-            }),
-            0);
-  EXPECT_EQ(first_.word(3), 71u);
-  EXPECT_EQ(run([&] {  // mremap: elsewhere
-              void* const moved =
-                  ::mremap(second_.bytes(), kPages * 4096, kPages * 4096,
-                           MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(0x600000000000));
-              if (moved == MAP_FAILED) return false;
-              auto* const words = static_cast<std::uint64_t*>(moved);
-              words[4 * 512] = 72;
-              return words[5 * 512] == 12;
-            }),
-            0);
-  EXPECT_EQ(first_.word(4), 72u);
   EXPECT_EQ(run([&] {  // madvise: forget the mapping; make it old; push it out; drop what is clean
               second_.word(6) = 73;
               for (const int advice : {MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT}) {

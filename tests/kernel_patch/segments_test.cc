@@ -15,6 +15,7 @@
 #include <cstring>
 #include <functional>
 
+#include "tests/kernel_patch/programs.h"
 #include "tests/system/nodes.h"
 
 namespace gob {
@@ -22,7 +23,6 @@ namespace {
 
 constexpr std::size_t kPages = 300;  // five stripes, the last one cut
 constexpr std::size_t kBytes = kPages * 4096 - 100;
-constexpr int kWaitMs = 60'000;
 
 DaemonConfig settings() {
   DaemonConfig config;
@@ -64,14 +64,6 @@ class Segment {
   int id_ = -1;
   std::uint8_t* bytes_ = nullptr;
 };
-
-pid_t spawn(const std::function<bool()>& program) {
-  const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(program() ? 0 : 1);
-  return pid;
-}
-
-int run(const std::function<bool()>& program) { return Nodes::wait_for(spawn(program), kWaitMs); }
 
 // Two nodes, each with a segment, the same container.
 class SegmentsTest : public testing::Test {
@@ -144,34 +136,7 @@ TEST_F(SegmentsTest, WhatTheKernelReadsAndWritesIsShared) {
 
 TEST_F(SegmentsTest, ProgramsDoWithTheirMappingsWhatTheyLike) {
   attach();
-  for (std::size_t page = 0; page < 32; ++page) first_.word(page) = page + 7;
-  // A child of a program that has it mapped.
-  EXPECT_EQ(run([&] {
-              second_.word(1) = 70;
-              return second_.word(2) == 9;
-            }),
-            0);
-  EXPECT_EQ(first_.word(1), 70u);
-  EXPECT_EQ(run([&] {  // mprotect: read-only and back
-              if (::mprotect(second_.bytes(), 8 * 4096, PROT_READ) != 0) return false;
-              if (second_.word(3) != 10) return false;
-              if (::mprotect(second_.bytes(), 8 * 4096, PROT_READ | PROT_WRITE) != 0) return false;
-              second_.word(3) = 71;
-              return true;
-            }),
-            0);
-  EXPECT_EQ(first_.word(3), 71u);
-  EXPECT_EQ(run([&] {  // mremap: elsewhere
-              void* const moved =
-                  ::mremap(second_.bytes(), kPages * 4096, kPages * 4096,
-                           MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(0x600000000000));
-              if (moved == MAP_FAILED) return false;
-              auto* const words = static_cast<std::uint64_t*>(moved);
-              words[4 * 512] = 72;
-              return words[5 * 512] == 12;
-            }),
-            0);
-  EXPECT_EQ(first_.word(4), 72u);
+  change_mappings(first_, second_, kPages);
   EXPECT_EQ(run([&] {  // madvise: forget the mapping; push it out
               second_.word(6) = 73;
               if (::madvise(second_.bytes(), 16 * 4096, MADV_DONTNEED) != 0) return false;
