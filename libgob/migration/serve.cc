@@ -35,15 +35,6 @@ void start_session(const std::string& program, const std::string& socket, const 
   ::_exit(127);
 }
 
-// Who held the lock may have died, or the node that kept it: the letter is whole or not there.
-void wait_for_letter(gobelins::Condition& changed) {
-  try {
-    static_cast<void>(changed.wait(kLookForStop));
-  } catch (const std::system_error& error) {
-    if (error.code().value() != EOWNERDEAD) throw;
-  }
-}
-
 }  // namespace
 
 Status serve(const std::string& socket, const std::string& program, const std::string& criu,
@@ -75,7 +66,8 @@ Status serve(const std::string& socket, const std::string& program, const std::s
       const auto size = load(bytes);
       if (!size) return size.error();
       if (*size == 0) {
-        wait_for_letter(changed);
+        // The letter is whole or not there, whoever died.
+        static_cast<void>(wait_for_news(changed, kLookForStop));
         continue;
       }
       std::string session(static_cast<unsigned char>(*size), '\0');

@@ -131,7 +131,7 @@ Status SourceStore::await_wish() {
     const auto awaited = load(&all.awaited);
     if (!wanted || !awaited) return wanted ? awaited.error() : wanted.error();
     if (*wanted != 0 || *awaited != 0) break;
-    wished_.wait();
+    static_cast<void>(wait_for_news(wished_));
   }
   return store(&all.sleeps, std::uint32_t{0});
 }

@@ -22,14 +22,6 @@ void take(const void* page) {
   static_cast<void>(::madvise(const_cast<void*>(page), kPageSize, MADV_POPULATE_WRITE));
 }
 
-// A lock is only ever lost with its holder by the death of the other end, or of its node.
-Error broken(const std::system_error& error, const std::string& what) {
-  if (error.code().value() == EOWNERDEAD)
-    return make_error(ErrorCode::kUnavailable,
-                      "the other end of the migration, its node or the link to it died");
-  return error_of(error, what);
-}
-
 }  // namespace
 
 struct Talk::Slot {
@@ -101,9 +93,18 @@ Status Talk::check_peer() {
   const auto held = is_held(peer_life_);
   if (!held) return held.error();
   if (*held) return {};
-  return make_error(ErrorCode::kUnavailable, self_ == End::kSource
-                                                 ? "the target's side of the migration ended"
-                                                 : "the source's side of the migration ended");
+  return make_error(ErrorCode::kUnavailable,
+                    std::string(self_ == End::kSource ? "the target" : "the source") +
+                        "'s side of the migration, its node or the link to it died");
+}
+
+bool wait_for_news(gobelins::Condition& changed, std::chrono::milliseconds timeout) {
+  try {
+    return changed.wait(timeout);
+  } catch (const std::system_error& error) {
+    if (error.code().value() != EOWNERDEAD) throw;
+    return true;
+  }
 }
 
 void await_end(const gobelins::Connection& gob, const std::string& life,
@@ -121,7 +122,7 @@ Error Talk::lost(const Error& error) {
 
 // With mutex_ held.
 Status Talk::wait(gobelins::Condition& changed) {
-  if (changed.wait(kLookForDeath) || !heard_) return {};
+  if (wait_for_news(changed, kLookForDeath) || !heard_) return {};
   return check_peer();
 }
 
@@ -131,6 +132,7 @@ Status Talk::send(const Message& message, Milliseconds timeout) {
     return make_error(ErrorCode::kInvalidArgument, "a message of the migration is too large");
   try {
     const Held lock(mutex_);
+    heard_ = heard_ || lock.owner_died();
     const auto deadline = Clock::now() + timeout;
     Slot& mine = *slot(self_);
     take(&mine);
@@ -148,13 +150,14 @@ Status Talk::send(const Message& message, Milliseconds timeout) {
     changed_.broadcast();
     return {};
   } catch (const std::system_error& error) {
-    return broken(error, "saying something to the other end");
+    return error_of(error, "saying something to the other end");
   }
 }
 
 Result<Message> Talk::receive(Milliseconds timeout) {
   try {
     const Held lock(mutex_);
+    heard_ = heard_ || lock.owner_died();
     const auto deadline = Clock::now() + timeout;
     Slot& theirs = *slot(self_ == End::kSource ? End::kTarget : End::kSource);
     auto full = load(&theirs.full);
@@ -180,7 +183,7 @@ Result<Message> Talk::receive(Milliseconds timeout) {
     if (!good) return make_error(ErrorCode::kProtocol, "the other end said what is no message");
     return message;
   } catch (const std::system_error& error) {
-    return broken(error, "waiting for the other end");
+    return error_of(error, "waiting for the other end");
   }
 }
 

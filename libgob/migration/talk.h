@@ -64,11 +64,13 @@ Result<bool> is_held(gobelins::Mutex& life);
 // before containers are removed that it may still read or fill.
 void await_end(const gobelins::Connection& gob, const std::string& life,
                std::chrono::milliseconds limit);
-// Holds a lock of the cluster. Unlike std::lock_guard it bears that gobd ends meanwhile: then there is
-// nothing to unlock any more.
+// Holds a lock of the cluster. Unlike std::lock_guard it bears that the last holder died, since what
+// these locks guard is said by single words, whole or not at all; and that gobd ends meanwhile: then
+// there is nothing to unlock any more.
 class Held {
  public:
-  explicit Held(gobelins::Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+  explicit Held(gobelins::Mutex& mutex)
+      : mutex_(mutex), owner_died_(mutex.lock_owner_died()) {}
   ~Held() {
     try {
       mutex_.unlock();
@@ -78,10 +80,15 @@ class Held {
   }
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
+  [[nodiscard]] bool owner_died() const { return owner_died_; }
 
  private:
   gobelins::Mutex& mutex_;
+  const bool owner_died_;
 };
+// Condition::wait() under such a lock: the death of another holder is news, and so true.
+bool wait_for_news(gobelins::Condition& changed,
+                   std::chrono::milliseconds timeout = gobelins::kForever);
 // Calls of gob.hpp throw; this side of the project returns errors.
 Error error_of(const std::system_error& error, const std::string& what);
 

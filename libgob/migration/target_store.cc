@@ -56,7 +56,7 @@ Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
       if (Status said = store(urgent ? &all.wanted : &all.awaited, run + 1); !said) return said;
       const auto sleeps = load(&all.sleeps);
       if (sleeps && *sleeps != 0) wished_.broadcast();
-      if (filled_.wait(kLookForDeath)) continue;
+      if (wait_for_news(filled_, kLookForDeath)) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();
       source_ended = !*alive;  // what it said before still counts
