@@ -1,6 +1,6 @@
 # What the tests of gobmigrate share: nodes with servers, programs that check their own memory, and
 # waiting for what other processes do. Sourced with the arguments gobctl gobd gobmigrate traveller
-# criu_shim; then `begin NODES`.
+# criu_shim, or - for none; then `begin NODES`.
 # shellcheck shell=bash
 # shellcheck source=../gobctl/checks.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/../gobctl/checks.sh"
@@ -30,11 +30,13 @@ clean_up() {
 trap clean_up EXIT
 
 # CRIU before 4.2 does not know this kernel's vdso, and waits for a breakpoint that virtual machines
-# may never deliver: see criu_shim.c.
-criu=$dir/criu.sh
-printf '#!/bin/sh\nLD_PRELOAD=${LD_PRELOAD:+$LD_PRELOAD:}%s CRIU_FAULT=130 exec %s "$@"\n' "$shim" "$(command -v criu)" >"$criu"
-chmod +x "$criu"
-export GOB_CRIU=$criu
+# may never deliver: see criu_shim.c. Without a shim: CRIU as it is, on a kernel that it knows.
+if [[ $shim != - ]]; then
+  criu=$dir/criu.sh
+  printf '#!/bin/sh\nLD_PRELOAD=${LD_PRELOAD:+$LD_PRELOAD:}%s CRIU_FAULT=130 exec %s "$@"\n' "$shim" "$(command -v criu)" >"$criu"
+  chmod +x "$criu"
+  export GOB_CRIU=$criu
+fi
 
 # until_true SECONDS CONDITION...: waits for what another process does.
 until_true() {
