@@ -14,6 +14,7 @@
 #include "libgob/base/ids.h"
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/file_facts.h"
+#include "libgob/migration/outside_pipes.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/ties.h"
 
@@ -112,8 +113,10 @@ class Inspector {
 
   // What processes that move may share with each other, but not with one that stays.
   void outside() {
-    for (std::string& text : ties_.outside([this](pid_t pid) { return stays(pid); }))
-      plan_.obstacles.push_back(std::move(text));
+    const auto outsider = [this](pid_t pid) { return stays(pid); };
+    for (std::string& text : ties_.outside(outsider)) plan_.obstacles.push_back(std::move(text));
+    plan_.streams =
+        pipes_.streams(outsider, plan_.migrant ? &plan_.relayed : nullptr, plan_.obstacles);
   }
 
  private:
@@ -190,7 +193,7 @@ class Inspector {
     const std::string path = proc(pid, "fd/" + fd);
     const std::string target = link_of(path);
     const std::string who = "descriptor " + fd + " of process " + std::to_string(pid);
-    if (target.starts_with("pipe:")) return ties_.add(target, who + " is " + target);
+    if (target.starts_with("pipe:")) return pipes_.add(pid, fd, target);
     if (target.starts_with("socket:")) return socket(pid, fd, target, who);
     if (target.starts_with("anon_inode:")) {
       for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
@@ -295,6 +298,7 @@ class Inspector {
   std::optional<NetworkMounts> mounts_;  // of the process that is looked at
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   Ties ties_;
+  OutsidePipes pipes_;
   std::vector<std::uint64_t> net_inodes_;
   const std::map<std::uint64_t, UnixPeer> sockets_ = unix_sockets();
 };
@@ -368,6 +372,7 @@ Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses) {
       plan.migrant = true;
       plan.node = said->node();
       plan.record = said->record();
+      plan.relayed = {said->streams().begin(), said->streams().end()};
       plan.out_pages = said->out_pages();
       plan.covers = {said->covers().begin(), said->covers().end()};
       plan.private_bytes = plan.out_pages * kPageSize;

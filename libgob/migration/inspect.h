@@ -32,6 +32,8 @@ struct Plan {
   std::vector<NetSocket> sockets;            // of TCP and UDP
   std::vector<std::string> needed_addresses;  // at which it has such, and which stay
   std::vector<Address> moving_addresses;      // that go along
+  std::vector<Stream> streams;         // pipes to processes that stay, which will be relayed
+  std::vector<Stream> relayed;         // those of a migrant that are
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
 

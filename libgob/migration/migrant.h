@@ -56,6 +56,10 @@ Result<bool> take_lock(const gobelins::Connection& gob, const std::string& name,
                        std::chrono::milliseconds limit);
 std::uint64_t wall_clock_ms();
 
+// What is written, or UNKNOWN if nobody is left who would write it.
+Result<Migrant> look_at(const gobelins::Connection& gob, const MigrantRecord& record);
+bool is_over(const Migrant& migrant);  // ended, or unknown
+
 struct KnownMigrant {
   std::string record;
   Migrant migrant;  // UNKNOWN and nothing else: its record was lost

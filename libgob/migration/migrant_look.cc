@@ -4,6 +4,7 @@
 
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/stream_ring.h"
 #include "libgob/migration/talk.h"
 #include "libgob/runtime/control_client.h"
 
@@ -25,27 +26,6 @@ Result<gobelins::Connection> connect(const std::string& socket) {
                                                      : ErrorCode::kUnavailable,
                       error.what(), error.code().value());
   }
-}
-
-bool is_over(const Migrant& migrant) {
-  return migrant.state() == Migrant::ENDED || migrant.state() == Migrant::UNKNOWN;
-}
-
-// What is written, or UNKNOWN if nobody is left who would write it.
-Result<Migrant> look(const gobelins::Connection& gob, const MigrantRecord& record) {
-  auto before = record.read();
-  while (before && !is_over(*before)) {
-    gobelins::Mutex life = gobelins::Connection(gob).mutex(before->keeper());
-    const auto held = is_held(life);
-    if (!held) return held.error();
-    if (*held) break;
-    auto after = record.read();  // it may have ended, or gone to another keeper
-    if (!after) return after;
-    if (after->state() == before->state() && after->keeper() == before->keeper())
-      after->set_state(Migrant::UNKNOWN);
-    before = std::move(after);
-  }
-  return before;
 }
 
 std::vector<std::string> names_of(const std::string& socket, Error& error) {
@@ -71,6 +51,26 @@ bool has_number(const Migrant& migrant, const std::string& word, const std::stri
 
 }  // namespace
 
+bool is_over(const Migrant& migrant) {
+  return migrant.state() == Migrant::ENDED || migrant.state() == Migrant::UNKNOWN;
+}
+
+Result<Migrant> look_at(const gobelins::Connection& gob, const MigrantRecord& record) {
+  auto before = record.read();
+  while (before && !is_over(*before)) {
+    gobelins::Mutex life = gobelins::Connection(gob).mutex(before->keeper());
+    const auto held = is_held(life);
+    if (!held) return held.error();
+    if (*held) break;
+    auto after = record.read();  // it may have ended, or gone to another keeper
+    if (!after) return after;
+    if (after->state() == before->state() && after->keeper() == before->keeper())
+      after->set_state(Migrant::UNKNOWN);
+    before = std::move(after);
+  }
+  return before;
+}
+
 std::string id_of(const KnownMigrant& known) {
   if (known.migrant.stays_size() == 0) return known.record;
   return known.migrant.stays(0).node() + "/" + std::to_string(known.migrant.stays(0).pid());
@@ -88,7 +88,7 @@ Result<std::vector<KnownMigrant>> list_migrants(const std::string& socket) {
     const auto record = MigrantRecord::open(*gob, name);
     if (!record && record.error().code == ErrorCode::kNotFound) continue;  // removed meanwhile
     if (!record) return record.error();
-    auto migrant = look(*gob, *record);
+    auto migrant = look_at(*gob, *record);
     if (!migrant && migrant.error().code == ErrorCode::kNotFound) continue;
     KnownMigrant known{name, {}};
     known.migrant.set_state(Migrant::UNKNOWN);
@@ -141,7 +141,7 @@ Result<Migrant> await_end_of(const std::string& socket, const std::string& name,
   if (!record) return record.error();
   const auto deadline = Clock::now() + limit;
   while (true) {
-    auto migrant = look(*gob, *record);
+    auto migrant = look_at(*gob, *record);
     if (!migrant)
       return make_error(ErrorCode::kLost,
                         "what was known of the process is gone, with its node or by a move that "
@@ -174,7 +174,7 @@ Status send_signal(const std::string& socket, const std::string& name, int signa
   if (!taken) return taken.error();
   std::optional<std::uint64_t> mine;
   while (*taken && Clock::now() < deadline) {
-    const auto migrant = look(*gob, *record);
+    const auto migrant = look_at(*gob, *record);
     const auto last = record->order();
     if (!migrant || !last)
       return make_error(ErrorCode::kLost, "the move failed, and the process runs where it was, or it was lost with its node");
@@ -214,6 +214,7 @@ void forget_old_migrants(const std::string& socket) {
     // One that was lost with its node has no time.
     if (over <= kRemembered && known.migrant.since_ms() + kRememberedMs > wall_clock_ms()) continue;
     static_cast<void>(remove_session(socket, known.record));
+    static_cast<void>(remove_session(socket, streams_of(known.record)));
     --over;
   }
 }

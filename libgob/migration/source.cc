@@ -9,6 +9,7 @@
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
+#include "libgob/migration/source_streams.h"
 
 namespace gob::migration {
 namespace {
@@ -128,6 +129,7 @@ Status SourceRun::show_folders() {
   message.mutable_view()->set_root(plan_.inside);
   message.mutable_view()->set_record(plan_.migrant ? plan_.record : record_of(session_));
   if (store_) message.mutable_view()->set_pages(store_->room());
+  *message.mutable_view()->mutable_streams() = {plan_.streams.begin(), plan_.streams.end()};
   auto& covers = *message.mutable_view()->mutable_covers();
   covers = {plan_.covers.begin(), plan_.covers.end()};
   for (int i = 0; i < ready_.folders_size(); ++i) {
@@ -165,8 +167,17 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
   auto guard =
       SourceGuard::start(options.socket, session, images_folder(options, session), plan);
   if (!guard) return guard.error();
+  std::optional<SourceStreams> streams;
+  if (!plan.streams.empty() && !plan.migrant) {
+    auto started = SourceStreams::start(options.socket, record_of(session), plan.streams);
+    if (!started) return started.error();
+    streams.emplace(std::move(*started));
+  }
   SourceRun run(options, plan, session, &*guard);
-  return run.migrate(running);
+  return run.migrate([&](const Moved& moved) {
+    if (streams) streams->go();
+    running(moved);
+  });
 }
 
 }  // namespace gob::migration

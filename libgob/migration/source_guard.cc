@@ -13,6 +13,7 @@
 
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/stream_ring.h"
 #include "libgob/migration/talk.h"
 
 namespace gob::migration {
@@ -86,6 +87,7 @@ bool lives(const std::string& socket, const std::string& life) {
   if (!committed) {
     sessions.resize(2);
     sessions.push_back(record_of(session));
+    sessions.push_back(streams_of(record_of(session)));
   }
   for (const std::string& each : sessions) static_cast<void>(remove_session(socket, each));
   ::_exit(0);

@@ -23,6 +23,7 @@
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/stand_still.h"
+#include "libgob/migration/stream_ring.h"
 
 namespace gob::migration {
 namespace {
@@ -90,7 +91,8 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   if (!status) {
     // The guard lets the process go on, and removes what is left.
     give_up(status.error().message());
-    static_cast<void>(remove_session(options_.socket, record_of(session_)));
+    for (const std::string& name : {record_of(session_), streams_of(record_of(session_))})
+      static_cast<void>(remove_session(options_.socket, name));
     if (status.error().code == ErrorCode::kLost) signal_tree(options_.pid, SIGKILL);
     return status.error();
   }
@@ -280,6 +282,13 @@ Status SourceRun::send_images() {
     if (Status assigned = store_->assign(*tasks, pids, memory_); !assigned) return assigned;
     moved_.lazy_pages = store_->pages();
     moved_.hidden_pages = hidden_.pages();
+  }
+  if (resident_ && !plan_.streams.empty()) {
+    ResidentRequest request;
+    request.set_still(true);
+    const auto answer = resident_->call(request);
+    if (!answer) return answer.error();
+    *images.mutable_rests() = answer->rests();
   }
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder_)) {

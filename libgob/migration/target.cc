@@ -67,6 +67,7 @@ Status TargetRun::run() {
       if (!address.device.empty()) static_cast<void>(remove_address(address).ok());
     let_packets("gob-" + options_.session);
   }
+  if (migrant_ != 0 && streams_) streams_->finish();
   if (sessions_.empty()) sessions_ = {options_.session, files_of(options_.session)};
   sessions_.insert(sessions_.end(), attached_.begin(), attached_.end());
   clean_up(patience);
@@ -97,6 +98,7 @@ Status TargetRun::take_over() {
     if (Status opened = stores_->prepare(*gob_, options_.session, view->view().pages()); !opened)
       return opened;
   }
+  if (Status made = make_streams(); !made) return made;
   if (Status waits = wait_with_criu(); !waits) return waits;
   message.set_viewed(true);
   if (Status said = talk_->send(message, kAnswer); !said) return said;
@@ -107,6 +109,7 @@ Status TargetRun::take_over() {
   const auto sent = Clock::now();
   std::optional<Hurry> in_a_hurry;
   in_a_hurry.emplace();
+  rests_ = images->images().rests();
   if (Status taken = take_images(images->images()); !taken) return taken;
   if (!addresses_.empty()) {
     if (Status asked = warden_.add_addresses(); !asked) return asked;
@@ -138,6 +141,7 @@ Status TargetRun::take_over() {
   migrant_ = warden_.migrant(root_).value_or(0);
   if (migrant_ != 0) migrant_fd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, migrant_, 0)));
   keeper_->runs(node_, migrant_, server_ ? server_->pages_out() : 0);
+  if (streams_) streams_->start(rests_);
   spdlog::info("{}: process {} runs here as {}", options_.session, root_, migrant_);
   message.set_running(static_cast<std::uint32_t>(migrant_));
   // If the source does not hear it, it runs all the same: the source is given up.
@@ -229,6 +233,17 @@ Status TargetRun::show(const View& view) {
   return news.error.empty() ? Status() : make_error(ErrorCode::kUnavailable, news.error);
 }
 
+// The process's ends of its pipes to the source, which CRIU puts in the place of those it had.
+Status TargetRun::make_streams() {
+  if (view_.streams().empty()) return {};
+  auto streams = TargetStreams::open(options_.socket, view_.record(), view_.streams());
+  if (!streams) return streams.error();
+  streams_ = std::move(*streams);
+  for (const UniqueFd& end : streams_->ends())
+    if (Status given = warden_.stream(end.get()); !given) return given;
+  return {};
+}
+
 // CRIU takes longer to look at the kernel than to make a process. It is started before the source
 // freezes: the first image it opens, which tells what the others are, is a FIFO until all are there.
 Status TargetRun::wait_with_criu() {
@@ -264,6 +279,11 @@ Status TargetRun::start_criu() {
   if (begin_.lazy()) argv.emplace_back("--lazy-pages");
   if (!addresses_.empty())
     argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
+  int fd = kFirstStream;
+  for (const Stream& stream : view_.streams()) {
+    argv.emplace_back("--inherit-fd");
+    argv.push_back("fd[" + std::to_string(fd++) + "]:pipe:[" + std::to_string(stream.pipe()) + "]");
+  }
   return warden_.restore(argv, root_);
 }
 

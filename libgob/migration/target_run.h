@@ -17,6 +17,7 @@
 #include "libgob/migration/resident.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target.h"
+#include "libgob/migration/target_streams.h"
 #include "libgob/migration/warden.h"
 
 namespace gob::migration {
@@ -41,6 +42,7 @@ class TargetRun {
   Status check_network();
   Status hold_addresses();
   Status await_network();
+  Status make_streams();
   Status wait_with_criu();
   Status start_criu();
   Status release_criu();
@@ -80,9 +82,12 @@ class TargetRun {
   std::unique_ptr<LazyServer> server_;
   std::optional<ResidentPort> port_;
   std::unique_ptr<Keeper> keeper_;
+  std::unique_ptr<TargetStreams> streams_;
+  TargetStreams::Rests rests_;  // of the streams, while nothing moves in them
   UniqueFd migrant_fd_;
   std::vector<std::string> sessions_;  // whose containers are removed when the memory is here
   std::vector<std::string> attached_;  // folders of others, as long as the migrant is here
+  bool still_ = false;      // nothing moves in its streams
   bool moving_on_ = false;  // somebody may need the containers
   std::string moved_on_;    // to this node
 };

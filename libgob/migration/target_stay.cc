@@ -90,6 +90,7 @@ Status TargetRun::ended(int status) {
   server_.reset();
   stores_.reset();
   clean_up(kEndOfSource);
+  if (streams_) streams_->finish();
   forget_old_migrants(options_.socket);
   return {};
 }
@@ -118,6 +119,7 @@ void TargetRun::hear_resident() {
   // Whoever wanted to move it is gone, and the source's guard lets the process go on.
   if (had_client && !port_->has_client() && moved_on_.empty()) {
     if (std::exchange(moving_on_, false)) keeper_->does_not_move();
+    if (std::exchange(still_, false)) streams_->start(rests_);
     if (server_) server_->resume(begin_.stream());
   }
 }
@@ -133,6 +135,7 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       if (server_) reply.set_out_pages(server_->pages_out());
       *reply.mutable_covers() = view_.covers();
       reply.set_record(keeper_->record());
+      if (streams_) *reply.mutable_streams() = streams_->here();
       break;
     case ResidentRequest::kHold:
       moving_on_ = true;
@@ -143,7 +146,12 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       if (server_) status = server_->collect(request.frozen().processes(), *reply.mutable_out());
       for (const std::string& session : sessions_) reply.mutable_out()->add_inherited(session);
       break;
+    case ResidentRequest::kStill:
+      if (streams_ && !std::exchange(still_, true)) rests_ = streams_->stop();
+      *reply.mutable_rests() = rests_;
+      break;
     case ResidentRequest::kMovedOn:
+      streams_.reset();
       moved_on_ = request.moved_on();
       keeper_->gives_up();
       sessions_.clear();

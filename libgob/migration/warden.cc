@@ -94,6 +94,7 @@ Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
   for (const std::string& argument : argv) bytes += '\0' + argument;
   return say(bytes);
 }
+Status Warden::stream(int fd) { return say("P", fd); }
 Status Warden::hold(int uffd) { return say("U", uffd); }
 Status Warden::own(const std::string& session) { return say("S" + session); }
 Status Warden::attached(const std::string& name) { return say("A" + name); }

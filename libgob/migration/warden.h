@@ -16,6 +16,8 @@
 
 namespace gob::migration {
 
+constexpr int kFirstStream = 3;
+
 class Warden {
  public:
   struct News {
@@ -47,6 +49,8 @@ class Warden {
   Status add_addresses();
   // Starts CRIU; `root` is the number the migrant will have in its namespace.
   Status restore(const std::vector<std::string>& argv, pid_t root);
+  // The process's end of a pipe: CRIU has these from descriptor kFirstStream on.
+  Status stream(int fd);
   Status hold(int uffd);
   // The containers of this session, too, are among those.
   Status own(const std::string& session);

@@ -16,6 +16,7 @@
 #include <fstream>
 
 #include "libgob/migration/session.h"
+#include "libgob/migration/warden.h"
 
 namespace gob::migration {
 namespace {
@@ -92,10 +93,11 @@ bool WardenProcess::hear() {
       start_criu(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));
       break;
     case 'U':
+    case 'P':
       if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-        uffds_.emplace_back(fd);
+        (bytes[0] == 'U' ? uffds_ : streams_).emplace_back(fd);
       }
       break;
     case 'S':
@@ -103,6 +105,7 @@ bool WardenProcess::hear() {
       break;
     case 'G':
       open_network();
+      streams_.clear();
       ::kill(-1, SIGCONT);
       break;
     case 'K':
@@ -145,7 +148,13 @@ void WardenProcess::start_criu(std::vector<std::string> words) {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int null = ::open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
-  ::close_range(3, ~0U, 0);
+  // First out of the way of each other.
+  constexpr int kElsewhere = 100;
+  const auto streams = static_cast<int>(streams_.size());
+  for (int i = 0; i < streams; ++i)
+    ::dup3(streams_[static_cast<std::size_t>(i)].get(), kElsewhere + i, 0);
+  for (int i = 0; i < streams; ++i) ::dup2(kElsewhere + i, kFirstStream + i);
+  ::close_range(static_cast<unsigned>(kFirstStream + streams), ~0U, 0);
   if (::chdir(folder_.c_str()) != 0) ::_exit(126);
   ::execvp(arguments[0], arguments.data());
   ::_exit(127);

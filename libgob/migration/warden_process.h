@@ -54,6 +54,7 @@ class WardenProcess {
   std::size_t added_ = 0;           // of these
   UniqueFd children_;  // signalfd of SIGCHLD
   std::vector<UniqueFd> uffds_;
+  std::vector<UniqueFd> streams_;  // until the migrant has them
   pid_t criu_ = -1;
   pid_t root_ = -1;
   int root_status_ = 0;

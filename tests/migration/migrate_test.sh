@@ -22,11 +22,14 @@ expect 0 "$gobmigrate" "$pid" n2 --socket "$one" --dry-run
 says "It can move"
 expect 1 "$gobmigrate" "$pid" n9 --socket "$one"
 says "no node n9"
-exec 9> >(exec cat >/dev/null 2>&1)
+exec 9< <(exec sleep 600)
+writer=$!
+cat <&9 >/dev/null 2>&1 &
 piped=$!
 expect 3 "$gobmigrate" "$piped" n2 --socket "$one"
-says "which process $$ has, too"
-exec 9>&-  # its end
+says "from which process $$ reads, too"
+exec 9<&-
+kill "$piped" "$writer"
 
 # moves NAME OPTIONS...: moves $pid; afterwards it is right, runs at the target only, and ends as it
 # would have.

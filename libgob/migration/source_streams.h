@@ -1,0 +1,27 @@
+// SourceStreams: a process at the node where a process was started, which stays as long as that runs,
+// wherever it is: it holds the ends of its pipes here, and passes bytes on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+#include "libgob/migration/migration.pb.h"
+
+namespace gob::migration {
+
+class SourceStreams {
+ public:
+  // Forks: to be called before there are threads or connections. It takes no byte yet.
+  static Result<SourceStreams> start(const std::string& socket, const std::string& record,
+                                     const std::vector<Stream>& streams);
+  // The process runs elsewhere now. If this object ends before, the relay finds out.
+  void go();
+
+ private:
+  explicit SourceStreams(UniqueFd pipe) : pipe_(std::move(pipe)) {}
+  UniqueFd pipe_;
+};
+
+}  // namespace gob::migration
