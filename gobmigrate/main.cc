@@ -56,6 +56,9 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
     files.push_back({{"path", plan.files[i].path()}});
     if (ready != nullptr) files.back()["reached"] = kWayNames[ready->ways(static_cast<int>(i))];
   }
+  nlohmann::json streams = nlohmann::json::array();
+  for (const Stream& stream : plan.streams)
+    streams.push_back({{"pid", stream.pid()}, {"fd", stream.fd()}, {"input", stream.input()}});
   return {{"pid", plan.pid},
           {"command", plan.command},
           {"processes", plan.processes},
@@ -63,6 +66,7 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
           {"memory_bytes", plan.private_bytes},
           {"files", files},
           {"sockets", plan.sockets.size()},
+          {"streams", streams},
           {"obstacles", plan.obstacles}};
 }
 
@@ -108,6 +112,9 @@ void print(const Plan& plan) {
             << (plan.processes.size() == 1 ? " process, " : " processes, ") << plan.threads
             << (plan.threads == 1 ? " thread, " : " threads, ") << format_size(plan.private_bytes)
             << " of memory.\n";
+  for (const Stream& stream : plan.streams)
+    std::cout << "Descriptor " << stream.fd() << " of process " << stream.pid()
+              << " is a pipe to a process that stays: it will be relayed from where it was started.\n";
 }
 
 void print(const Plan& plan, const Ready& ready) {

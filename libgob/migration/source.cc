@@ -174,10 +174,12 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
     streams.emplace(std::move(*started));
   }
   SourceRun run(options, plan, session, &*guard);
-  return run.migrate([&](const Moved& moved) {
+  auto moved = run.migrate([&](const Moved& there) {
     if (streams) streams->go();
-    running(moved);
+    running(there);
   });
+  if (!moved && moved.error().code != ErrorCode::kLost && streams) streams->give_up();
+  return moved;
 }
 
 }  // namespace gob::migration

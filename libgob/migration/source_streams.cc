@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,7 @@ constexpr int kStartMs = 20'000;
 constexpr int kLookMs = 500;
 constexpr std::chrono::seconds kTakeOver{30};
 constexpr std::chrono::seconds kLookForDeath{1};
+constexpr char kGo = 'g', kGiveUp = 'n';
 constexpr std::size_t kChunk = std::size_t{64} << 10;
 
 void close_all_but(std::vector<int> keep) {
@@ -149,7 +151,7 @@ class Relay {
   std::mutex mutex_;
   bool lives_ = true;
   int looks_over_ = 0;  // in a row
-  Clock::time_point next_look_ = Clock::now() + kTakeOver;
+  Clock::time_point next_look_{};
 };
 
 [[noreturn]] void relay(const UniqueFd& pipe, UniqueFd answer, const std::string& socket,
@@ -171,7 +173,7 @@ class Relay {
     answer.reset();
     char word = 0;
     const bool told = TEMP_FAILURE_RETRY(::read(pipe.get(), &word, 1)) == 1;
-    if (told || all.find_out()) all.run(std::move(fds), streams);
+    if (told ? word == kGo : all.find_out()) all.run(std::move(fds), streams);
   } catch (const std::system_error&) {
     ::_exit(1);  // gobd has ended, and with it all that could be relayed
   }
@@ -204,7 +206,7 @@ Result<SourceStreams> SourceStreams::start(const std::string& socket, const std:
   const ssize_t got =
       ::poll(&waiting, 1, kStartMs) == 1 ? ::read(up->out.get(), said.data(), said.size()) : -1;
   said.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  if (said == "+") return SourceStreams(std::move(down->in));
+  if (said == "+") return SourceStreams(pid, std::move(down->in));
   return make_error(ErrorCode::kUnavailable,
                     "the relay of the standard streams does not start" +
                         (said.empty() ? "" : ": " + said.substr(1)));
@@ -212,7 +214,12 @@ Result<SourceStreams> SourceStreams::start(const std::string& socket, const std:
 
 void SourceStreams::go() {
   // If it is gone the process sees its streams closed.
-  if (::write(pipe_.get(), "g", 1) != 1) return;
+  if (::write(pipe_.get(), &kGo, 1) != 1) return;
+}
+
+void SourceStreams::give_up() {
+  if (::write(pipe_.get(), &kGiveUp, 1) != 1) return;
+  TEMP_FAILURE_RETRY(::waitpid(relay_, nullptr, 0));
 }
 
 }  // namespace gob::migration

@@ -2,6 +2,8 @@
 // wherever it is: it holds the ends of its pipes here, and passes bytes on.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -16,11 +18,14 @@ class SourceStreams {
   // Forks: to be called before there are threads or connections. It takes no byte yet.
   static Result<SourceStreams> start(const std::string& socket, const std::string& record,
                                      const std::vector<Stream>& streams);
-  // The process runs elsewhere now. If this object ends before, the relay finds out.
+  // The process runs elsewhere now. If this object ends without a word, the relay finds out.
   void go();
+  // It goes on here: returns when the relay has let go of its pipes.
+  void give_up();
 
  private:
-  explicit SourceStreams(UniqueFd pipe) : pipe_(std::move(pipe)) {}
+  SourceStreams(pid_t relay, UniqueFd pipe) : relay_(relay), pipe_(std::move(pipe)) {}
+  pid_t relay_;
   UniqueFd pipe_;
 };
 

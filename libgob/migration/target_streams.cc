@@ -54,7 +54,7 @@ Result<std::unique_ptr<TargetStreams>> TargetStreams::open(const std::string& so
       Stream here = stream;
       here.set_pipe(info.st_ino);
       all->pumps_.push_back(
-          {std::move(here), std::move(*ring), std::move(ours), std::move(theirs), "", 0, {}});
+          {std::move(here), std::move(*ring), std::move(ours), std::move(theirs), "", {}, {}});
     }
     return all;
   } catch (const std::system_error& error) {
@@ -73,6 +73,7 @@ std::vector<UniqueFd> TargetStreams::ends() {
 }
 
 TargetStreams::Streams TargetStreams::here() const {
+  const std::lock_guard lock(mutex_);
   Streams all;
   for (const Pump& pump : pumps_)
     if (pump.ours) *all.Add() = pump.stream;
@@ -96,7 +97,7 @@ void TargetStreams::start(const Rests& rests) {
       if (status) return;
       spdlog::warn("{}: stream {} is closed: {}", record_, pump.stream.index(),
                    status.error().message());
-      pump.ours.reset();
+      close(pump);
     });
   }
 }
@@ -115,22 +116,25 @@ bool TargetStreams::goes_on() {
 
 // What comes from the source goes to the process.
 Status TargetStreams::give(Pump& pump) {
-  const auto begin = pump.ring.taken();
-  if (!begin) return begin.error();
-  pump.position = *begin;
+  // After a move that failed, what was given already is in the process's pipe still.
+  if (!pump.position) {
+    const auto begin = pump.ring.taken();
+    if (!begin) return begin.error();
+    pump.position = *begin;
+  }
   std::string bytes(kInputBytes, '\0');
   while (true) {
     pollfd waiting[2] = {{pump.ours.get(), POLLOUT, 0}, {stop_.get(), POLLIN, 0}};
     if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return system_error("waiting for the process");
     if (stopping_) return {};
     if ((waiting[0].revents & POLLERR) != 0) {  // it has closed its end
-      pump.ours.reset();
+      close(pump);
       return pump.ring.close_reader();
     }
     if ((waiting[0].revents & POLLOUT) == 0) continue;
     // It has read all.
-    if (Status taken = pump.ring.take(pump.position); !taken) return taken;
-    const auto got = pump.ring.look(pump.position, bytes.data(), bytes.size(), [&] {
+    if (Status taken = pump.ring.take(*pump.position); !taken) return taken;
+    const auto got = pump.ring.look(*pump.position, bytes.data(), bytes.size(), [&] {
       pollfd closed{pump.ours.get(), 0, 0};
       return ::poll(&closed, 1, 0) == 0 && goes_on();
     });
@@ -139,11 +143,11 @@ Status TargetStreams::give(Pump& pump) {
       pollfd closed{pump.ours.get(), 0, 0};
       if (stopping_) return {};
       if (::poll(&closed, 1, 0) != 0) continue;
-      pump.ours.reset();  // no more will come
+      close(pump);  // no more will come
       return {};
     }
     const ssize_t put = ::write(pump.ours.get(), bytes.data(), *got);
-    if (put > 0) pump.position += static_cast<std::uint64_t>(put);
+    if (put > 0) *pump.position += static_cast<std::uint64_t>(put);
   }
 }
 
@@ -156,7 +160,7 @@ Status TargetStreams::pass(Pump& pump) {
       pump.rest.erase(0, *put);
       if (stopping_) return {};
       if (!pump.rest.empty()) {  // nobody reads it any more
-        pump.ours.reset();
+        close(pump);
         return {};
       }
     }
@@ -168,7 +172,7 @@ Status TargetStreams::pass(Pump& pump) {
     const bool wanted = !*closed && goes_on();
     if (stopping_) return {};
     if (!wanted) {
-      pump.ours.reset();
+      close(pump);
       return {};
     }
     if (waiting[0].revents == 0) continue;
@@ -177,10 +181,15 @@ Status TargetStreams::pass(Pump& pump) {
     pump.rest.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
     if (got < 0) continue;  // EAGAIN
     if (got == 0) {  // nobody has it open
-      pump.ours.reset();
+      close(pump);
       return pump.ring.close_writer();
     }
   }
+}
+
+void TargetStreams::close(Pump& pump) {
+  const std::lock_guard lock(mutex_);
+  pump.ours.reset();
 }
 
 void TargetStreams::join() {
@@ -198,8 +207,8 @@ TargetStreams::Rests TargetStreams::stop() {
     if (!pump.ours) continue;
     if (pump.stream.input()) {
       int unread = 0;
-      if (::ioctl(pump.ours.get(), FIONREAD, &unread) == 0)
-        static_cast<void>(pump.ring.take(pump.position - static_cast<std::uint64_t>(unread)));
+      if (pump.position && ::ioctl(pump.ours.get(), FIONREAD, &unread) == 0)
+        static_cast<void>(pump.ring.take(*pump.position - static_cast<std::uint64_t>(unread)));
       continue;
     }
     std::string bytes(kChunk, '\0');

@@ -6,6 +6,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,7 +49,7 @@ class TargetStreams {
     StreamRing ring;
     UniqueFd ours, theirs;
     std::string rest;           // written by the process, not put yet
-    std::uint64_t position = 0;  // given to the process
+    std::optional<std::uint64_t> position;  // given to the process; none: nothing moved yet
     std::thread thread;
   };
   TargetStreams(gobelins::Connection gob, std::string record)
@@ -56,6 +57,8 @@ class TargetStreams {
   Status give(Pump& pump);
   Status pass(Pump& pump);
   bool goes_on();
+  // `pump.ours` is read by another thread, too (here()).
+  void close(Pump& pump);
   void join();
 
   gobelins::Connection gob_;
@@ -64,7 +67,7 @@ class TargetStreams {
   std::atomic<bool> stopping_{false};
   bool started_ = false;
   std::list<Pump> pumps_;
-  std::mutex mutex_;  // over these two
+  mutable std::mutex mutex_;  // over these two, and the closing of ends
   bool source_lives_ = true;
   std::chrono::steady_clock::time_point next_look_{};
 };

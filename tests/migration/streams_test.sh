@@ -11,7 +11,12 @@ clean_up_python() {
 }
 trap clean_up_python EXIT
 begin 3
-for node in n1 n2 n3; do serve $node; done
+for node in n1 n2; do serve $node; done
+# At n3, CRIU makes no process as long as this file is there.
+# shellcheck disable=SC2016  # it is another shell's
+printf '#!/bin/sh\n[ "$1" != restore ] || [ ! -e %s/moody ] || exit 9\nexec %s "$@"\n' "$dir" "$criu" >"$dir/moody.sh"
+chmod +x "$dir/moody.sh"
+GOB_CRIU=$dir/moody.sh serve n3
 for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
 
 # Answers each line of its input with its number, and reports to its standard error now and then.
@@ -61,6 +66,7 @@ if how == "echo":
     number = 0
     end = b""
     for line in child.stdout:
+        if not line.endswith(b"\n"): break  # cut
         if line.startswith(b"end"): end = line; continue
         if line != b"%d line %d\n" % (number, number): verdict = f"wrong answer {number}: {line}"
         number += 1
@@ -89,8 +95,8 @@ begin_with() {
 }
 # What stays does not look after its child before the end.
 over() { ! state_of "$1" || [[ $state == Z ]]; }
-# goes_on NAME: a few hundred more answers come.
-goes_on() { until_true 120 lines "$dir/$1" $(($(wc -l <"$dir/$1") + 5)); }
+# goes_on NAME: a hundred more answers come, at least.
+goes_on() { until_true 120 lines "$dir/$1" $(($(wc -l <"$dir/$1") + 2)); }
 relays() {
   local at
   for at in $(pgrep -x gobmigrate-rly); do
@@ -151,6 +157,14 @@ equal "$out" "right, cut"
 "$gobctl" wait "n1/$pid" --limit 100 --node n1 >/dev/null
 [[ $? -lt 125 ]] || fail "it did not end after its relay"
 
+# has_input PROCESS: there is something to read for it.
+has_input() {
+  python3 - "$1" <<'END'
+import os, select, sys
+fd = os.open(f"/proc/{sys.argv[1]}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+sys.exit(0 if select.select([fd], [], [], 0)[0] else 1)
+END
+}
 # Who writes ends before the process reads: all of it is there, then the end.
 cat >"$dir/late.py" <<'END'
 import hashlib, os, sys, time
@@ -159,12 +173,29 @@ open(name + ".pid", "w").write(f"{os.getpid()}\n")
 while not os.path.exists(name + ".read"): time.sleep(0.01)
 open(name, "w").write(hashlib.sha256(sys.stdin.buffer.read()).hexdigest() + "\n")
 END
+cat >"$dir/feed.py" <<'END'
+import os, subprocess, sys, time
+name, *program = sys.argv[1:]
+child = subprocess.Popen(["setsid", *program], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+child.stdin.write(open(name + ".data", "rb").read()); child.stdin.flush()
+while not os.path.exists(name + ".fed"): time.sleep(0.01)
+END
 head -c 60000 /dev/urandom >"$dir/late.data"
-# shellcheck disable=SC2094  # two names
-cat "$dir/late.data" > >(exec setsid python3 "$dir/late.py" "$dir/late" >/dev/null 2>&1)
+python3 "$dir/feed.py" "$dir/late" python3 "$dir/late.py" "$dir/late" </dev/null >"$dir/late.log" 2>&1 &
+feeder=$!
 until_true 60 lines "$dir/late.pid" 1
 pid=$(<"$dir/late.pid")
+expect 0 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --json --dry-run
+equal "$(json '[s["fd"] for s in j["streams"]]')" "[0]"
 move "$pid" n1 n2
+# What it was given and has not read when a move fails is not given again.
+until_true 60 has_input "$there"
+touch "$dir/late.fed"
+wait "$feeder"
+touch "$dir/moody"
+expect 1 "$gobmigrate" "$there" n3 --socket "$(socket n2)"
+says "goes on here"
+rm "$dir/moody"
 move "$there" n2 n3
 touch "$dir/late.read"
 expect 0 "$gobctl" wait "n1/$pid" --limit 100 --node n1
