@@ -7,7 +7,7 @@ begin 3
 for node in n2 n3; do serve $node; done
 for node in n2 n3; do until_true 20 said $node "taking processes"; done
 
-launch one 32 part
+launch one 64 part
 first=$pid
 move "$pid" n1 n2 --no-stream
 kill -STOP "$there" # or it would fetch all
