@@ -76,6 +76,7 @@ class SourceStore {
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
+  void warm(std::uint64_t pages) const;
   Status fill_run(std::uint64_t run);
   Status fill_all();
   Result<std::uint64_t> heard(std::uint64_t& wish);
@@ -91,6 +92,7 @@ class SourceStore {
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;
   std::vector<Piece> pieces_;  // by first
+  std::vector<std::byte> copied_ = std::vector<std::byte>(kFillPages * kPageSize);
   std::uint64_t pages_ = 0;
   std::uint64_t early_ = 0;  // of them
   std::atomic<Pace> pace_{Pace::kAsked};
@@ -102,9 +104,9 @@ class TargetStore {
                                   std::uint64_t pages);
   // There are more pages than were known when it was opened.
   Status extend(std::uint64_t pages);
-  // Makes this node the only one with `pages` pages from `page` (within one container), and gives
-  // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  // Makes this node the only one with `pages` pages from `page` (within one container), and copies
+  // them to `to`. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
+  Status bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
 
@@ -140,7 +142,7 @@ class TargetStores {
   Status prepare(const gobelins::Connection& gob, const std::string& session, std::uint64_t pages);
   Status add(const gobelins::Connection& gob, const Memory::Store& store);
   // As TargetStore's.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  Status bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to);
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;

@@ -1,5 +1,6 @@
 // The source's end of the containers: out of the stopped processes.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
+constexpr std::uint64_t kWarmPages = 8192;  // 32 MiB: more would cost other programs their pages
 constexpr std::uint64_t kAhead = 16;  // runs: what the stream waited for, and what it wants next
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
@@ -37,9 +39,22 @@ Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connect
   try {
     store->gob_.create(state_name(session), kStateBytes);
     store->state_ = store->gob_.open(state_name(session)).map();
+    store->warm(pages);
     return store;
   } catch (const std::system_error& error) {
     return error_of(error, "making the container that tells which pages can be had");
+  }
+}
+
+// A first touch costs more than the copy of a page, and costs nobody anything before the freeze. If it
+// fails the pages come one by one.
+void SourceStore::warm(std::uint64_t pages) const {
+  std::uint64_t left = std::min(pages, kWarmPages);
+  for (const gobelins::Mapping& each : stores_) {
+    const std::uint64_t here = std::min(left, kStorePages);
+    if (here == 0) return;
+    static_cast<void>(::madvise(each.data(), here * kPageSize, MADV_POPULATE_WRITE));
+    left -= here;
   }
 }
 
@@ -104,10 +119,12 @@ Status SourceStore::fill_run(std::uint64_t run) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
     std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
                     page % kStorePages * kPageSize;
-    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, to,
+    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, copied_.data(),
                   pages * kPageSize))
-      return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
-                          " into its container (is there room? see gobd's --budget and --swap)");
+      return system_error("copying memory of the stopped process " + std::to_string(piece->pid));
+    if (Status stored = store_pages(to, copied_.data(), pages * kPageSize); !stored)
+      return make_error(stored.error().code, "filling a container of the process's memory (is there room? see "
+                                             "gobd's --budget and --swap): " + stored.error().message());
     page += pages;
   }
   return {};

@@ -71,9 +71,9 @@ bool TargetStore::complete() const {
   return all && *all != 0;
 }
 
-Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+Status TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to) {
   for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
-    if (Status there = await_filled(run, urgent); !there) return there.error();
+    if (Status there = await_filled(run, urgent); !there) return there;
   std::byte* at =
       static_cast<std::byte*>(stores_[page / kStorePages].data()) + page % kStorePages * kPageSize;
   // For writing, so that the page leaves the source. This way a page that cannot be had is an error
@@ -83,7 +83,9 @@ Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pa
     return make_error(ErrorCode::kLost,
                       "page " + std::to_string(page) + " of the process's memory is lost", errno);
   }
-  return static_cast<const std::byte*>(at);
+  if (Status copied = load_pages(to, at, pages * kPageSize); !copied)
+    return make_error(ErrorCode::kLost, copied.error().message());
+  return {};
 }
 
 std::uint64_t next_store(const Memory& memory) {
@@ -116,10 +118,10 @@ Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& s
   return {};
 }
 
-Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+Status TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to) {
   for (const Part& part : parts_)
     if (page >= part.place.first() && page + pages <= part.place.first() + part.place.pages())
-      return part.store->bring(page - part.place.first(), pages, urgent);
+      return part.store->bring(page - part.place.first(), pages, urgent, to);
   return make_error(ErrorCode::kProtocol, "no container holds page " + std::to_string(page));
 }
 
