@@ -7,11 +7,11 @@ run() {
 }
 insmod /gob.ko
 ip link set lo up
-run kernel_segments_test --gtest_brief=1
-# Whatever may be swapped is swapped while files are tested.
+# Whatever may be swapped can be.
 dd if=/dev/zero of=/mnt/swap bs=1M count=8 2>/dev/null
 mkswap /mnt/swap >/dev/null
 run swapon /mnt/swap
+run kernel_segments_test --gtest_brief=1
 run kernel_files_test --gtest_brief=1
 run litmus --gobd /programs/gobd --segments --runs 200 --no-control --tests SB,MP,LB,2+2W,CoRR,IRIW
 

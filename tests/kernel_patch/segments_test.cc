@@ -18,6 +18,10 @@
 #include "tests/kernel_patch/programs.h"
 #include "tests/system/nodes.h"
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
 namespace gob {
 namespace {
 
@@ -141,9 +145,6 @@ TEST_F(SegmentsTest, ProgramsDoWithTheirMappingsWhatTheyLike) {
               second_.word(6) = 73;
               if (::madvise(second_.bytes(), 16 * 4096, MADV_DONTNEED) != 0) return false;
               if (second_.word(6) != 73 || second_.word(7) != 14) return false;
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
               if (::madvise(second_.bytes(), 16 * 4096, MADV_PAGEOUT) != 0) return false;
               return second_.word(6) == 73 && second_.word(8) == 15;
             }),
@@ -153,6 +154,47 @@ TEST_F(SegmentsTest, ProgramsDoWithTheirMappingsWhatTheyLike) {
   EXPECT_EQ(::madvise(second_.bytes(), 4096, MADV_REMOVE), -1);
   EXPECT_EQ(errno, EOPNOTSUPP);
   for (std::size_t page = 9; page < 32; ++page) EXPECT_EQ(second_.word(page), page + 7);
+}
+
+// Pages of System V segments, of the whole machine, that are swapped out.
+std::uint64_t swapped_pages() {
+  shm_info info{};
+  EXPECT_GE(::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&info)), 0);
+  return info.shm_swp;
+}
+
+TEST_F(SegmentsTest, SwappedPagesComeBackAndLinkedOnesStayInMemory) {
+  const auto push_out = [&] {
+    for (const Segment* segment : {&first_, &second_})
+      ASSERT_EQ(::madvise(segment->bytes(), kPages * 4096, MADV_PAGEOUT), 0);
+  };
+  for (std::size_t page = 0; page < kPages; ++page) {
+    first_.word(page) = page + 1;
+    second_.word(page) = 77;
+  }
+  push_out();
+  EXPECT_GT(swapped_pages(), kPages);
+  attach();
+  EXPECT_EQ(swapped_pages(), 0u);
+  for (std::size_t page = 0; page < kPages; ++page) EXPECT_EQ(second_.word(page), page + 1);
+  // Each node has pages that the other one wrote, and pushes out all it can.
+  for (std::size_t page = 0; page < kPages; ++page)
+    (page % 2 == 0 ? first_ : second_).word(page, 1) = page + 2;
+  push_out();
+  EXPECT_EQ(swapped_pages(), 0u);
+  for (std::size_t page = 0; page < kPages; ++page) {
+    EXPECT_EQ(first_.word(page, 1), page + 2);
+    EXPECT_EQ(second_.word(page, 1), page + 2);
+  }
+  // Once detached they are memory like any other.
+  ASSERT_EQ(nodes_.detach(1, "board"), "");
+  ASSERT_EQ(nodes_.detach(0, "board"), "");
+  push_out();
+  EXPECT_GT(swapped_pages(), kPages);
+  for (std::size_t page = 0; page < kPages; ++page) {
+    EXPECT_EQ(first_.word(page), page + 1);
+    EXPECT_EQ(second_.word(page, 1), page + 2);
+  }
 }
 
 TEST_F(SegmentsTest, SegmentsLargerThanANodesMemoryKeepAllBytes) {
