@@ -199,9 +199,7 @@ void FilesTest::count_on_both_nodes(bool synced) {
 
 TEST_F(FilesTest, NoIncrementIsLost) { count_on_both_nodes(false); }
 
-// Disabled: once in three runs a take and write-back wait for each other, and programs get SIGBUS after
-// page_timeout_ms (kernel-patch/README.md, Limits).
-TEST_F(FilesTest, DISABLED_NoIncrementIsLostWhileFilesAreSynced) { count_on_both_nodes(true); }
+TEST_F(FilesTest, NoIncrementIsLostWhileFilesAreSynced) { count_on_both_nodes(true); }
 
 // One operation after the other, on either node, in any way; a copy in this process knows better.
 TEST_F(FilesTest, WhateverProgramsDoTheyReadWhatWasWrittenLast) {
