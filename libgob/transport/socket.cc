@@ -14,6 +14,7 @@ namespace gob {
 namespace {
 
 constexpr int kBacklog = 1024;
+constexpr std::string_view kCongestionControl = "cubic";
 
 Status set_option(int fd, int level, int name, int value, const char* what) {
   if (::setsockopt(fd, level, name, &value, sizeof value) == 0) return {};
@@ -173,6 +174,10 @@ Status set_link_options(int fd, std::chrono::milliseconds peer_timeout) {
       return set.error();
     }
   }
+  // Nodes of one cluster are near each other. Algorithms that pace what they send, as BBR does, pay
+  // a timer for every few packets. Where it cannot be had, the system's own choice does.
+  static_cast<void>(::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kCongestionControl.data(),
+                                 kCongestionControl.size()));
   return {};
 }
 

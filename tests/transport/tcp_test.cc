@@ -2,8 +2,13 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
+#include <cstring>
+
+#include "libgob/transport/socket.h"
 #include "libgob/wire/frame.h"
 #include "tests/transport/fake_peer.h"
 #include "tests/transport/test_cluster.h"
@@ -56,6 +61,22 @@ TEST(Tcp, DoesWithoutAnRdmaDeviceUnlessOneIsDemanded) {
   EXPECT_NE(refused.error().context.find("transport = verbs"), std::string::npos);
   config.rdma_device = "rxe0:first";
   EXPECT_NE(open_tcp(config).error().context.find("device:port"), std::string::npos);
+}
+
+std::string congestion_control(const UniqueFd& socket) {
+  std::array<char, 16> name{};
+  socklen_t size = name.size();
+  EXPECT_EQ(::getsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, name.data(), &size), 0);
+  return std::string(name.data(), ::strnlen(name.data(), size));
+}
+
+TEST(Tcp, LinksUseCubicWhereTheKernelLetsThem) {
+  const UniqueFd trial(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const UniqueFd link(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const std::string usual = congestion_control(trial);
+  const bool may = ::setsockopt(trial.get(), IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) == 0;
+  ASSERT_TRUE(set_link_options(link.get(), milliseconds(2000)).ok());
+  EXPECT_EQ(congestion_control(link), may ? "cubic" : usual);
 }
 
 TEST(Tcp, RefusesConfigurationsThatCannotWork) {
