@@ -1,9 +1,13 @@
 #include "gobbench/raw_tcp.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -117,9 +121,22 @@ Result<TcpCalls> tcp_calls(std::size_t bytes, unsigned rounds, std::span<double>
   return TcpCalls{median_us(sends), median_us(receives)};
 }
 
-Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes) {
+std::string tcp_congestion() {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  std::array<char, 16> name{};  // TCP_CA_NAME_MAX
+  socklen_t length = name.size();
+  if (!fd || ::getsockopt(fd.get(), IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0)
+    return "unknown";
+  return std::string(name.data(), ::strnlen(name.data(), length));
+}
+
+Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes,
+                          const std::string& congestion) {
   double seconds = 0;
   const auto server = [&](int fd) -> Status {
+    if (!congestion.empty() && ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
+                                            static_cast<socklen_t>(congestion.size())) != 0)
+      return system_error("raw TCP: cannot choose " + congestion + " as congestion control");
     const std::vector<std::byte> out(kWriteBytes);
     for (std::uint64_t left = bytes; left > 0;) {
       const std::size_t now = static_cast<std::size_t>(std::min<std::uint64_t>(left, out.size()));

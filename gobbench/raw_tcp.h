@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "gobbench/tcp_pair.h"
@@ -39,7 +40,11 @@ struct TcpExchange {
                                                std::size_t bytes_back, unsigned rounds,
                                                std::span<double> swept);
 
-// Server to client in writes of 256 KiB: bytes a second, seen by the receiver.
-[[nodiscard]] Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes);
+// Server to client in writes of 256 KiB: bytes a second, seen by the receiver. `congestion`: the
+// algorithm of congestion control; empty: the system's choice.
+[[nodiscard]] Result<double> tcp_stream(const TcpPlaces& places, std::uint64_t bytes,
+                                        const std::string& congestion = {});
+// The system's choice of congestion control.
+[[nodiscard]] std::string tcp_congestion();
 
 }  // namespace gob::bench

@@ -26,6 +26,7 @@ constexpr std::size_t kReader = 0;
 constexpr std::size_t kHome = 1;
 constexpr std::uint64_t kCopiesOfAFile = 5;  // at most, with all caches of all nodes
 constexpr std::uint64_t kTcpBytes = std::uint64_t{128} << 20;
+const std::string kCubic = "cubic";  // of gobd's own links
 
 // Where a file is read from.
 enum class Way {
@@ -91,6 +92,12 @@ std::string network_name(std::uint64_t rate) {
   return "veth, " + std::to_string(rate / 1'000'000) + " Mbit/s";
 }
 
+// Raw TCP, bytes a second, run by run.
+struct Streams {
+  std::vector<double> plain;
+  std::vector<double> cubic;
+};
+
 // A cluster with the files of its node n2 under the mount of n1, and other servers of the same.
 class Bench {
  public:
@@ -138,7 +145,9 @@ class Bench {
     if (way == Way::kSshfs) return ssh_.has_value();
     return true;
   }
-  [[nodiscard]] Result<double> tcp() const { return tcp_stream(places_, kTcpBytes); }
+  [[nodiscard]] Result<double> tcp(const std::string& congestion) const {
+    return tcp_stream(places_, kTcpBytes, congestion);
+  }
 
   // Seconds. Each time of a file of its own, so that no cache but the one meant can help.
   Result<double> read(Way way, const ReadPlan& plan) {
@@ -228,7 +237,7 @@ class Bench {
 
 // Everything on one network, in turns.
 Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& options, Points& points,
-               std::vector<double>& tcp, std::vector<std::string>& notes, Progress& progress) {
+               Streams& tcp, std::vector<std::string>& notes, Progress& progress) {
   std::vector<Way> ways = {Way::kNfs, Way::kSshfs, Way::kRemote};
   if (options.random) ways.push_back(Way::kRemoteInOrder);
   if (rate == 0)
@@ -236,9 +245,11 @@ Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& option
                              Way::kFuseHit, Way::kFuseTcp});
   for (unsigned run = 0; run < options.runs; ++run) {
     progress.step("raw TCP");
-    const Result<double> stream = bench.tcp();
-    if (!stream) return stream.error();
-    tcp.push_back(*stream);
+    for (auto* const kind : {&tcp.plain, &tcp.cubic}) {
+      const Result<double> stream = bench.tcp(kind == &tcp.cubic ? kCubic : "");
+      if (!stream) return stream.error();
+      kind->push_back(*stream);
+    }
     for (const std::uint64_t bytes : options.file_bytes)
       for (const std::uint64_t request : options.request_bytes)
         for (const unsigned depth : options.depths)
@@ -263,7 +274,7 @@ Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& option
 
 // What has to hold of the largest file, read in the smallest parts at the greatest depth.
 std::vector<Target> targets(const FileFigureOptions& options, const Points& points,
-                            const std::map<std::uint64_t, std::vector<double>>& tcp) {
+                            const std::map<std::uint64_t, Streams>& tcp) {
   std::vector<Target> found;
   const auto rate_of = [&](std::uint64_t network, Way way) -> std::optional<double> {
     const auto point = points.find({network, way, *std::ranges::max_element(options.file_bytes),
@@ -281,7 +292,7 @@ std::vector<Target> targets(const FileFigureOptions& options, const Points& poin
     const auto remote = rate_of(network, Way::kRemote);
     const std::string on = network == 0 ? "" : ", " + network_name(network);
     add(reads + " reads of another node's memory, share of a raw TCP stream" + on, remote,
-        median(stream), network == 0 ? 0.50 : 0.85, std::nullopt);
+        median(stream.plain), network == 0 ? 0.50 : 0.85, std::nullopt);
     if (options.random && network != 0)
       add("random over sequential reads" + on, remote, rate_of(network, Way::kRemoteInOrder), 0.95,
           std::nullopt);
@@ -335,7 +346,7 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
     if (bytes == 0 || bytes % kPageSize != 0)
       return make_error(ErrorCode::kInvalidArgument, "requests are whole pages of 4 KiB");
   Points points;
-  std::map<std::uint64_t, std::vector<double>> tcp;
+  std::map<std::uint64_t, Streams> tcp;
   std::vector<std::string> notes;
   const std::size_t ways = options.random ? 11 : 10;
   Progress progress("Files",
@@ -356,13 +367,17 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
                {"depth", "at once"},
                {"mebibytes_per_second", "MiB/s", 1},
                {"share_of_tcp", "share of raw TCP", 2}});
-  for (const auto& [rate, stream] : tcp)
-    table.add({network_name(rate), "raw TCP stream", {}, {}, {}, median(stream) / kMiB, 1.0});
+  for (const auto& [rate, stream] : tcp) {
+    const double plain = median(stream.plain);
+    const double cubic = median(stream.cubic);
+    table.add({network_name(rate), "raw TCP stream", {}, {}, {}, plain / kMiB, 1.0});
+    table.add({network_name(rate), "raw TCP stream, cubic", {}, {}, {}, cubic / kMiB, cubic / plain});
+  }
   for (const auto& [point, values] : points)
     table.add(
         {network_name(point.rate), name_of(point.way), static_cast<std::int64_t>(point.file_bytes),
          static_cast<std::int64_t>(point.request_bytes), static_cast<std::int64_t>(point.depth),
-         median(values) / kMiB, median(values) / median(tcp[point.rate])});
+         median(values) / kMiB, median(values) / median(tcp[point.rate].plain)});
   const std::string title = options.random ? "Figure 12: bandwidth of random reads of a file"
                                            : "Figure 11: bandwidth of sequential reads of a file";
   notes.insert(
@@ -370,6 +385,8 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
       {"median of " + std::to_string(options.runs) +
            " runs in turns, each on a file of its own; the first and last word of each "
            "page checked",
+       "raw TCP stream: with this system's congestion control, " + tcp_congestion() +
+           ", as the servers have it; gobd's links use cubic",
        "servers hold the file in memory; the node that reads has never seen it",
        "the memory that caches will take is touched before each measurement, since a virtual "
        "machine's free memory may have to come from its host first",
