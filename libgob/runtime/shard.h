@@ -224,6 +224,7 @@ class Shard final : private ChannelSink {
   void revisit(PageSet pages);
   void advance(const std::shared_ptr<FilePart>& part);
   Status transfer(const std::shared_ptr<FilePart>& part, PageSet pages);
+  Status read_frames(const FramePool& pool, FileAccess& access, PageSet pages);
   void end_part(FilePart& part, const std::optional<Error>& error);
   void refuse_parts(PageSet pages, Refusal refusal, NodeId blamed);
   void expire_parts(std::uint64_t since_ns);
@@ -258,6 +259,7 @@ class Shard final : private ChannelSink {
 
   // shard_actions.cc: the core's wishes
   void step(const Event& event);
+  void step_with(const PageBytes& payload, const Event& event);
   void perform(const Action& action);
   void perform_one(const action::Send& send);
   void perform_one(const action::Install& install);
@@ -320,7 +322,8 @@ class Shard final : private ChannelSink {
   bool stepping_ = false;
   std::deque<Event> next_events_;  // caused by an action: taken when the step is done
   Actions actions_;
-  PageBytes payload_;  // of the message being delivered
+  PageBytes payload_;  // of the message being delivered, or what a disk has read
+  PageSet fresh_;      // of these: the frames were filled from them and have not changed since
   std::vector<std::byte> staging_;
   std::vector<Fault> faults_;
   std::vector<IoCompletion> completions_;

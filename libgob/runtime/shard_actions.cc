@@ -16,6 +16,7 @@ void Shard::step(const Event& event) {
     return;
   }
   stepping_ = true;
+  fresh_ = PageSet{};
   actions_.clear();
   core_.step(event, actions_);
   for (const Action& action : actions_) perform(action);
@@ -24,6 +25,14 @@ void Shard::step(const Event& event) {
   const Event next = std::move(next_events_.front());
   next_events_.pop_front();
   step(next);
+}
+
+// The event brought the bytes of pages with it.
+void Shard::step_with(const PageBytes& payload, const Event& event) {
+  payload_ = payload;
+  step(event);
+  payload_ = PageBytes{};
+  fresh_ = PageSet{};
 }
 
 void Shard::perform(const Action& action) {
@@ -37,6 +46,7 @@ void Shard::perform(const Action& action) {
           trace_taken(TraceKind::kProtected, a.pages);
           count_downgraded(a.pages);
         } else if constexpr (std::is_same_v<A, action::Invalidate>) {
+          fresh_ = PageSet{};
           must(linker_.invalidate(a.pages));
           trace_taken(TraceKind::kGone, a.pages);
           left_node(a.pages);
@@ -59,6 +69,7 @@ void Shard::perform_one(const action::Send& send) {
   std::size_t bytes = 0;
   if (carries_bytes(message)) {
     bytes = wire::payload_bytes(message);
+    if (message.payload == Payload::kMove) fresh_ = PageSet{};
     must(message.payload == Payload::kMove ? linker_.take(message.pages, staging_.data())
                                            : linker_.load(message.pages, staging_.data()));
     if (failed_) return;  // bytes that may be wrong do not leave this node
@@ -102,6 +113,10 @@ void Shard::perform_one(const action::Install& install) {
     must(install.zero ? linker_.install_zero(now, install.access)
                       : linker_.install(now, payload_, install.access));
   }
+  if (install.access == Access::kRead && !install.zero)
+    fresh_ = now.with(now.mask | fresh_.mask);
+  else
+    fresh_ = PageSet{};
   if (install.access == Access::kNone) return;
   note_resolved(now);
   revisit(install.pages);
@@ -109,6 +124,7 @@ void Shard::perform_one(const action::Install& install) {
 
 void Shard::perform_one(const action::Map& map) {
   PageSet now = map.pages;
+  if (map.access == Access::kWrite) fresh_ = PageSet{};
   if (map.access == Access::kWrite) now.mask &= ~wait_for_kernel(now);
   if (!now.empty()) {
     trace_granted(now, map.access);
@@ -241,9 +257,7 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
     mailbox_.run();
     static_cast<void>(count_received(message));
   }
-  payload_ = PageBytes{message.pages, payload.data()};
-  step(event::Deliver{from, message});
-  payload_ = PageBytes{};
+  step_with(PageBytes{message.pages, payload.data()}, event::Deliver{from, message});
 }
 
 void Shard::count_sent(const Message& message) {

@@ -209,9 +209,7 @@ void Shard::finish_file_io() {
     if (!done.status)
       spdlog::error("container {} stripe {}: {}", done.pages.container.value(), done.pages.stripe,
                     done.status.error().message());
-    payload_ = PageBytes{done.pages, done.bytes};
-    step(event::SwappedIn{done.pages, done.status.ok()});
-    payload_ = PageBytes{};
+    step_with(PageBytes{done.pages, done.bytes}, event::SwappedIn{done.pages, done.status.ok()});
   }
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "libgob/runtime/clock.h"
 #include "libgob/runtime/shard.h"
@@ -19,6 +20,16 @@ Error access_refused(PageId page, Refusal refusal, const std::string& node) {
                         std::to_string(page.container.value()) + ": " + to_words(refusal) +
                         " (node " + node + ")",
                     refusal == Refusal::kNoRoom ? ENOSPC : EIO);
+}
+
+// The bytes of an access in a run of its pages: [begin, end) of the file.
+struct Cut {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+Cut cut_of(const FileAccess& access, PageIndex first, unsigned count) {
+  return {std::max(access.offset, first.value() * kPageSize),
+          std::min(access.end(), (first.value() + count) * kPageSize)};
 }
 
 }  // namespace
@@ -111,28 +122,43 @@ void Shard::advance(const std::shared_ptr<FilePart>& part) {
 // The bytes of some pages, all of which the core allows to be looked at or changed.
 Status Shard::transfer(const std::shared_ptr<FilePart>& part, PageSet pages) {
   FileAccess& access = *part->access;
-  const FramePool& pool = *files_.at(pages.container).pool;
   // What the kernel keeps must not change under it by a program's mapping.
   if (access.must_stay_current())
     if (Status status = linker_.downgrade(pages); !status) return status;
-  if (access.writes()) {
-    const std::uint64_t cached = changes(pages, part.get());
-    if (access.caching == Caching::kNone && cached != 0) {
-      ++part->drops;
-      drop_from_kernel(pages.with(cached), [this, part] {
-        --part->drops;
-        revisit(part->pages);
-      });
-    }
+  const FramePool& pool = *files_.at(pages.container).pool;
+  if (!access.writes()) return read_frames(pool, access, pages);
+  fresh_ = PageSet{};
+  const std::uint64_t cached = changes(pages, part.get());
+  if (access.caching == Caching::kNone && cached != 0) {
+    ++part->drops;
+    drop_from_kernel(pages.with(cached), [this, part] {
+      --part->drops;
+      revisit(part->pages);
+    });
   }
   Status status;
   for_each_run(pages, [&](PageIndex first, unsigned count) {
-    const std::uint64_t begin = std::max(access.offset, first.value() * kPageSize);
-    const std::uint64_t end = std::min(access.end(), (first.value() + count) * kPageSize);
-    const std::uint64_t at = begin - access.offset;
-    const Status moved = access.writes() ? pool.write_bytes(begin, {access.in + at, end - begin})
-                                         : pool.read_bytes(begin, {access.out + at, end - begin});
-    if (!moved) status = moved;
+    const Cut cut = cut_of(access, first, count);
+    const std::span bytes(access.in + (cut.begin - access.offset), cut.end - cut.begin);
+    if (const Status moved = pool.write_bytes(cut.begin, bytes); !moved) status = moved;
+  });
+  return status;
+}
+
+// What has just arrived is at hand in the processor's cache, and takes no system call.
+Status Shard::read_frames(const FramePool& pool, FileAccess& access, PageSet pages) {
+  const bool same = fresh_.container == pages.container && fresh_.stripe == pages.stripe;
+  const PageSet at_hand = pages.with(same ? pages.mask & fresh_.mask : 0);
+  for_each_run(at_hand, [&](PageIndex first, unsigned count) {
+    const Cut cut = cut_of(access, first, count);
+    std::memcpy(access.out + (cut.begin - access.offset),
+                payload_.at(first) + cut.begin % kPageSize, cut.end - cut.begin);
+  });
+  Status status;
+  for_each_run(pages.with(pages.mask & ~at_hand.mask), [&](PageIndex first, unsigned count) {
+    const Cut cut = cut_of(access, first, count);
+    const std::span bytes(access.out + (cut.begin - access.offset), cut.end - cut.begin);
+    if (const Status read = pool.read_bytes(cut.begin, bytes); !read) status = read;
   });
   return status;
 }

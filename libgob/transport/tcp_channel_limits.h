@@ -8,6 +8,8 @@ namespace gob {
 
 inline constexpr std::size_t kMessagesPerPoll = 256;
 inline constexpr std::size_t kEventsPerPoll = 64;
+// Of one call: a message with a whole stripe, and not much more.
+inline constexpr std::size_t kReceiveBytes = std::size_t{272} * 1024;
 // Up to so many links poll() reads each socket at once, which is cheaper than to ask epoll first.
 inline constexpr std::size_t kDirectLinks = 4;
 // While corked, so much small output is worth a system call.
