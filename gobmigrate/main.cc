@@ -85,11 +85,13 @@ nlohmann::json to_json(const Moved& moved, bool waited) {
           {"freeze_ms", p.freeze()},
           {"phases_ms",
            {{"stop", p.stop},
+            {"leave", p.leave},
             {"dump", p.dump},
             {"transfer", p.transfer},
             {"restore", p.restore},
             {"fetch", p.fetch},
             {"make", p.make},
+            {"join", p.join},
             {"take_over", p.take_over}}},
           {"hand_over_ms", p.hand_over}};
   if (waited) {

@@ -78,6 +78,7 @@ int gob_open(gob_connection* connection, const char* name, int access, gob_conta
   return guarded([&] {
     if (int error = usable(connection, name, "gob_open"); error != 0) return error;
     if (out == nullptr) return refused("gob_open: out is NULL");
+    const gob::client::Gate::Pass pass(connection->gate());
     if (!valid_access(access)) {
       return refused("gob_open: access is neither GOB_READ nor GOB_READ | GOB_WRITE");
     }
@@ -98,6 +99,7 @@ int gob_open_file(gob_connection* connection, int fd, gob_container** out) {
   return guarded([&] {
     if (int error = usable(connection, "gob_open_file"); error != 0) return error;
     if (out == nullptr) return refused("gob_open_file: out is NULL");
+    const gob::client::Gate::Pass pass(connection->gate());
     FileTicket ticket{};
     if (::ioctl(fd, gob::file::kIoctlTicket, ticket.data()) != 0) {
       const char* const why = errno == ENOTTY   ? "it is no file of a gob mount"

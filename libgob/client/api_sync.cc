@@ -56,7 +56,10 @@ int take(gob_connection* connection, const char* name, std::int64_t timeout_ms,
   request.mutable_lock()->set_name(name);
   request.mutable_lock()->set_timeout_ms(timeout_ms);
   request.mutable_lock()->set_holder(holder());
-  return wait_for_lock(connection, request, name);
+  const gob::client::Gate::Pass pass(connection->gate());
+  const int taken = wait_for_lock(connection, request, name);
+  if (taken == 0 || taken == -EOWNERDEAD) connection->gate().took_lock();
+  return taken;
 }
 
 int notify(gob_connection* connection, const char* cond, const char* lock, bool all,
@@ -103,7 +106,10 @@ int gob_unlock(gob_connection* connection, const char* name) {
     control::Request request;
     request.mutable_unlock()->set_name(name);
     request.mutable_unlock()->set_holder(holder());
-    return wait_for(connection, request);
+    const gob::client::Gate::Pass pass(connection->gate());
+    const int released = wait_for(connection, request);
+    if (released == 0) connection->gate().released_lock();
+    return released;
   });
 }
 

@@ -30,7 +30,10 @@ gob_connection::gob_connection(std::unique_ptr<ControlClient> client, UniqueFd e
     : owner_(::getpid()), client_(std::move(client)), mappings_(std::move(empty_file)) {}
 
 Result<std::unique_ptr<gob_connection>> gob_connection::open(const char* socket_path) {
-  auto empty_file = gob::client::MappingTable::make_empty_file();
+  auto ends = gob::client::Guardian::Ends::make();
+  if (!ends.ok()) return ends.error();
+  auto empty_file = gob::client::MappingTable::make_empty_file(gob::client::kSessionFile +
+                                                               std::to_string(ends->door.get()));
   if (!empty_file.ok()) return empty_file.error();
   auto client =
       ControlClient::connect(socket_path_or_default(socket_path), ::program_invocation_short_name);
@@ -40,8 +43,7 @@ Result<std::unique_ptr<gob_connection>> gob_connection::open(const char* socket_
   }
   std::unique_ptr<gob_connection> connection(
       new gob_connection(std::move(*client), std::move(*empty_file)));
-  auto guardian = gob::client::Guardian::start(connection->client_->fd(), connection->mappings_,
-                                               connection->hello().node_name());
+  auto guardian = gob::client::Guardian::start(*connection, std::move(*ends));
   if (!guardian.ok()) return guardian.error();
   connection->guardian_ = std::move(*guardian);
   if (Status watched = gob::client::watch_forks(connection.get()); !watched.ok()) {
@@ -62,6 +64,7 @@ bool gob_connection::ours() const { return ::getpid() == owner_; }
 Result<ControlClient::Answer> gob_connection::call(const control::Request& request,
                                                    std::span<const int> fds,
                                                    ControlClient::Milliseconds timeout) {
+  const gob::client::Gate::Pass pass(gate_);
   return client_->call(request, fds, timeout);
 }
 
@@ -78,6 +81,7 @@ void gob_connection::close(gob_container* container) {
 
 Result<void*> gob_connection::map(const gob_container& container, std::uint64_t offset,
                                   std::size_t length, bool writable, void* where) {
+  const gob::client::Gate::Pass pass(gate_);
   const std::uint64_t page = hello().page_size();
   control::Request request;
   control::MapContainer& wanted = *request.mutable_map_container();
@@ -93,7 +97,7 @@ Result<void*> gob_connection::map(const gob_container& container, std::uint64_t 
     return make_error(ErrorCode::kProtocol, "gobd sent a mapping without its memory", EPROTO);
   }
 
-  auto mapped = mappings_.map({reply.mapping_id(), container.name, answer->fds[0].get(),
+  auto mapped = mappings_.map({reply.mapping_id(), container.id, container.name, answer->fds[0].get(),
                                reply.has_uffd_device() ? answer->fds[1].get() : -1, offset,
                                wanted.pages() * page, writable, where, container.file});
   if (!mapped.ok()) {
@@ -121,6 +125,7 @@ void gob_connection::give_up(std::uint64_t mapping_id) {
 }
 
 Status gob_connection::unmap(void* address) {
+  const gob::client::Gate::Pass pass(gate_);
   auto id = mappings_.unmap(address);
   if (!id.ok()) return id.error();
   control::Request request;

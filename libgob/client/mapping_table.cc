@@ -10,21 +10,18 @@
 #include "libgob/linker/uffd_client.h"
 
 namespace gob::client {
+namespace {
 
-Result<UniqueFd> MappingTable::make_empty_file() {
-  UniqueFd file(::memfd_create("gob-lost", MFD_CLOEXEC));
-  if (!file) return system_error("creating the memory file for lost mappings");
-  return file;
-}
+struct Linked {
+  void* address = nullptr;
+  UniqueFd uffd;
+};
 
-Result<MappingTable::Mapped> MappingTable::map(const MappingRequest& request) {
-  const std::string what = "mapping " + std::to_string(request.bytes) + " bytes of container \"" +
-                           request.container + "\"";
-  const int protection = request.writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  const std::lock_guard guard(mutex_);
-  if (poisoned_) return make_error(ErrorCode::kUnavailable, what + ": gobd has ended", ENOTCONN);
+// Maps as asked, and registers that with a new userfaultfd.
+Result<Linked> link(const MappingRequest& request, const std::string& what) {
   auto uffd = create_uffd(request.uffd_device);
   if (!uffd.ok()) return uffd.error();
+  const int protection = request.writable ? PROT_READ | PROT_WRITE : PROT_READ;
   const int flags = MAP_SHARED | MAP_NORESERVE | (request.where != nullptr ? MAP_FIXED : 0);
   void* address = ::mmap(request.where, request.bytes, protection, flags, request.memfd,
                          static_cast<off_t>(request.offset));
@@ -40,9 +37,36 @@ Result<MappingTable::Mapped> MappingTable::map(const MappingRequest& request) {
     ::munmap(address, request.bytes);
     return ready.error();
   }
-  const Mapped mapped{address, uffd->get()};
-  mappings_.emplace(address, Mapping{request.id, request.container, request.bytes, protection,
-                                     std::move(*uffd), request.file});
+  return Linked{address, std::move(*uffd)};
+}
+
+Status keep_free(void* address, std::size_t bytes) {
+  if (::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+             0) == MAP_FAILED)
+    return system_error("taking a container's mapping away");
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> MappingTable::make_empty_file(const std::string& name) {
+  UniqueFd file(::memfd_create(name.c_str(), MFD_CLOEXEC));
+  if (!file) return system_error("creating the memory file for lost mappings");
+  return file;
+}
+
+Result<MappingTable::Mapped> MappingTable::map(const MappingRequest& request) {
+  const std::string what = "mapping " + std::to_string(request.bytes) + " bytes of container \"" +
+                           request.container + "\"";
+  const std::lock_guard guard(mutex_);
+  if (poisoned_) return make_error(ErrorCode::kUnavailable, what + ": gobd has ended", ENOTCONN);
+  auto linked = link(request, what);
+  if (!linked.ok()) return linked.error();
+  const Mapped mapped{linked->address, linked->uffd.get()};
+  mappings_.emplace(mapped.address,
+                    Mapping{request.id, request.container, request.container_id, request.offset,
+                            request.bytes, request.writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                            std::move(linked->uffd), request.file});
   return mapped;
 }
 
@@ -91,7 +115,47 @@ std::vector<std::string> MappingTable::poison() {
   return containers;
 }
 
+std::vector<MappingTable::Place> MappingTable::places() const {
+  std::vector<Place> all;
+  for (const auto& [address, mapping] : mappings_)
+    all.push_back({address, mapping.container, mapping.container_id, mapping.offset, mapping.bytes,
+                   (mapping.protection & PROT_WRITE) != 0, mapping.uffd.get(), mapping.file});
+  return all;
+}
+
+Status MappingTable::leave() {
+  for (auto& [address, mapping] : mappings_) {
+    if (Status kept = keep_free(address, mapping.bytes); !kept.ok()) return kept;
+    mapping.uffd.reset();
+  }
+  return {};
+}
+
+Result<int> MappingTable::join(const MappingRequest& request) {
+  Mapping& mapping = mappings_.at(request.where);
+  auto linked = link(request, "mapping container \"" + request.container + "\" again");
+  if (!linked.ok()) {
+    // Nothing else may come to lie there.
+    if (Status kept = keep_free(request.where, request.bytes); !kept.ok()) return kept.error();
+    return linked.error();
+  }
+  mapping.id = request.id;
+  mapping.container_id = request.container_id;
+  mapping.uffd = std::move(linked->uffd);
+  return mapping.uffd.get();
+}
+
+Status MappingTable::lose(void* address) {
+  Mapping& mapping = mappings_.at(address);
+  if (::mmap(address, mapping.bytes, mapping.protection, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+             empty_file_.get(), 0) == MAP_FAILED)
+    return system_error("taking away what was mapped of container \"" + mapping.container + "\"");
+  mapping.uffd.reset();
+  return {};
+}
+
 void MappingTable::close_in_child() {
+  empty_file_.reset();
   // The memory itself was not inherited (MADV_DONTFORK), or shows the empty file.
   for (auto& [address, mapping] : mappings_) mapping.uffd.reset();
   mappings_.clear();

@@ -17,6 +17,7 @@ namespace gob::client {
 
 struct MappingRequest {
   std::uint64_t id = 0;  // gobd's
+  std::uint32_t container_id = 0;
   std::string container;
   int memfd = -1;
   int uffd_device = -1;  // /dev/userfaultfd, if gobd sent it
@@ -30,7 +31,8 @@ struct MappingRequest {
 class MappingTable {
  public:
   // Makes what poison() will need while there still is room for it.
-  static Result<UniqueFd> make_empty_file();
+  // `name`: how /proc shows it.
+  static Result<UniqueFd> make_empty_file(const std::string& name);
   explicit MappingTable(UniqueFd empty_file) : empty_file_(std::move(empty_file)) {}
   ~MappingTable() { unmap_all(); }
   MappingTable(const MappingTable&) = delete;
@@ -51,6 +53,26 @@ class MappingTable {
   // for a page wake up to it. Returns the containers concerned, each once.
   std::vector<std::string> poison();
 
+  // The process moves, and its other threads stand still. All with the lock held.
+  struct Place {
+    void* address = nullptr;
+    std::string container;
+    std::uint32_t container_id = 0;
+    std::uint64_t offset = 0;
+    std::size_t bytes = 0;
+    bool writable = false;
+    int uffd = -1;  // belongs to the table
+    std::shared_ptr<const UniqueFd> file;
+  };
+  [[nodiscard]] std::vector<Place> places() const;
+  // Nothing of any container is mapped any more: the places are kept free, without access.
+  Status leave();
+  // What lies at request.where is mapped again; the table's other facts of it stay. Returns the
+  // userfaultfd.
+  Result<int> join(const MappingRequest& request);
+  // The container is gone: accesses raise SIGBUS.
+  Status lose(void* address);
+
   // Around fork(): lock() before, unlock() in the parent; close_in_child() instead in the child.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
@@ -60,13 +82,15 @@ class MappingTable {
   struct Mapping {
     std::uint64_t id = 0;
     std::string container;
+    std::uint32_t container_id = 0;
+    std::uint64_t offset = 0;
     std::size_t bytes = 0;
     int protection = 0;
     UniqueFd uffd;  // open as long as faults have to wait
     std::shared_ptr<const UniqueFd> file;
   };
 
-  const UniqueFd empty_file_;  // what poisoned mappings show: nothing, hence SIGBUS
+  UniqueFd empty_file_;  // what poisoned mappings show: nothing, hence SIGBUS
   std::mutex mutex_;
   // Protected by mutex_:
   std::map<void*, Mapping> mappings_;

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "libgob/base/ids.h"
@@ -16,6 +17,7 @@
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/outside_pipes.h"
 #include "libgob/migration/resident.h"
+#include "libgob/migration/sharers.h"
 #include "libgob/migration/ties.h"
 
 namespace gob::migration {
@@ -145,7 +147,10 @@ class Inspector {
     file(link_of(proc(pid, "exe")), proc(pid, "exe"), true);
     file(link_of(proc(pid, "cwd")), proc(pid, "cwd"), false);
     file(link_of(proc(pid, "root")), proc(pid, "root"), false);
-    for (const std::string& fd : names_in(proc(pid, "fd"))) descriptor(pid, fd);
+    const std::set<int> left = sharers_descriptors(pid);
+    shares_ = !left.empty();
+    for (const std::string& fd : names_in(proc(pid, "fd")))
+      if (!left.contains(std::atoi(fd.c_str()))) descriptor(pid, fd);
     maps(pid);
   }
 
@@ -241,8 +246,12 @@ class Inspector {
 
   // Shared memory goes along with the last process that has it.
   void memory(const std::string& name, const struct stat& info, const std::string& who) {
-    if (name.starts_with("/memfd:gob:"))
-      return obstacle(who + ", a container: programs that have some mapped cannot be moved yet");
+    if (name.starts_with("/memfd:gob:")) {
+      if (!shares_)
+        obstacle(who + ", a container, and its libgob is of a release that cannot move, or does not "
+                       "answer");
+      return;
+    }
     if (ties_.add(info, who))
       plan_.shared_bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
   }
@@ -295,6 +304,7 @@ class Inspector {
 
   Plan& plan_;
   const std::vector<std::string> moving_;  // addresses
+  bool shares_ = false;  // the process that is looked at has connections, and will leave them
   std::optional<NetworkMounts> mounts_;  // of the process that is looked at
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   Ties ties_;

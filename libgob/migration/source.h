@@ -27,11 +27,13 @@ struct SourceOptions {
 // Milliseconds; the process stands still from the first to the fourth.
 struct Phases {
   double stop = 0;       // all its threads stand still, without a lock on a file: part of dump
+  double leave = 0;      // libgob in it lets go of its containers: part of stop
   double dump = 0;       // CRIU takes the context (basic: and all memory)
   double transfer = 0;   // images into a container
   double restore = 0;    // the target reads them, CRIU makes the process; of this,
   double fetch = 0;      // until the images were there,
-  double make = 0;       // and CRIU's part
+  double make = 0;       // CRIU's part,
+  double join = 0;       // and until libgob has its containers again
   double take_over = 0;  // the source is given up, the target lets it run
   double hand_over = 0;  // afterwards: memory leaves the source process
   [[nodiscard]] double freeze() const { return dump + transfer + restore + take_over; }

@@ -13,6 +13,7 @@
 
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/sharers.h"
 #include "libgob/migration/stream_ring.h"
 #include "libgob/migration/talk.h"
 
@@ -78,6 +79,7 @@ bool lives(const std::string& socket, const std::string& life) {
   // The target may have had them for a moment.
   if (state == 'F')
     for (const Address& address : plan.moving_addresses) announce(address);
+  if (there && state == 'F') restore_sharers(root, socket);
   if (there && state == 'F') signal_tree(root, SIGCONT);
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);

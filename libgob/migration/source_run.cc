@@ -22,6 +22,7 @@
 #include "libgob/migration/page_map.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
+#include "libgob/migration/sharers.h"
 #include "libgob/migration/stand_still.h"
 #include "libgob/migration/stream_ring.h"
 
@@ -162,10 +163,14 @@ Status SourceRun::freeze_and_move() {
                                   .environment = std::move(environment)});
   if (!dump) return dump.error();
   guard_->freezing();
+  if (Status prepared = prepare_sharers(options_.pid); !prepared) return prepared;
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
   hurry_.emplace();
   auto begin = *standing;
+  const auto still = Clock::now();
+  if (Status left = leave_sharers(options_.pid, options_.socket); !left) return left;
+  moved_.phases.leave = milliseconds_since(still);
   if (options_.lazy) {
     hidden_ = HiddenAreas::of(processes());
     if (Status hidden = hidden_.hide(folder_); !hidden) return hidden;
@@ -190,6 +195,7 @@ Status SourceRun::freeze_and_move() {
   if (!restored) return restored.error();
   moved_.phases.fetch = restored->restored().fetch_ms();
   moved_.phases.make = restored->restored().make_ms();
+  moved_.phases.join = restored->restored().join_ms();
   moved_.phases.restore = milliseconds_since(begin);
   return {};
 }

@@ -25,6 +25,7 @@
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
+#include "libgob/migration/sharers.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target_run.h"
 #include "libgob/migration/view.h"
@@ -120,8 +121,12 @@ Status TargetRun::take_over() {
   // CRIU is not that fast.
   if (Status made = prepare_memory(); !made) return made;
   if (Status restored = restore(); !restored) return restored;
+  const auto made = Clock::now();
+  if (const auto migrant = warden_.migrant(root_); migrant)
+    if (Status joined = join_sharers(*migrant, options_.socket); !joined) return joined;
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
-  message.mutable_restored()->set_make_ms(Milliseconds(Clock::now() - released).count());
+  message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
+  message.mutable_restored()->set_join_ms(Milliseconds(Clock::now() - made).count());
   if (Status said = talk_->send(message, kAnswer); !said) return said;
   const auto go = talk_->receive(kAnswer);
   if (!go) return go.error();

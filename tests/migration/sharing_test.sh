@@ -56,7 +56,7 @@ large = os.open(sys.argv[4] + '/large', os.O_RDWR | os.O_CREAT); os.ftruncate(la
 folder = sys.argv[4] + '/folder'; os.mkdir(folder); os.chdir(folder); os.rmdir(folder)
 " "$libgob" "$(socket n1)" "$dir"
 refused "[userfaultfd], which CRIU cannot move" "/dev/ptmx, a device or terminal" "of this node, which stays" "is a socket neither of TCP" \
-  "is a Unix socket with a name" "a System V segment" "gob:pool (deleted), a container" \
+  "is a Unix socket with a name" "a System V segment" \
   "/large (deleted) was removed while in use, and has more than the 64 MiB" "/folder (deleted) was removed while in use, and is a folder"
 release
 
