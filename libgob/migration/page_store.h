@@ -92,7 +92,6 @@ class SourceStore {
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;
   std::vector<Piece> pieces_;  // by first
-  std::vector<std::byte> copied_ = std::vector<std::byte>(kFillPages * kPageSize);
   std::uint64_t pages_ = 0;
   std::uint64_t early_ = 0;  // of them
   std::atomic<Pace> pace_{Pace::kAsked};

@@ -16,23 +16,7 @@ Status copied(ssize_t copied, std::size_t bytes) {
       "node, the link to it, or gobd on this node died");
 }
 
-using Copy = ssize_t (*)(pid_t, const iovec*, unsigned long, const iovec*, unsigned long,
-                         unsigned long);
-Status copy_pages(Copy copy, const void* ours, const void* container, std::size_t bytes) {
-  const iovec local{const_cast<void*>(ours), bytes};
-  const iovec remote{const_cast<void*>(container), bytes};
-  return copied(copy(::getpid(), &local, 1, &remote, 1, 0), bytes);
-}
-
 }  // namespace
-
-Status load_pages(void* to, const void* container, std::size_t bytes) {
-  return copy_pages(::process_vm_readv, to, container, bytes);
-}
-
-Status store_pages(void* container, const void* from, std::size_t bytes) {
-  return copy_pages(::process_vm_writev, from, container, bytes);
-}
 
 Status load(void* to, const void* container, std::size_t bytes) {
   const iovec local{const_cast<void*>(container), bytes};

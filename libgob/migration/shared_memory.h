@@ -12,11 +12,6 @@ namespace gob::migration {
 Status load(void* to, const void* container, std::size_t bytes);
 Status store(void* container, const void* from, std::size_t bytes);
 
-// The same for many pages, by the kernel's own mapping of them: the program's needs no entry for each,
-// which under some hypervisors costs more than the page's bytes.
-Status load_pages(void* to, const void* container, std::size_t bytes);
-Status store_pages(void* container, const void* from, std::size_t bytes);
-
 template <class T>
 Result<T> load(const T* container) {
   T value{};

@@ -119,12 +119,12 @@ Status SourceStore::fill_run(std::uint64_t run) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
     std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
                     page % kStorePages * kPageSize;
-    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, copied_.data(),
+    // Into the mapping as a program would write. Pages that the kernel holds by itself while it copies
+    // (process_vm_writev) may be taken by gobd meanwhile, and what is written then is lost.
+    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, to,
                   pages * kPageSize))
-      return system_error("copying memory of the stopped process " + std::to_string(piece->pid));
-    if (Status stored = store_pages(to, copied_.data(), pages * kPageSize); !stored)
-      return make_error(stored.error().code, "filling a container of the process's memory (is there room? see "
-                                             "gobd's --budget and --swap): " + stored.error().message());
+      return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
+                          " into its container (is there room? see gobd's --budget and --swap)");
     page += pages;
   }
   return {};

@@ -83,7 +83,7 @@ Status TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent, 
     return make_error(ErrorCode::kLost,
                       "page " + std::to_string(page) + " of the process's memory is lost", errno);
   }
-  if (Status copied = load_pages(to, at, pages * kPageSize); !copied)
+  if (Status copied = load(to, at, pages * kPageSize); !copied)
     return make_error(ErrorCode::kLost, copied.error().message());
   return {};
 }
