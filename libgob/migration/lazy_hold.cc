@@ -1,6 +1,5 @@
 // LazyServer, when the migrant moves on before all its memory has reached it.
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "libgob/migration/inspect.h"
@@ -23,9 +22,9 @@ Status LazyServer::identify(Task& task, const Processes& processes) {
   std::vector<const ResidentRequest::Process*> without;
   for (const ResidentRequest::Process& process : processes)
     if (present_pages(process.pid(), run.address, 1).empty()) without.push_back(&process);
-  std::array<std::byte, kPageSize> bytes;
-  if (Status there = store_.bring(run.page, 1, true, bytes.data()); !there) return there;
-  if (copy(task, run.address, bytes.data(), 1) == Copied::kLater)
+  const auto bytes = store_.bring(run.page, 1, true);
+  if (!bytes) return bytes.error();
+  if (copy(task, run.address, *bytes, 1) == Copied::kLater)
     return make_error(ErrorCode::kUnavailable, "the process changes its address space right now");
   if (task.ended || task.pid != 0) return {};
   std::erase_if(without, [&](const auto* each) { return present_pages(each->pid(), run.address, 1).empty(); });

@@ -206,12 +206,12 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
       return;
     }
   }
-  std::array<std::byte, kPageSize> bytes;
-  if (Status there = store_.bring(run->page, 1, true, bytes.data()); !there) return fail(there.error());
+  const auto bytes = store_.bring(run->page, 1, true);
+  if (!bytes) return fail(bytes.error());
   const std::lock_guard lock(mutex_);
   // The program may have moved or dropped the page while it came.
   const auto still = task.ranges.find(address, 1);
-  if (!still || still->page != run->page || copy(task, address, bytes.data(), 1) == Copied::kLater) {
+  if (!still || still->page != run->page || copy(task, address, *bytes, 1) == Copied::kLater) {
     task.waiting.push_back(address);
     return;
   }
@@ -281,7 +281,7 @@ std::optional<LazyRanges::Run> LazyServer::next_of(Task& task) const {
 }
 
 // One run of pages of one task. False: nothing was to be done, or not now.
-bool LazyServer::stream_some(Task& task, std::byte* bytes) {
+bool LazyServer::stream_some(Task& task) {
   std::optional<LazyRanges::Run> run;
   {
     const std::lock_guard lock(mutex_);
@@ -290,21 +290,21 @@ bool LazyServer::stream_some(Task& task, std::byte* bytes) {
     if (!run) return false;
     run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
   }
-  if (Status there = store_.bring(run->page, run->pages, false, bytes); !there) {
-    fail(there.error());
+  const auto bytes = store_.bring(run->page, run->pages, false);
+  if (!bytes) {
+    fail(bytes.error());
     return false;
   }
   const std::lock_guard lock(mutex_);
   const auto still = task.ranges.find(run->address, run->pages);
   if (!still || still->page != run->page) return true;  // changed meanwhile: look again
-  if (copy(task, run->address, bytes, still->pages) == Copied::kLater) return false;
+  if (copy(task, run->address, *bytes, still->pages) == Copied::kLater) return false;
   counts_.streamed += still->pages;
   if (task.early.empty()) task.cursor = run->address + still->pages * kPageSize;
   return true;
 }
 
 void LazyServer::stream() {
-  std::vector<std::byte> bytes(kStreamPages * kPageSize);
   bool hurried = true;  // as whoever made this thread, until the process runs
   while (true) {
     std::vector<Task*> tasks;
@@ -317,7 +317,7 @@ void LazyServer::stream() {
         if (!task.ended) tasks.push_back(&task);
     }
     bool moved = false;
-    for (Task* task : tasks) moved = stream_some(*task, bytes.data()) || moved;
+    for (Task* task : tasks) moved = stream_some(*task) || moved;
     if (moved) continue;
     say_changed();
     // A change of the address space is under way, or nothing is left until a program forks.

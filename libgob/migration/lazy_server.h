@@ -88,7 +88,7 @@ class LazyServer {
   void stream();
   void read_events(Task& task);
   void answer(Task& task, std::uint64_t address);
-  bool stream_some(Task& task, std::byte* bytes);
+  bool stream_some(Task& task);
   std::optional<LazyRanges::Run> next_of(Task& task) const;
   [[nodiscard]] bool has_work() const;
   Copied copy(Task& task, std::uint64_t address, const std::byte* from, std::uint64_t pages);

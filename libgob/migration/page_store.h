@@ -103,9 +103,9 @@ class TargetStore {
                                   std::uint64_t pages);
   // There are more pages than were known when it was opened.
   Status extend(std::uint64_t pages);
-  // Makes this node the only one with `pages` pages from `page` (within one container), and copies
-  // them to `to`. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
-  Status bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to);
+  // Makes this node the only one with `pages` pages from `page` (within one container), and gives
+  // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
 
@@ -141,7 +141,7 @@ class TargetStores {
   Status prepare(const gobelins::Connection& gob, const std::string& session, std::uint64_t pages);
   Status add(const gobelins::Connection& gob, const Memory::Store& store);
   // As TargetStore's.
-  Status bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to);
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;

@@ -71,9 +71,9 @@ bool TargetStore::complete() const {
   return all && *all != 0;
 }
 
-Status TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to) {
+Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
   for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
-    if (Status there = await_filled(run, urgent); !there) return there;
+    if (Status there = await_filled(run, urgent); !there) return there.error();
   std::byte* at =
       static_cast<std::byte*>(stores_[page / kStorePages].data()) + page % kStorePages * kPageSize;
   // For writing, so that the page leaves the source. This way a page that cannot be had is an error
@@ -83,9 +83,7 @@ Status TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent, 
     return make_error(ErrorCode::kLost,
                       "page " + std::to_string(page) + " of the process's memory is lost", errno);
   }
-  if (Status copied = load(to, at, pages * kPageSize); !copied)
-    return make_error(ErrorCode::kLost, copied.error().message());
-  return {};
+  return static_cast<const std::byte*>(at);
 }
 
 std::uint64_t next_store(const Memory& memory) {
@@ -118,10 +116,10 @@ Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& s
   return {};
 }
 
-Status TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent, std::byte* to) {
+Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
   for (const Part& part : parts_)
     if (page >= part.place.first() && page + pages <= part.place.first() + part.place.pages())
-      return part.store->bring(page - part.place.first(), pages, urgent, to);
+      return part.store->bring(page - part.place.first(), pages, urgent);
   return make_error(ErrorCode::kProtocol, "no container holds page " + std::to_string(page));
 }
 
