@@ -17,6 +17,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/migration/page_map.h"
+#include "libgob/migration/smaps.h"
 
 namespace gob::migration {
 namespace {
@@ -61,38 +62,32 @@ std::optional<Area> area_of(const std::string& line) {
               std::strtoull(range.c_str() + dash + 1, nullptr, 16), true};
 }
 
-std::vector<Area> areas_of(pid_t pid) {
+std::vector<Area> large_areas(pid_t pid) {
   std::vector<Area> areas;
-  const auto pointers = stack_pointers(pid);
-  if (!pointers) return areas;
   std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
-  for (std::string line; std::getline(maps, line);) {
-    const auto area = area_of(line);
-    if (!area || area->end - area->start < kSmallest) continue;
-    if (std::ranges::none_of(
-            *pointers, [&](std::uint64_t at) { return at >= area->start && at < area->end; }))
+  for (std::string line; std::getline(maps, line);)
+    if (const auto area = area_of(line); area && area->end - area->start >= kSmallest)
       areas.push_back(*area);
-  }
   return areas;
 }
 
-// Where an area begins and ends, if the line at `at` of smaps(5) is the first one of an area.
-std::optional<std::pair<std::uint64_t, std::uint64_t>> range_of(const std::string& smaps, std::size_t at) {
-  char* end = nullptr;
-  const char* const line = smaps.c_str() + at;
-  const std::uint64_t start = std::strtoull(line, &end, 16);
-  if (end == line || *end != '-') return std::nullopt;
-  const std::uint64_t stop = std::strtoull(end + 1, &end, 16);
-  if (*end != ' ') return std::nullopt;
-  return std::pair(start, stop);
+// Without those that hold a stack in use; of a process that stands still.
+std::vector<Area> areas_of(pid_t pid) {
+  const auto pointers = stack_pointers(pid);
+  if (!pointers) return {};
+  std::vector<Area> areas = large_areas(pid);
+  std::erase_if(areas, [&](const Area& area) {
+    return std::ranges::any_of(*pointers,
+                               [&](std::uint64_t at) { return at >= area.start && at < area.end; });
+  });
+  return areas;
 }
 
-// The last line of an area in smaps(5) says what the kernel knows of it: is it locked, of huge pages, a
-// stack that grows, or of a device? CRIU would not leave its pages out.
-bool may_be_left_out(std::string_view area) {
-  const std::size_t flags = area.find("VmFlags:");
-  if (flags == std::string_view::npos) return false;
-  std::istringstream words{std::string(area.substr(flags + 8))};
+// The last line of an area in smaps(5) says what the kernel knows of it: is it locked, of huge
+// pages, a stack that grows, or of a device? CRIU would not leave its pages out.
+bool may_be_left_out(std::string_view flags) {
+  if (flags.empty()) return false;
+  std::istringstream words{std::string(flags)};
   for (std::string word; words >> word;)
     for (const char* const no : {"lo", "ht", "gd", "io", "pf", "sh"})
       if (word == no) return false;
@@ -110,19 +105,23 @@ Result<std::vector<std::string>> prepare_blinkers(const std::string& folder) {
   // What is preloaded into gobmigrate itself is preloaded into its children, too.
   const char* others = std::getenv("LD_PRELOAD");
   return std::vector<std::string>{
-      "LD_PRELOAD=" + path + (others != nullptr && *others != '\0' ? ":" + std::string(others) : ""),
+      "LD_PRELOAD=" + path +
+          (others != nullptr && *others != '\0' ? ":" + std::string(others) : ""),
       "GOB_CRIU_BLINKERS=" + folder};
 }
 
-HiddenAreas HiddenAreas::of(const Processes& processes) {
-  HiddenAreas hidden;
+void HiddenAreas::foresee(const Processes& processes) {
+  for (const ResidentRequest::Process& process : processes.processes())
+    if (!large_areas(process.pid()).empty())
+      foreseen_[process.pid()] = read_process_file(process.pid(), "smaps");
+}
+
+void HiddenAreas::find(const Processes& processes) {
   for (const ResidentRequest::Process& process : processes.processes()) {
     const std::vector<Area> areas = areas_of(process.pid());
-    if (!areas.empty()) hidden.views_.push_back({process.pid(), process.inside(), {}});
-    for (const Area& area : areas)
-      hidden.areas_.push_back({process.pid(), process.inside(), area, {}});
+    if (!areas.empty()) views_.push_back({process.pid(), process.inside(), {}, {}, false});
+    for (const Area& area : areas) areas_.push_back({process.pid(), process.inside(), area, {}});
   }
-  return hidden;
 }
 
 Status HiddenAreas::hide(const std::string& folder) {
@@ -131,16 +130,20 @@ Status HiddenAreas::hide(const std::string& folder) {
     const std::string path = place + "/smaps";
     if (::mkdir(place.c_str(), 0700) == 0)
       view.file.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0200));
-    if (!view.file || ::flock(view.file.get(), LOCK_EX) != 0) return system_error("writing " + path);
+    if (!view.file || ::flock(view.file.get(), LOCK_EX) != 0)
+      return system_error("writing " + path);
   }
   return {};
 }
 
 void HiddenAreas::look() {
   for (View& view : views_) {
-    std::ifstream file("/proc/" + std::to_string(view.pid) + "/smaps");
-    const std::string seen = cut({std::istreambuf_iterator<char>(file), {}}, view.pid);
-    if (!file.bad() && !seen.empty() &&
+    view.shown = foreseen_[view.pid];
+    view.sure = view.shown.empty() ||
+                !is_of_maps(areas_of_smaps(view.shown), read_process_file(view.pid, "maps"));
+    if (view.sure) view.shown = read_process_file(view.pid, "smaps");
+    const std::string seen = cut(view.shown, view.pid);
+    if (!seen.empty() &&
         ::write(view.file.get(), seen.data(), seen.size()) == static_cast<ssize_t>(seen.size()))
       ::fchmod(view.file.get(), 0600);
     view.file.reset();
@@ -155,27 +158,34 @@ void HiddenAreas::look() {
 std::string HiddenAreas::cut(const std::string& smaps, pid_t pid) const {
   std::string seen;
   seen.reserve(smaps.size());
-  for (std::size_t at = 0, next = 0; at < smaps.size(); at = next) {
-    const auto range = range_of(smaps, at);
-    next = at;
-    do {
-      next = std::min(smaps.find('\n', next), smaps.size() - 1) + 1;
-    } while (next < smaps.size() && !range_of(smaps, next));
-    const std::string_view area = std::string_view(smaps).substr(at, next - at);
+  for (const SmapsArea& area : areas_of_smaps(smaps)) {
     const bool hidden =
-        range && may_be_left_out(area) && std::ranges::any_of(areas_, [&](const Hidden& each) {
-          return each.pid == pid && each.area.start == range->first &&
-                 each.area.end == range->second;
+        may_be_left_out(area.flags) && std::ranges::any_of(areas_, [&](const Hidden& each) {
+          return each.pid == pid && each.area.start == area.start && each.area.end == area.end;
         });
     if (!hidden) {
-      seen += area;
+      seen += area.text;
       continue;
     }
     std::ostringstream page;
-    page << std::hex << range->first << '-' << range->first + kPageSize;
-    (seen += page.str()) += area.substr(area.find(' '));
+    page << std::hex << area.start << '-' << area.start + kPageSize;
+    (seen += page.str()) += area.text.substr(area.text.find(' '));
   }
   return seen;
+}
+
+Status HiddenAreas::make_sure() const {
+  for (const View& view : views_) {
+    if (view.sure) continue;
+    const std::string smaps = read_process_file(view.pid, "smaps");
+    if (!has_same_flags(areas_of_smaps(smaps), areas_of_smaps(view.shown)))
+      return make_error(
+          ErrorCode::kUnavailable,
+          "process " + std::to_string(view.pid) +
+              " changed how its memory may be used (madvise, mlock) in the moment before "
+              "it was stopped, which was seen too late; move it once more");
+  }
+  return {};
 }
 
 Status HiddenAreas::show(const std::string& folder) {

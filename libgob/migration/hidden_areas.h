@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,12 +30,18 @@ Result<std::vector<std::string>> prepare_blinkers(const std::string& folder);
 class HiddenAreas {
  public:
   using Processes = ResidentRequest::Processes;
+  // What is known of processes that run still: what has not changed by the time they stand still need not be
+  // looked at then. Optional.
+  void foresee(const Processes& processes);
   // What can be hidden of processes that stand still.
-  static HiddenAreas of(const Processes& processes);
+  void find(const Processes& processes);
   // CRIU, which has not looked for areas yet, will wait until look() has written which ones it shall see.
   Status hide(const std::string& folder);
   // That, and then: which pages do they have?
   void look();
+  // CRIU is through with the processes. Was what it saw of them true? It may have been older than the stop, by
+  // the flags of areas: kUnavailable; the images must not be used.
+  [[nodiscard]] Status make_sure() const;
   // CRIU's images are in `folder`: they get the areas as they are. Those that it saw are dropped here.
   Status show(const std::string& folder);
   // Adds the pages to what CRIU saw; of read_lazy_tasks(), after show().
@@ -48,6 +55,8 @@ class HiddenAreas {
     pid_t pid = 0;     // as this side sees it
     pid_t inside = 0;  // as it sees itself
     UniqueFd file;
+    std::string shown;  // smaps, before anything is hidden
+    bool sure = false;  // read from the process as it stands still
   };
   struct Hidden {
     pid_t pid = 0;     // as this side sees it
@@ -56,6 +65,7 @@ class HiddenAreas {
     std::vector<LazyRun> runs;  // the first page aside: CRIU sees that
   };
   [[nodiscard]] std::string cut(const std::string& smaps, pid_t pid) const;
+  std::map<pid_t, std::string> foreseen_;  // smaps, by process
   std::vector<View> views_;
   std::vector<Hidden> areas_;
 };

@@ -163,6 +163,8 @@ Status SourceRun::freeze_and_move() {
                                   .environment = std::move(environment)});
   if (!dump) return dump.error();
   guard_->freezing();
+  // Areas change with memory that is still coming.
+  if (options_.lazy && plan_.out_pages == 0) hidden_.foresee(processes());
   if (Status prepared = prepare_sharers(options_.pid); !prepared) return prepared;
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
@@ -172,7 +174,7 @@ Status SourceRun::freeze_and_move() {
   if (Status left = leave_sharers(options_.pid, options_.socket); !left) return left;
   moved_.phases.leave = milliseconds_since(still);
   if (options_.lazy) {
-    hidden_ = HiddenAreas::of(processes());
+    hidden_.find(processes());
     if (Status hidden = hidden_.hide(folder_); !hidden) return hidden;
   }
   moved_.phases.stop = milliseconds_since(begin);
@@ -191,6 +193,8 @@ Status SourceRun::freeze_and_move() {
   moved_.phases.transfer = milliseconds_since(begin);
   begin = Clock::now();
   if (options_.lazy) start_filling();
+  // While the target works.
+  if (Status sure = hidden_.make_sure(); !sure) return sure;
   const auto restored = expect(Message::kRestored, kRestore);
   if (!restored) return restored.error();
   moved_.phases.fetch = restored->restored().fetch_ms();

@@ -1,5 +1,6 @@
-// Large areas of a stopped process, a child of this one, are hidden from what CRIU reads, and appear
-// again in its images. CRIU itself is played: its call to open smaps, and the image that comes of it.
+// Large areas of a stopped process, a child of this one, are hidden from what CRIU reads, and
+// appear again in its images. CRIU itself is played: its call to open smaps, and the image that
+// comes of it.
 #include "libgob/migration/hidden_areas.h"
 
 #include <dlfcn.h>
@@ -11,8 +12,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -27,6 +28,8 @@ namespace gob::migration {
 namespace {
 
 constexpr std::uint64_t kPages = 1024;
+constexpr int kClosesSmall = 1;
+constexpr int kForksWithoutLarge = 2;
 
 std::uint64_t number_of(const void* at) { return reinterpret_cast<std::uint64_t>(at); }
 
@@ -51,6 +54,9 @@ class HiddenAreasTest : public testing::Test {
     if (child_ == 0) {
       ::mlock2(locked_, kPages * kPageSize, MLOCK_ONFAULT);
       ::raise(SIGSTOP);
+      if (*asked_ == kClosesSmall) ::mprotect(small_, 16 * kPageSize, PROT_READ);
+      if (*asked_ == kForksWithoutLarge) ::madvise(large_, kPages * kPageSize, MADV_DONTFORK);
+      ::raise(SIGSTOP);
       ::_exit(0);
     }
     ::waitpid(child_, nullptr, WUNTRACED);
@@ -64,6 +70,13 @@ class HiddenAreasTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
+  // Lets the child go on, until it has done `what` and stands still again.
+  bool change_child(int what) {
+    *asked_ = what;
+    int status = 0;
+    return ::kill(child_, SIGCONT) == 0 && ::waitpid(child_, &status, WUNTRACED) == child_ &&
+           WIFSTOPPED(status);
+  }
   // How CRIU opens the file: below a descriptor of the process's folder.
   std::string smaps_seen() {
     const auto variables = prepare_blinkers(folder_);
@@ -117,15 +130,19 @@ class HiddenAreasTest : public testing::Test {
   char* closed_ = map_pages(kPages);
   char* locked_ = map_pages(kPages);
   char* small_ = map_pages(16);
+  int* asked_ = static_cast<int*>(
+      ::mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   std::string folder_;
   pid_t child_ = -1;
   ResidentRequest::Processes processes_;
 };
 
 TEST_F(HiddenAreasTest, CriuSeesOnePageOfLargeAreasAndAllOfOthers) {
-  HiddenAreas hidden = HiddenAreas::of(processes_);
+  HiddenAreas hidden;
+  hidden.find(processes_);
   ASSERT_TRUE(hidden.hide(folder_));
-  auto seen = std::async(std::launch::async, [this] { return smaps_seen(); });  // it waits for this:
+  auto seen =
+      std::async(std::launch::async, [this] { return smaps_seen(); });  // it waits for this:
   hidden.look();
   const std::string text = seen.get();
   EXPECT_NE(text.find(range(large_, 1) + "rw-p"), std::string::npos);
@@ -135,9 +152,47 @@ TEST_F(HiddenAreasTest, CriuSeesOnePageOfLargeAreasAndAllOfOthers) {
   EXPECT_NE(text.find("[stack]"), std::string::npos);
 }
 
+// What was read while the process ran is shown when the areas are the same, and held against the
+// truth later.
+TEST_F(HiddenAreasTest, WhatWasForeseenIsShownAndProvedAfterwards) {
+  HiddenAreas hidden;
+  hidden.foresee(processes_);
+  hidden.find(processes_);
+  ASSERT_TRUE(hidden.hide(folder_));
+  hidden.look();
+  const std::string text = smaps_seen();
+  EXPECT_NE(text.find(range(large_, 1) + "rw-p"), std::string::npos);
+  EXPECT_NE(text.find(range(locked_, kPages)), std::string::npos);
+  EXPECT_TRUE(hidden.make_sure());
+}
+
+TEST_F(HiddenAreasTest, AreasThatChangedBeforeTheStopAreLookedAtAnew) {
+  HiddenAreas hidden;
+  hidden.foresee(processes_);
+  ASSERT_TRUE(change_child(kClosesSmall));
+  hidden.find(processes_);
+  ASSERT_TRUE(hidden.hide(folder_));
+  hidden.look();
+  EXPECT_NE(smaps_seen().find(range(small_, 16) + "r--p"), std::string::npos);
+  EXPECT_TRUE(hidden.make_sure());
+}
+
+TEST_F(HiddenAreasTest, FlagsThatChangedBeforeTheStopAreNoticed) {
+  HiddenAreas hidden;
+  hidden.foresee(processes_);
+  ASSERT_TRUE(change_child(kForksWithoutLarge));
+  hidden.find(processes_);
+  ASSERT_TRUE(hidden.hide(folder_));
+  hidden.look();
+  const Status sure = hidden.make_sure();
+  ASSERT_FALSE(sure);
+  EXPECT_EQ(sure.error().code, ErrorCode::kUnavailable);
+}
+
 TEST_F(HiddenAreasTest, CriuSeesEverythingIfWhoeverWouldHideItEnds) {
   {
-    HiddenAreas hidden = HiddenAreas::of(processes_);
+    HiddenAreas hidden;
+    hidden.find(processes_);
     ASSERT_TRUE(hidden.hide(folder_));
   }
   EXPECT_NE(smaps_seen().find(range(large_, kPages)), std::string::npos);
@@ -149,7 +204,8 @@ TEST_F(HiddenAreasTest, CriuSeesEverythingWhereNothingIsHidden) {
 }
 
 TEST_F(HiddenAreasTest, ImagesGetTheAreasAsTheyAreAndTasksTheirPages) {
-  HiddenAreas hidden = HiddenAreas::of(processes_);
+  HiddenAreas hidden;
+  hidden.find(processes_);
   hidden.look();
 
   write_image(1, 1);
@@ -164,7 +220,8 @@ TEST_F(HiddenAreasTest, ImagesGetTheAreasAsTheyAreAndTasksTheirPages) {
   ASSERT_EQ(areas->size(), 2u);
   EXPECT_EQ(areas->front().end, number_of(large_) + kPages * kPageSize);
   EXPECT_EQ(areas->back().end, number_of(closed_) + kPages * kPageSize);
-  EXPECT_NE(image().find("\x08\x2a"), std::string::npos) << "a field that is not known here is gone";
+  EXPECT_NE(image().find("\x08\x2a"), std::string::npos)
+      << "a field that is not known here is gone";
 
   std::vector<LazyTask> tasks{{child_, *areas, {{number_of(large_), 1}}, {}}};
   hidden.add_to(tasks);
@@ -193,8 +250,8 @@ TEST_F(HiddenAreasTest, AnAreaThatIsNeitherIsRefused) {
       image_path(), {{number_of(large_), number_of(large_) + kPages * kPageSize}}, changed);
   ASSERT_FALSE(odd);
   EXPECT_EQ(odd.error().code, ErrorCode::kProtocol);
-  EXPECT_FALSE(lengthen_areas(image_path(), {{number_of(small_), number_of(small_) + kPageSize}},
-                              changed));
+  EXPECT_FALSE(
+      lengthen_areas(image_path(), {{number_of(small_), number_of(small_) + kPageSize}}, changed));
 }
 
 }  // namespace
