@@ -13,6 +13,7 @@
 
 #include "libgob/base/completion.h"
 #include "libgob/base/size.h"
+#include "libgob/migration/common_keeper.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/source.h"
@@ -30,6 +31,7 @@ enum ExitStatus : int { kOk = 0, kFailed = 1, kUsage = 2, kRefused = 3, kLostPro
 struct Flags {
   SourceOptions move;
   std::string session;
+  int link = -1;
   std::vector<std::string> addresses;
   std::string mode = "gob";
   bool no_stream = false;
@@ -59,6 +61,12 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
   nlohmann::json streams = nlohmann::json::array();
   for (const Stream& stream : plan.streams)
     streams.push_back({{"pid", stream.pid()}, {"fd", stream.fd()}, {"input", stream.input()}});
+  nlohmann::json common = nlohmann::json::array();
+  for (const CommonSegment& segment : plan.common) {
+    nlohmann::json with = nlohmann::json::array();
+    for (const CommonSegment::User& user : segment.staying) with.push_back(user.pid);
+    common.push_back({{"memory", segment.name}, {"bytes", segment.bytes}, {"with", with}});
+  }
   return {{"pid", plan.pid},
           {"command", plan.command},
           {"processes", plan.processes},
@@ -67,6 +75,7 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
           {"files", files},
           {"sockets", plan.sockets.size()},
           {"streams", streams},
+          {"shared", common},
           {"obstacles", plan.obstacles}};
 }
 
@@ -82,6 +91,9 @@ nlohmann::json to_json(const Moved& moved, bool waited) {
           {"hidden_pages", moved.hidden_pages},
           {"out_pages", moved.out_pages},
           {"covers", covers},
+          {"shared", {{"areas", moved.common.places},
+                      {"bytes", moved.common.bytes},
+                      {"others_stopped_ms", moved.common.stopped_ms}}},
           {"freeze_ms", p.freeze()},
           {"phases_ms",
            {{"stop", p.stop},
@@ -114,6 +126,12 @@ void print(const Plan& plan) {
             << (plan.processes.size() == 1 ? " process, " : " processes, ") << plan.threads
             << (plan.threads == 1 ? " thread, " : " threads, ") << format_size(plan.private_bytes)
             << " of memory.\n";
+  for (const CommonSegment& segment : plan.common) {
+    std::cout << "It shares " << format_size(segment.bytes) << ", " << segment.name;
+    for (const CommonSegment::User& user : segment.staying)
+      std::cout << (&user == &segment.staying.front() ? ", with process " : ", ") << user.pid;
+    std::cout << ": that becomes a container.\n";
+  }
   for (const Stream& stream : plan.streams)
     std::cout << "Descriptor " << stream.fd() << " of process " << stream.pid()
               << " is a pipe to a process that stays: it will be relayed from where it was started.\n";
@@ -207,6 +225,13 @@ int run_serve(Flags& flags) {
   return status ? kOk : fail(flags, kFailed, status.error().message());
 }
 
+int run_keep(const Flags& flags) {
+  const Status status = keep_common(flags.move.socket, flags.link);
+  if (status) return kOk;
+  spdlog::error("keeping shared memory: {}", status.error().message());
+  return kFailed;
+}
+
 int run_receive(const Flags& flags) {
   const Status status =
       run_target({.socket = flags.move.socket, .session = flags.session, .criu = flags.move.criu});
@@ -268,6 +293,10 @@ int main(int argc, char** argv) {
   receiving->group("");  // started by serve
   receiving->add_option("SESSION", flags.session)->required();
   common(*receiving);
+  CLI::App* keeping = app.add_subcommand("keep", "");
+  keeping->group("");  // started by whoever moves a process
+  keeping->add_option("LINK", flags.link)->required();
+  common(*keeping);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -279,6 +308,7 @@ int main(int argc, char** argv) {
   }
   if (serving->parsed()) return run_serve(flags);
   if (receiving->parsed()) return run_receive(flags);
+  if (keeping->parsed()) return run_keep(flags);
   if (flags.move.pid <= 0 || flags.move.node.empty()) {
     std::cerr << "gobmigrate: which process, and to which node? \"gobmigrate --help\" shows how it "
                  "is used.\n";

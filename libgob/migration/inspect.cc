@@ -58,7 +58,12 @@ constexpr std::string_view kRemoved = " (deleted)";
 class Inspector {
  public:
   Inspector(Plan& plan, std::vector<std::string> moving)
-      : plan_(plan), moving_(std::move(moving)) {}
+      : plan_(plan), moving_(std::move(moving)) {
+    Common common = common_memory(plan_.processes);
+    plan_.common = std::move(common.segments);
+    plan_.common_areas = common.joined;
+    for (const std::string& each : common.obstacles) obstacle(each);
+  }
 
   void process(pid_t pid) {
     const std::size_t known = plan_.obstacles.size();
@@ -233,9 +238,8 @@ class Inspector {
       const std::string who = "process " + std::to_string(pid) + " has mapped " + path;
       const std::string link = proc(pid, "map_files/" + range);
       struct stat info {};
-      if (path.starts_with("/SYSV"))
-        obstacle(who + ", a System V segment, which belongs to its namespace: that cannot be moved yet");
-      else if (path.starts_with("anon_inode:") || path.starts_with("/anon_hugepage"))
+      if (path.starts_with("/SYSV")) continue;  // they become containers
+      if (path.starts_with("anon_inode:") || path.starts_with("/anon_hugepage"))
         obstacle(who + ", which CRIU cannot move");
       else if (path == "/dev/zero (deleted)" || path.starts_with("/memfd:")) {
         if (::stat(link.c_str(), &info) == 0) memory(path, info, who);
@@ -246,8 +250,12 @@ class Inspector {
 
   // Shared memory goes along with the last process that has it.
   void memory(const std::string& name, const struct stat& info, const std::string& who) {
+    if (std::ranges::any_of(plan_.common, [&](const CommonSegment& segment) {
+          return !segment.system_v && segment.inode == info.st_ino;
+        }))
+      return;
     if (name.starts_with("/memfd:gob:")) {
-      if (!shares_)
+      if (!shares_ && !name.starts_with(std::string("/memfd:gob:") + kCommonName))
         obstacle(who + ", a container, and its libgob is of a release that cannot move, or does not "
                        "answer");
       return;

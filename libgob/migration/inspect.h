@@ -10,6 +10,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/migration/address.h"
+#include "libgob/migration/common_memory.h"
 #include "libgob/migration/migration.pb.h"
 #include "libgob/migration/net_socket.h"
 
@@ -33,6 +34,8 @@ struct Plan {
   std::vector<std::string> needed_addresses;  // at which it has such, and which stay
   std::vector<Address> moving_addresses;      // that go along
   std::vector<Stream> streams;         // pipes to processes that stay, which will be relayed
+  std::vector<CommonSegment> common;   // memory that becomes containers,
+  std::uint64_t common_areas = 0;      // and areas where there are such since an earlier move
   std::vector<Stream> relayed;         // those of a migrant that are
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "libgob/migration/common_link.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
@@ -164,8 +165,16 @@ Result<Ready> ask_target(const SourceOptions& options, const Plan& plan) {
 Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
                       const std::function<void(const Moved&)>& running) {
   const std::string session = new_session(options.node, options.pid);
-  auto guard =
-      SourceGuard::start(options.socket, session, images_folder(options, session), plan);
+  // Before the guard, which may have to speak to it, too.
+  std::optional<CommonLink> common;
+  if (!plan.common.empty() || plan.common_areas != 0) {
+    auto started = CommonLink::start(options.socket, /*log=*/false);
+    if (!started) return started.error();
+    common.emplace(std::move(*started));
+    if (Status prepared = common->prepare(plan.pid); !prepared) return prepared.error();
+  }
+  auto guard = SourceGuard::start(options.socket, session, images_folder(options, session), plan,
+                                  common ? &*common : nullptr);
   if (!guard) return guard.error();
   std::optional<SourceStreams> streams;
   if (!plan.streams.empty() && !plan.migrant) {
@@ -173,7 +182,7 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
     if (!started) return started.error();
     streams.emplace(std::move(*started));
   }
-  SourceRun run(options, plan, session, &*guard);
+  SourceRun run(options, plan, session, &*guard, common ? &*common : nullptr);
   auto moved = run.migrate([&](const Moved& there) {
     if (streams) streams->go();
     running(there);

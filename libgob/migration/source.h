@@ -8,6 +8,7 @@
 #include <string>
 
 #include "libgob/base/result.h"
+#include "libgob/migration/common_link.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/migration.pb.h"
 
@@ -45,6 +46,7 @@ struct Moved {
   std::uint64_t lazy_pages = 0;
   std::uint64_t hidden_pages = 0;  // of them; CRIU was not shown these
   std::uint64_t out_pages = 0;  // that were on their way from earlier moves, and still are
+  CommonLink::Shared common;    // memory that became containers
   std::vector<Cover> covers;    // what it sees of other nodes, as long as it lives
   Phases phases;
   double arrival = 0;  // ms from "it runs there" until all its memory was there; if waited for

@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <gob.hpp>
 
+#include "libgob/migration/common_guard.h"
+#include "libgob/migration/common_memory.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/sharers.h"
@@ -44,8 +46,16 @@ bool lives(const std::string& socket, const std::string& life) {
   }
 }
 
+// The keeper obeys one command after the other: what gobmigrate wanted of it is done before.
+void restore_common(CommonLink& common, pid_t root) {
+  if (common.join(root)) return;
+  for (const pid_t pid : tree_of(root))
+    if (!places_of(pid).empty()) lose_common(pid);
+}
+
 [[noreturn]] void guard(int pipe, int answers, const std::string& socket,
-                        const std::string& session, const std::string& folder, const Plan& plan) {
+                        const std::string& session, const std::string& folder, const Plan& plan,
+                        CommonLink* common) {
   const pid_t root = plan.pid;
   ::prctl(PR_SET_NAME, "gobmigrate-grd");
   ::setsid();  // no signal of the terminal
@@ -79,6 +89,7 @@ bool lives(const std::string& socket, const std::string& life) {
   // The target may have had them for a moment.
   if (state == 'F')
     for (const Address& address : plan.moving_addresses) announce(address);
+  if (there && state == 'F' && common != nullptr) restore_common(*common, root);
   if (there && state == 'F') restore_sharers(root, socket);
   if (there && state == 'F') signal_tree(root, SIGCONT);
   std::error_code ignored;
@@ -102,7 +113,8 @@ void signal_tree(pid_t root, int signal) {
 }
 
 Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::string& session,
-                                       const std::string& folder, const Plan& plan) {
+                                       const std::string& folder, const Plan& plan,
+                                       CommonLink* common) {
   int down[2];
   int up[2];
   if (::pipe2(down, O_CLOEXEC) != 0) return system_error("creating a pipe");
@@ -116,7 +128,7 @@ Result<SourceGuard> SourceGuard::start(const std::string& socket, const std::str
   if (pid == 0) {
     write_end.reset();
     answers.reset();
-    guard(read_end.get(), answer.get(), socket, session, folder, plan);
+    guard(read_end.get(), answer.get(), socket, session, folder, plan, common);
   }
   return SourceGuard(std::move(write_end), std::move(answers), pid);
 }

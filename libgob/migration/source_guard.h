@@ -10,6 +10,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/common_link.h"
 #include "libgob/migration/inspect.h"
 
 namespace gob::migration {
@@ -17,9 +18,10 @@ namespace gob::migration {
 class SourceGuard {
  public:
   // Forks: to be called before there are threads or connections.
-  // `folder` holds the source's images: the guard removes it if gobmigrate cannot.
+  // `folder` holds the source's images: the guard removes it if gobmigrate cannot. `common`: null if
+  // the process has no memory in common with others.
   static Result<SourceGuard> start(const std::string& socket, const std::string& session,
-                                   const std::string& folder, const Plan& plan);
+                                   const std::string& folder, const Plan& plan, CommonLink* common);
   SourceGuard(SourceGuard&&) noexcept = default;
   SourceGuard& operator=(SourceGuard&&) = delete;
   // Lets it go: it does what is left to do.

@@ -172,6 +172,7 @@ Status SourceRun::freeze_and_move() {
   auto begin = *standing;
   const auto still = Clock::now();
   if (Status left = leave_sharers(options_.pid, options_.socket); !left) return left;
+  if (Status shared = share_memory(); !shared) return shared;
   moved_.phases.leave = milliseconds_since(still);
   if (options_.lazy) {
     hidden_.find(processes());
@@ -197,10 +198,23 @@ Status SourceRun::freeze_and_move() {
   if (Status sure = hidden_.make_sure(); !sure) return sure;
   const auto restored = expect(Message::kRestored, kRestore);
   if (!restored) return restored.error();
+  if (restored->restored().common_areas() != moved_.common.places)
+    return make_error(ErrorCode::kProtocol,
+                      "node " + options_.node + " has not mapped all memory that the process shares; "
+                      "does gobmigrate serve there have this release?");
   moved_.phases.fetch = restored->restored().fetch_ms();
   moved_.phases.make = restored->restored().make_ms();
   moved_.phases.join = restored->restored().join_ms();
   moved_.phases.restore = milliseconds_since(begin);
+  return {};
+}
+
+// What it has in common with processes that stay becomes containers, and what became such before is left.
+Status SourceRun::share_memory() {
+  if (common_ == nullptr) return {};
+  auto shared = common_->share(options_.pid);
+  if (!shared) return shared.error();
+  moved_.common = *shared;
   return {};
 }
 

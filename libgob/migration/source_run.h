@@ -22,12 +22,14 @@ namespace gob::migration {
 
 class SourceRun {
  public:
-  SourceRun(const SourceOptions& options, const Plan& plan, std::string session, SourceGuard* guard)
+  SourceRun(const SourceOptions& options, const Plan& plan, std::string session, SourceGuard* guard,
+            CommonLink* common = nullptr)
       : options_(options),
         plan_(plan),
         session_(std::move(session)),
         folder_(options.folder + "/gob-" + session_ + ".out"),
-        guard_(guard) {}
+        guard_(guard),
+        common_(common) {}
   ~SourceRun();
 
   // Reaches the target and has its word that it could take the process.
@@ -38,6 +40,7 @@ class SourceRun {
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status share_memory();
   Status note();
   Status show_folders();
   Status reach_resident();
@@ -57,6 +60,7 @@ class SourceRun {
   const std::string session_;
   const std::string folder_;
   SourceGuard* guard_;  // null when nothing will be frozen
+  CommonLink* common_;  // null when it has no memory in common with others
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
   std::unique_ptr<SourceStore> store_;

@@ -18,6 +18,7 @@
 #include <fstream>
 #include <map>
 
+#include "libgob/migration/common_link.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
 #include "libgob/migration/hurry.h"
@@ -122,8 +123,12 @@ Status TargetRun::take_over() {
   if (Status made = prepare_memory(); !made) return made;
   if (Status restored = restore(); !restored) return restored;
   const auto made = Clock::now();
-  if (const auto migrant = warden_.migrant(root_); migrant)
+  std::optional<CommonLink> common;  // until the process runs
+  if (const auto migrant = warden_.migrant(root_); migrant) {
     if (Status joined = join_sharers(*migrant, options_.socket); !joined) return joined;
+    if (Status joined = join_common(*migrant, common); !joined) return joined;
+    message.mutable_restored()->set_common_areas(common_areas_);
+  }
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
   message.mutable_restored()->set_join_ms(Milliseconds(Clock::now() - made).count());
@@ -370,6 +375,19 @@ Status TargetRun::prepare_memory() {
       LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
   if (!server) return server.error();
   server_ = std::move(*server);
+  return {};
+}
+
+// Containers in the places of memory that it shares. A process of its own looks after them.
+Status TargetRun::join_common(pid_t migrant, std::optional<CommonLink>& common) {
+  const std::vector<pid_t> pids = tree_of(migrant);
+  if (std::ranges::all_of(pids, [](pid_t pid) { return places_of(pid).empty(); })) return {};
+  auto started = CommonLink::start(options_.socket, /*log=*/true);
+  if (!started) return started.error();
+  common.emplace(std::move(*started));
+  const auto joined = common->join(migrant);
+  if (!joined) return joined.error();
+  common_areas_ = *joined;
   return {};
 }
 

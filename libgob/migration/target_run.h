@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "libgob/migration/common_link.h"
 #include "libgob/migration/keeper.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/page_store.h"
@@ -51,6 +52,7 @@ class TargetRun {
   Status write_images(const Images& images, std::string_view bytes);
   Status prepare_memory();
   Status restore();
+  Status join_common(pid_t migrant, std::optional<CommonLink>& common);
   Status hear_criu();
   void hear_resident();
   ResidentReply answer(const ResidentRequest& request);
@@ -76,6 +78,7 @@ class TargetRun {
   std::map<pid_t, std::vector<LazyRanges::Run>> early_;  // of them
   std::vector<Address> addresses_;  // that it brings along; without a device: they are here
   UniqueFd listener_, criu_socket_;
+  std::uint64_t common_areas_ = 0;
   bool criu_gave_up_ = false;  // it began before the images were there
   UniqueFd inventory_;  // CRIU has been started, and waits for the images at this FIFO
   std::optional<TargetStores> stores_;

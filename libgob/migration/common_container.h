@@ -1,0 +1,50 @@
+// CommonContainer: a container in which processes have memory in common. Its last page is a list of the
+// keepers that have it in use, so that the last of them, on whatever node, removes it. Used by one thread.
+#pragma once
+
+#include <cstdint>
+#include <gob.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "libgob/base/result.h"
+
+namespace gob::migration {
+
+class CommonContainer {
+ public:
+  static Result<CommonContainer> create(const gobelins::Connection& gob, const std::string& name,
+                                        std::uint64_t bytes);
+  static Result<CommonContainer> open(const gobelins::Connection& gob, const std::string& name);
+  CommonContainer(CommonContainer&&) noexcept = default;
+  CommonContainer& operator=(CommonContainer&&) = delete;
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // This connection's program uses it from now on, as long as it lives.
+  Status enter();
+  // It does not any more. If nobody does, the container is gone.
+  Status leave();
+  // Brings over what `file` has, for the first time or again; its size is that of the container. Bytes
+  // that were copied.
+  Result<std::uint64_t> copy(int file);
+  void copied() { memory_ = gobelins::Mapping(); }  // it will not be called again
+
+ private:
+  CommonContainer(gobelins::Connection gob, std::string name)
+      : gob_(std::move(gob)), name_(std::move(name)) {}
+  Status map_list();
+  [[nodiscard]] std::string life_of(std::uint64_t keeper) const;
+  Result<bool> lives(std::uint64_t keeper);
+
+  gobelins::Connection gob_;
+  std::string name_;
+  gobelins::Mapping list_, memory_;
+  std::uint64_t self_ = 0;
+  std::optional<gobelins::Mutex> life_;
+  // Of memory_, what was not all holes when it was looked at: begin and end.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> filled_;
+};
+
+}  // namespace gob::migration

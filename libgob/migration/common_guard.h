@@ -1,0 +1,42 @@
+// CommonGuard: what becomes of programs with containers mapped for them when whoever holds these mappings
+// dies. A process of its own has a second descriptor of each userfaultfd, so that an access waits, and then
+// takes the memory away: accesses raise SIGBUS, as in a program with libgob. Used by one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "libgob/base/result.h"
+#include "libgob/base/unique_fd.h"
+
+namespace gob::migration {
+
+// Nothing of containers is left in process `pid`, nor places of them: accesses raise SIGBUS. If that
+// cannot be, it is killed.
+void lose_common(pid_t pid);
+
+class CommonGuard {
+ public:
+  // Forks: before there are threads or connections.
+  static Result<CommonGuard> start();
+  // Without done() before, this process's end is its death.
+  ~CommonGuard() = default;
+  CommonGuard(CommonGuard&&) noexcept = default;
+  CommonGuard& operator=(CommonGuard&&) = delete;
+
+  // This process has such memory from now on; `uffd` is one of its.
+  Status hold(pid_t pid, int uffd);
+  // It has ended, or has moved away.
+  Status release(pid_t pid);
+  // All is in order.
+  void done();
+
+ private:
+  explicit CommonGuard(UniqueFd socket) : socket_(std::move(socket)) {}
+  Status say(char what, pid_t pid, int fd);
+  UniqueFd socket_;
+};
+
+}  // namespace gob::migration

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Memory that processes have in common becomes a container when one of them moves: programs that know
+# nothing of gob go on sharing it, on two nodes. Arguments: gobctl gobd gobmigrate traveller criu_shim commoner.
+# shellcheck source=common.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/common.sh"
+commoner=$6
+end_commoners() {
+  local at
+  for at in $(pgrep -x commoner); do
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/"* ]] || kill -9 "$at"
+  done
+}
+trap 'end_commoners; clean_up' EXIT
+begin 2 --mount
+for node in n1 n2; do serve $node && until_true 20 said $node "taking processes"; done
+
+# share NAME KIND PAGES: a parent, $pid, and a child, $child.
+share() {
+  start "$1" "$commoner" "$dir/$1" "${@:2}"
+  until_true 30 lines "$dir/$1.child" 3
+  child=$(pgrep -P "$pid" -x commoner)
+}
+# both_right NAME: both work on, and never met a wrong word.
+both_right() {
+  local one
+  for one in "$1" "$1.child"; do
+    until_true 60 lines "$dir/$one" $(($(wc -l <"$dir/$one") + 5))
+    [[ -z $(grep -v 'wrong 0$' "$dir/$one" | head -n 3) ]] || fail "$one: $(grep -v 'wrong 0$' "$dir/$one" | head -n 3)"
+  done
+}
+# all_counted NAME: they end, and no increment of either was lost.
+all_counted() {
+  local one sum=0 highest=0 rounds wrong said
+  touch "$dir/$1.stop"
+  for one in "$1" "$1.child"; do
+    until_true 60 lines "$dir/$one.end" 1
+    read -r rounds wrong said <"$dir/$one.end"
+    equal "$wrong" 0
+    sum=$((sum + rounds))
+    [[ $said -le $highest ]] || highest=$said
+  done
+  equal "$highest" "$sum"
+}
+zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
+# keepers NODE: those that look after memory there, of this test's cluster alone.
+keepers() {
+  local at
+  for at in $(pgrep -x gobmigrate-kpr); do
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"--socket $(socket "$1") "* ]] || echo "$at"
+  done
+}
+no_memory() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate-memory\.'; }
+
+# Moves that fail: CRIU says no, or gobmigrate is killed, when the memory is a container by then. Both go
+# on with it, here.
+cat >"$dir/no-dump.sh" <<END
+#!/bin/sh
+if [ "\$1" = dump ]; then
+  while [ "\$1" != --images-dir ]; do shift; done
+  ls "\$2/plugins" && cat "\$2/irmap-cache" >/dev/null
+  grep -q "memfd:gob-common:migrate-memory" "/proc/\$CHILD/maps" || touch "$dir/too-early"
+  [ ! -e "$dir/killer" ] || kill -9 "\$(cat "$dir/killer")"
+  exit 1
+fi
+exec "$criu" "\$@"
+END
+chmod +x "$dir/no-dump.sh"
+fails() { CHILD=$child GOB_CRIU=$dir/no-dump.sh exec "$gobmigrate" "$child" n2 --socket "$(socket n1)"; }
+declare -A parent_of child_of
+share back anonymous 64
+parent_of[back]=$pid child_of[back]=$child
+(fails) >"$dir/failed" 2>&1
+equal $? 1
+both_right back
+# Now it is one already, and only the place is kept for it.
+(echo "$BASHPID" >"$dir/killer"; fails) >"$dir/failed" 2>&1
+equal $? 137
+both_right back
+share killed anonymous 64
+parent_of[killed]=$pid child_of[killed]=$child
+(echo "$BASHPID" >"$dir/killer"; fails) >"$dir/failed" 2>&1
+equal $? 137
+both_right killed
+[[ ! -e $dir/too-early ]] || fail "the memory was no container when CRIU looked"
+# Then the child moves, and after it the parent, to the same node.
+for name in back killed; do
+  move "${child_of[$name]}" n1 n2
+  both_right $name
+  move "${parent_of[$name]}" n1 n2
+  both_right $name
+  all_counted $name
+done
+until_true 30 no_memory
+
+# A thread sleeps in the memory, and is woken by the other node.
+share sleeps anonymous 64 wait
+move "$child" n1 n2
+both_right sleeps
+[[ ! -e $dir/sleeps.woken ]] || fail "it was woken before its time"
+touch "$dir/sleeps.wake"
+until_true 30 lines "$dir/sleeps.woken" 1
+all_counted sleeps
+
+# One that dies leaves the other alone; and if whoever looks after the memory of a node is killed, the
+# programs there get a signal, and never zeros.
+share dies segment 64
+move "$child" n1 n2
+kill -9 "$pid"
+until_true 60 lines "$dir/dies.child" $(($(wc -l <"$dir/dies.child") + 5))
+for keeper in $(keepers n2); do kill -9 "$keeper"; done
+until_true 30 said n2 "process $there ended with signal 7"
+[[ -z $(grep -v 'wrong 0$' "$dir/dies.child") ]] || fail "it met wrong memory: $(grep -v 'wrong 0$' "$dir/dies.child" | head -n 3)"
+
+# What would show old bytes is refused before anything is touched.
+share opened open 64
+expect 3 "$gobmigrate" "$child" n2 --socket "$(socket n1)"
+says "has it open as descriptor"
+both_right opened
+expect 0 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --dry-run  # they move together
+all_counted opened
+
+for kind in anonymous segment memfd; do
+  share $kind $kind 256
+  number=$pid
+  [[ $kind != segment ]] || segment=$(awk '$1 == "shm" { next } $5 == '"$number"' { print $2 }' /proc/sysvipc/shm)
+  for leg in "n1 n2" "n2 n1" "n1 n2"; do
+    read -r from to <<<"$leg"
+    move "$child" "$from" "$to"
+    [[ $there -gt 0 ]] || break
+    until_true 30 zombie_or_gone "$child"
+    child=$there
+    both_right $kind
+  done
+  [[ $kind != segment ]] || ! grep -q "^ *[-0-9]* *$segment " /proc/sysvipc/shm || fail "segment $segment is still there"
+  all_counted $kind
+  until_true 30 no_memory
+done
+for node in n1 n2; do end_server $node; done
+finish
