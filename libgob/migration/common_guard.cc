@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <gob.hpp>
 #include <map>
+#include <set>
 #include <vector>
 
+#include "libgob/migration/common_container.h"
 #include "libgob/migration/common_memory.h"
 
 namespace gob::migration {
@@ -47,7 +50,19 @@ bool hear(int socket, Word& word, UniqueFd& fd) {
   return true;
 }
 
-[[noreturn]] void guard(int socket) {
+// Nobody of this node uses the containers any more: if nobody else does, they go.
+void give_up(const std::string& gobd, const std::set<std::string>& names) {
+  try {
+    const gobelins::Connection gob(gobd);
+    for (const std::string& name : names)
+      if (auto container = CommonContainer::open(gob, name); container && container->enter())
+        static_cast<void>(container->leave().ok());
+  } catch (const std::system_error&) {
+    return;  // gobd has ended
+  }
+}
+
+[[noreturn]] void guard(int socket, const std::string& gobd) {
   ::prctl(PR_SET_NAME, "gobmigrate-cgd");
   ::setsid();
   std::map<pid_t, Ward> wards;
@@ -61,11 +76,14 @@ bool hear(int socket, Word& word, UniqueFd& fd) {
       ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
     ward.uffds.push_back(std::move(fd));
   }
+  std::set<std::string> names;
   for (auto& [pid, ward] : wards)
     if (ward.process && ::syscall(SYS_pidfd_send_signal, ward.process.get(), 0, nullptr, 0) == 0) {
+      for (const auto& [name, area] : container_areas(pid)) names.insert(name);
       lose_common(pid);
       ward.uffds.clear();  // who waits tries again, and meets the loss
     }
+  give_up(gobd, names);
   ::_exit(0);
 }
 
@@ -92,7 +110,7 @@ void lose_common(pid_t pid) {
   if (!take_away(pid)) ::kill(pid, SIGKILL);
 }
 
-Result<CommonGuard> CommonGuard::start() {
+Result<CommonGuard> CommonGuard::start(const std::string& gobd) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
     return system_error("making a socket pair");
@@ -106,7 +124,7 @@ Result<CommonGuard> CommonGuard::start() {
     const auto mine = static_cast<unsigned>(theirs.get());
     if (mine > 3) ::close_range(3, mine - 1, 0);
     ::close_range(mine + 1, ~0U, 0);
-    guard(theirs.get());
+    guard(theirs.get(), gobd);
   }
   return CommonGuard(std::move(ours));
 }

@@ -19,8 +19,8 @@ void lose_common(pid_t pid);
 
 class CommonGuard {
  public:
-  // Forks: before there are threads or connections.
-  static Result<CommonGuard> start();
+  // Forks: before there are threads or connections. `gobd`: its socket.
+  static Result<CommonGuard> start(const std::string& gobd);
   // Without done() before, this process's end is its death.
   ~CommonGuard() = default;
   CommonGuard(CommonGuard&&) noexcept = default;

@@ -371,7 +371,7 @@ Status keep_common(const std::string& socket, int link) {
   ::setenv("GOB_QUIET", "1", 1);
   UniqueFd commands(link);
   ::fcntl(link, F_SETFD, FD_CLOEXEC);
-  auto guard = CommonGuard::start();
+  auto guard = CommonGuard::start(socket);
   if (!guard) return guard.error();
   auto gobd = ControlClient::connect(socket, "gobmigrate", kGobd);
   if (!gobd) {
