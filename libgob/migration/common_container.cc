@@ -25,7 +25,8 @@ Result<CommonContainer> CommonContainer::create(const gobelins::Connection& gob,
     made.gob_.create(name, bytes + kPageSize);
     made.memory_ = made.gob_.open(name).map(0, bytes);
   } catch (const std::system_error& error) {
-    return error_of(error, "making a container for " + std::to_string(bytes) + " bytes of shared memory");
+    return error_of(error,
+                    "making a container for " + std::to_string(bytes) + " bytes of shared memory");
   }
   if (Status mapped = made.map_list(); !mapped) return mapped.error();
   return made;

@@ -1,5 +1,6 @@
-// CommonContainer: a container in which processes have memory in common. Its last page is a list of the
-// keepers that have it in use, so that the last of them, on whatever node, removes it. Used by one thread.
+// CommonContainer: a container in which processes have memory in common. Its last page is a list of
+// the keepers that have it in use, so that the last of them, on whatever node, removes it. Used by
+// one thread.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ class CommonContainer {
   Status enter();
   // It does not any more. If nobody does, the container is gone.
   Status leave();
-  // Brings over what `file` has, for the first time or again; its size is that of the container. Bytes
-  // that were copied.
+  // Brings over what `file` has, for the first time or again; its size is that of the container.
+  // Bytes that were copied.
   Result<std::uint64_t> copy(int file);
   void copied() { memory_ = gobelins::Mapping(); }  // it will not be called again
 

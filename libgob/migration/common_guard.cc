@@ -72,8 +72,7 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
     if (word.what == kRelease) wards.erase(word.pid);
     if (word.what != kHold) continue;
     Ward& ward = wards[word.pid];
-    if (!ward.process)
-      ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
+    if (!ward.process) ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
     ward.uffds.push_back(std::move(fd));
   }
   std::set<std::string> names;

@@ -33,8 +33,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kGobd{10};
 constexpr std::chrono::seconds kStops{5};
 constexpr std::size_t kMostCommand = 128;
-// A sleep in shared memory has no event for others: how often it is looked for, and how often whether a word
-// has changed in which somebody sleeps.
+// A sleep in shared memory has no event for others: how often it is looked for, and how often
+// whether a word has changed in which somebody sleeps.
 constexpr int kLookMs = 50;
 constexpr int kWakeMs = 5;
 constexpr int kRounds = 20;  // of processes that begin to share while others are being stopped
@@ -51,10 +51,10 @@ class CommonKeeper {
       const int pause = mapper_.idle() ? -1 : some_sleep_ ? kWakeMs : kLookMs;
       const int ready = ::poll(waiting.data(), waiting.size(), pause);
       if (ready < 0 && errno == EINTR) continue;
-      if (ready < 0)
-        return system_error("waiting for the processes that have shared memory");
+      if (ready < 0) return system_error("waiting for the processes that have shared memory");
       if (waiting[1].revents != 0)
-        return make_error(ErrorCode::kUnavailable, "gobd has ended, and with it the shared memory of its processes");
+        return make_error(ErrorCode::kUnavailable,
+                          "gobd has ended, and with it the shared memory of its processes");
       mapper_.reap();
       if (waiting[0].revents != 0) obey();
       if (Clock::now() >= next_look_) look_for_sleepers();
@@ -93,7 +93,8 @@ class CommonKeeper {
     const auto done = command == "prepare" ? prepare(root)
                       : command == "share" ? share(root)
                                            : join(root);
-    const std::string reply = number + (done ? kKeeperDone + *done : kKeeperRefused + done.error().message());
+    const std::string reply =
+        number + (done ? kKeeperDone + *done : kKeeperRefused + done.error().message());
     // Whoever asked may have ended.
     static_cast<void>(!::send(link_.get(), reply.data(), reply.size(), MSG_NOSIGNAL));
   }
@@ -125,7 +126,8 @@ class CommonKeeper {
     for (const CommonSegment& segment : common.segments) {
       const auto found = made(segment);
       if (!found) return found.error();
-      if (const auto copied = (*found)->container.copy((*found)->file.get()); !copied) return copied.error();
+      if (const auto copied = (*found)->container.copy((*found)->file.get()); !copied)
+        return copied.error();
     }
     return std::string();
   }
@@ -157,7 +159,8 @@ class CommonKeeper {
       if (!more) return common;
     }
     return make_error(ErrorCode::kUnavailable,
-                      "ever more processes begin to use memory that the process shares; move it when they do not");
+                      "ever more processes begin to use memory that the process shares; move it "
+                      "when they do not");
   }
 
   // Locks that the kernel hands on by itself (PI) would never come to a thread on another node.
@@ -169,11 +172,11 @@ class CommonKeeper {
         continue;
       for (const SharedArea& area : user.areas)
         if (each.arguments[0] - area.address < area.bytes)
-          return make_error(ErrorCode::kUnavailable,
-                            "thread " + std::to_string(each.thread) + " of process " +
-                                std::to_string(user.pid) +
-                                " waits for a lock with priority inheritance in shared memory, which only "
-                                "processes of one node can share");
+          return make_error(
+              ErrorCode::kUnavailable,
+              "thread " + std::to_string(each.thread) + " of process " + std::to_string(user.pid) +
+                  " waits for a lock with priority inheritance in shared memory, which only "
+                  "processes of one node can share");
     }
     return {};
   }
@@ -251,7 +254,8 @@ class CommonKeeper {
     if (!done) {
       for (std::size_t i = 0; i < steps.size(); ++i) {
         mapper_.forget(steps[i].plan.mapping);
-        if (i < taken) static_cast<void>(steps[i].visit->map(steps[i].plan.area, steps[i].old).ok());
+        if (i < taken)
+          static_cast<void>(steps[i].visit->map(steps[i].plan.area, steps[i].old).ok());
       }
       return done.error();
     }
@@ -264,8 +268,8 @@ class CommonKeeper {
     return std::to_string(places) + " " + std::to_string(bytes) + " " + std::to_string(stopped);
   }
 
-  // In the processes that move, for memory that becomes a container and for containers of earlier moves.
-  // On an error the memory is where it was; places of earlier containers are to be joined.
+  // In the processes that move, for memory that becomes a container and for containers of earlier
+  // moves. On an error the memory is where it was; places of earlier containers are to be joined.
   Result<std::uint64_t> put_places(const Common& common, Visits& going) {
     struct Put {
       Visit* visit;
@@ -298,7 +302,8 @@ class CommonKeeper {
       for (const CommonSegment::User& user : segment.moving)
         if (const auto visit = going.find(user.pid); visit != going.end())
           for (const SharedArea& area : user.areas)
-            if (Status added = add(visit->second, made_of.container.name(), area, writable->get()); !added)
+            if (Status added = add(visit->second, made_of.container.name(), area, writable->get());
+                !added)
               return added.error();
     }
     for (auto& [pid, visit] : going)
@@ -380,7 +385,8 @@ Status keep_common(const std::string& socket, int link) {
   }
   try {
     const gobelins::Connection gob(socket);
-    return CommonKeeper(gob, CommonMapper(std::move(*gobd), std::move(*guard)), std::move(commands)).run();
+    return CommonKeeper(gob, CommonMapper(std::move(*gobd), std::move(*guard)), std::move(commands))
+        .run();
   } catch (const std::system_error& error) {
     return error_of(error, "connecting to gobd at " + socket);
   }

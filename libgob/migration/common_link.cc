@@ -67,13 +67,15 @@ Result<std::string> CommonLink::ask(const std::string& command, pid_t root,
   while (true) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     pollfd readable{socket_.get(), POLLIN, 0};
-    if (left.count() <= 0) return make_error(ErrorCode::kTimedOut, what + " does not answer in time");
+    if (left.count() <= 0)
+      return make_error(ErrorCode::kTimedOut, what + " does not answer in time");
     if (::poll(&readable, 1, static_cast<int>(left.count())) <= 0) continue;
     std::string reply(kMostReply, '\0');
     const ssize_t got = ::recv(socket_.get(), reply.data(), reply.size(), 0);
     if (got <= 0) return make_error(ErrorCode::kUnavailable, what + " has ended");
     reply.resize(static_cast<std::size_t>(got));
-    if (!reply.starts_with(number) || reply.size() <= number.size()) continue;  // to one that gave up
+    if (!reply.starts_with(number) || reply.size() <= number.size())
+      continue;  // to one that gave up
     const std::string text = reply.substr(number.size() + 1);
     if (reply[number.size()] == kKeeperDone) return text;
     return make_error(ErrorCode::kUnavailable, text);

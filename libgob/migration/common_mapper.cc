@@ -62,8 +62,8 @@ Status CommonMapper::map(Visit& visit, Plan plan) {
   const auto mapped = [&]() -> Status {
     if (Status there = visit.map(plan.area, plan.memory); !there) return there;
     if (Status kept = visit.keep_from_children(plan.area); !kept) return kept;
-    if (Status linked = register_mapping(plan.uffd.get(), reinterpret_cast<void*>(plan.area.address),
-                                         plan.area.bytes);
+    if (Status linked = register_mapping(
+            plan.uffd.get(), reinterpret_cast<void*>(plan.area.address), plan.area.bytes);
         !linked)
       return linked;
     if (Status guarded = guard_.hold(pid, plan.uffd.get()); !guarded) return guarded;

@@ -1,5 +1,5 @@
-// CommonMapper: maps containers into programs that are visited, through one connection to gobd, and looks
-// after what it mapped. One thread, which is the tracer.
+// CommonMapper: maps containers into programs that are visited, through one connection to gobd, and
+// looks after what it mapped. One thread, which is the tracer.
 #pragma once
 
 #include <sys/types.h>

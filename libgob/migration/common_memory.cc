@@ -44,8 +44,8 @@ struct Line {
   static bool parse(const std::string& text, Line& line) {
     unsigned major = 0, minor = 0;
     int at = 0;
-    if (std::sscanf(text.c_str(), "%lx-%lx %4s %lx %x:%x %lu %n", &line.start, &line.end, line.rights,
-                    &line.offset, &major, &minor, &line.inode, &at) < 7)
+    if (std::sscanf(text.c_str(), "%lx-%lx %4s %lx %x:%x %lu %n", &line.start, &line.end,
+                    line.rights, &line.offset, &major, &minor, &line.inode, &at) < 7)
       return false;
     line.range = text.substr(0, text.find(' '));
     line.path = text.substr(static_cast<std::size_t>(at));
@@ -63,8 +63,9 @@ struct Line {
     area.protection = (rights[0] == 'r' ? PROT_READ : 0) | (rights[1] == 'w' ? PROT_WRITE : 0) |
                       (rights[2] == 'x' ? PROT_EXEC : 0);
     struct stat link {};  // shows the rights with which it was opened
-    area.may_write = rights[1] == 'w' || (::lstat(proc(pid, "map_files/" + range).c_str(), &link) == 0 &&
-                                          (link.st_mode & S_IWUSR) != 0);
+    area.may_write =
+        rights[1] == 'w' || (::lstat(proc(pid, "map_files/" + range).c_str(), &link) == 0 &&
+                             (link.st_mode & S_IWUSR) != 0);
     return area;
   }
 };
@@ -107,7 +108,8 @@ class Finder {
       each_process([this](pid_t pid) { look_at_descriptors(pid); });
     for (auto& [key, segment] : segments_) {
       if (const auto odd = odd_.find(key); odd != odd_.end())
-        common_.obstacles.push_back(segment.name + " is shared and cannot become a container: " + odd->second);
+        common_.obstacles.push_back(segment.name +
+                                    " is shared and cannot become a container: " + odd->second);
       measure(segment);
       common_.segments.push_back(std::move(segment));
     }
@@ -121,7 +123,8 @@ class Finder {
   void look_at(pid_t pid, bool moves) {
     const std::string number = "process " + std::to_string(pid);
     each_line(pid, [&](const Line& line) {
-      if (moves && line.path.starts_with(std::string("/memfd:gob:") + kCommonName)) ++common_.joined;
+      if (moves && line.path.starts_with(std::string("/memfd:gob:") + kCommonName))
+        ++common_.joined;
       if (!line.is_memory()) return;
       const Key key = key_of(line);
       if (moves && !segments_.contains(key)) {
@@ -137,13 +140,15 @@ class Finder {
       if (found == segments_.end()) return;
       CommonSegment& segment = found->second;
       // Their segments have the same numbers.
-      if (!moves && segment.system_v && link_of(proc(pid, "ns/ipc")) != link_of("/proc/self/ns/ipc"))
+      if (!moves && segment.system_v &&
+          link_of(proc(pid, "ns/ipc")) != link_of("/proc/self/ns/ipc"))
         return;
       if (!line.is_shared()) odd_[key] = number + " has it mapped privately";
       auto& users = moves ? segment.moving : segment.staying;
       if (users.empty() || users.back().pid != pid) users.push_back({pid, {}});
       users.back().areas.push_back(line.area(pid));
-      if (users.back().areas.size() > kMostAreas) odd_[key] = number + " has it mapped in too many places";
+      if (users.back().areas.size() > kMostAreas)
+        odd_[key] = number + " has it mapped in too many places";
       if (users.size() > kMostStaying) odd_[key] = "too many processes have it";
     });
   }
@@ -156,11 +161,13 @@ class Finder {
          it.increment(error)) {
       if (!link_of(it->path()).starts_with("/memfd:")) continue;
       struct stat info {};
-      if (::stat(it->path().c_str(), &info) != 0 || !segments_.contains({false, info.st_ino})) continue;
-      odd_[{false, info.st_ino}] = "process " + std::to_string(pid) + " has it open as descriptor " +
-                                   it->path().filename().string() +
-                                   ", too, which would show old bytes; let it close that after mapping, "
-                                   "or move together with the others";
+      if (::stat(it->path().c_str(), &info) != 0 || !segments_.contains({false, info.st_ino}))
+        continue;
+      odd_[{false, info.st_ino}] =
+          "process " + std::to_string(pid) + " has it open as descriptor " +
+          it->path().filename().string() +
+          ", too, which would show old bytes; let it close that after mapping, "
+          "or move together with the others";
     }
   }
 
@@ -173,15 +180,18 @@ class Finder {
                                   (file ? "" : ": " + file.error().message()));
       return;
     }
-    segment.bytes = (static_cast<std::uint64_t>(info.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+    segment.bytes =
+        (static_cast<std::uint64_t>(info.st_size) + kPageSize - 1) / kPageSize * kPageSize;
     if (of.f_type != TMPFS_MAGIC)
-      common_.obstacles.push_back(segment.name + " has pages of another size: it cannot become a container");
+      common_.obstacles.push_back(segment.name +
+                                  " has pages of another size: it cannot become a container");
     for (const auto* users : {&segment.moving, &segment.staying})
       for (const CommonSegment::User& user : *users)
         for (const SharedArea& area : user.areas)
           if (area.offset + area.bytes > segment.bytes) {
-            common_.obstacles.push_back("process " + std::to_string(user.pid) + " has mapped more than there is of " +
-                                        segment.name + ": it cannot become a container");
+            common_.obstacles.push_back("process " + std::to_string(user.pid) +
+                                        " has mapped more than there is of " + segment.name +
+                                        ": it cannot become a container");
             return;
           }
   }
@@ -212,7 +222,8 @@ Result<UniqueFd> open_common(const CommonSegment& segment) {
     for (const CommonSegment::User& user : *users)
       for (const SharedArea& area : user.areas) {
         char range[64];
-        std::snprintf(range, sizeof range, "map_files/%lx-%lx", area.address, area.address + area.bytes);
+        std::snprintf(range, sizeof range, "map_files/%lx-%lx", area.address,
+                      area.address + area.bytes);
         UniqueFd file(::open(proc(user.pid, range).c_str(), O_RDONLY | O_CLOEXEC));
         if (file) return file;
       }

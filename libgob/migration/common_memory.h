@@ -1,6 +1,6 @@
-// CommonMemory: memory of the kernel's own that processes have in common, as System V segments and what
-// mmap(MAP_SHARED | MAP_ANONYMOUS) and memfd_create(2) make, of which some are to move and others stay.
-// It becomes a container (docs/decisions/0044). Functions over /proc; any thread.
+// CommonMemory: memory of the kernel's own that processes have in common, as System V segments and
+// what mmap(MAP_SHARED | MAP_ANONYMOUS) and memfd_create(2) make, of which some are to move and
+// others stay. It becomes a container (docs/decisions/0044). Functions over /proc; any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -19,8 +19,8 @@ namespace gob::migration {
 
 // Names of the containers that memory becomes begin so.
 inline constexpr const char* kCommonName = "migrate-memory.";
-// In a process that is about to move, a memory file lies in the place of such a container: CRIU takes it
-// along, and its name, /memfd:gob-common:CONTAINER, says what belongs there.
+// In a process that is about to move, a memory file lies in the place of such a container: CRIU
+// takes it along, and its name, /memfd:gob-common:CONTAINER, says what belongs there.
 inline constexpr const char* kPlaceName = "gob-common:";
 
 struct CommonSegment {

@@ -32,9 +32,10 @@ bool CommonWakes::look(pid_t pid, const std::vector<NamedArea>& areas) {
     for (const auto& [container, area] : areas) {
       if (address - area.address >= area.bytes) continue;
       sleeps = true;
-      const auto* word =
-          reinterpret_cast<const std::uint32_t*>(at(container, area.offset + (address - area.address)));
-      const auto now = word != nullptr ? load(word) : Result<std::uint32_t>(static_cast<std::uint32_t>(seen));
+      const auto* word = reinterpret_cast<const std::uint32_t*>(
+          at(container, area.offset + (address - area.address)));
+      const auto now =
+          word != nullptr ? load(word) : Result<std::uint32_t>(static_cast<std::uint32_t>(seen));
       if (now && *now != static_cast<std::uint32_t>(seen))
         ::syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
     }

@@ -1,7 +1,8 @@
-// CommonWakes: threads that sleep in common memory until a word changes (futex(2): process-shared locks,
-// conditions, semaphores). Whoever changes it wakes those that sleep on its own node, by a call that no other
-// node sees. So the keeper of each node looks which threads sleep, and wakes those whose word is not
-// any more what they saw; a thread that is woken for nothing looks and sleeps again, as futex(2) demands. One thread.
+// CommonWakes: threads that sleep in common memory until a word changes (futex(2): process-shared
+// locks, conditions, semaphores). Whoever changes it wakes those that sleep on its own node, by a
+// call that no other node sees. So the keeper of each node looks which threads sleep, and wakes
+// those whose word is not any more what they saw; a thread that is woken for nothing looks and
+// sleeps again, as futex(2) demands. One thread.
 #pragma once
 
 #include <sys/types.h>

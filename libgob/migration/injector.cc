@@ -23,7 +23,7 @@ constexpr unsigned long kSuspendSeccomp = 1UL << 21;  // PTRACE_O_SUSPEND_SECCOM
 constexpr auto kGetSigmask = static_cast<__ptrace_request>(0x420a);
 constexpr auto kSetSigmask = static_cast<__ptrace_request>(0x420b);
 constexpr int kSyscallStop = SIGTRAP | 0x80;
-constexpr std::uint64_t kUserCode64 = 0x33;  // %cs of 64-bit programs
+constexpr std::uint64_t kUserCode64 = 0x33;      // %cs of 64-bit programs
 constexpr std::chrono::microseconds kLook{100};  // wait(2) has no limit of its own
 constexpr std::chrono::seconds kCall{5};
 constexpr std::size_t kMostCode = std::size_t{4} << 20;  // of one area
@@ -84,7 +84,8 @@ Status Injector::seize_all(Clock::time_point deadline) {
       if (::ptrace(PTRACE_SEIZE, id, nullptr, PTRACE_O_TRACESYSGOOD | kSuspendSeccomp) != 0 &&
           ::ptrace(PTRACE_SEIZE, id, nullptr, PTRACE_O_TRACESYSGOOD) != 0) {
         if (errno == ESRCH) continue;
-        return system_error("stopping process " + std::to_string(pid_) + " (does something trace it?)");
+        return system_error("stopping process " + std::to_string(pid_) +
+                            " (does something trace it?)");
       }
       // One that stands reports that by itself; asked for it, it would stop a second time.
       threads_.push_back({id, state == 'T'});
@@ -119,7 +120,8 @@ Result<int> Injector::await(Thread& thread, Clock::time_point deadline) const {
     }
     if (Clock::now() > deadline)
       return make_error(ErrorCode::kTimedOut,
-                        "thread " + std::to_string(thread.id) + " of process " + std::to_string(pid_) +
+                        "thread " + std::to_string(thread.id) + " of process " +
+                            std::to_string(pid_) +
                             " does not stop: it waits in the kernel, for a disk?");
     std::this_thread::sleep_for(kLook);
   }
@@ -134,19 +136,20 @@ std::vector<Injector::Waiting> Injector::waiting() const {
     else if (::ptrace(PTRACE_GETREGS, threads_[i].id, nullptr, &regs) != 0)
       continue;
     if (static_cast<std::int64_t>(regs.orig_rax) >= 0)
-      all.push_back({threads_[i].id, regs.orig_rax,
+      all.push_back({threads_[i].id,
+                     regs.orig_rax,
                      {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}});
   }
   return all;
 }
 
 Status Injector::begin() {
-  // Rather one in a system call: one that was interrupted elsewhere may be in a restartable sequence
-  // (rseq(2)), which the kernel would take for left.
+  // Rather one in a system call: one that was interrupted elsewhere may be in a restartable
+  // sequence (rseq(2)), which the kernel would take for left.
   const std::vector<Waiting> in_calls = waiting();
   if (!in_calls.empty())
-    caller_ = static_cast<std::size_t>(std::ranges::find(threads_, in_calls.front().thread, &Thread::id) -
-                                       threads_.begin());
+    caller_ = static_cast<std::size_t>(
+        std::ranges::find(threads_, in_calls.front().thread, &Thread::id) - threads_.begin());
   const std::string who = "process " + std::to_string(pid_);
   const pid_t id = threads_[caller_].id;
   std::uint64_t all = ~std::uint64_t{0};
@@ -154,7 +157,8 @@ Status Injector::begin() {
       ::ptrace(kGetSigmask, id, word(sizeof mask_), &mask_) != 0)
     return system_error("reading the registers of " + who);
   if (before_.cs != kUserCode64)
-    return make_error(ErrorCode::kUnsupported, who + " is a 32-bit program: only 64-bit ones can be changed");
+    return make_error(ErrorCode::kUnsupported,
+                      who + " is a 32-bit program: only 64-bit ones can be changed");
   if (Status found = find_gate(); !found) return found;
   if (::ptrace(kSetSigmask, id, word(sizeof all), &all) != 0)
     return system_error("blocking the signals of " + who);
@@ -178,8 +182,8 @@ Status Injector::find_gate() {
       return {};
     }
   }
-  return make_error(ErrorCode::kUnsupported,
-                    "process " + std::to_string(pid_) + " has no syscall instruction that could be found");
+  return make_error(ErrorCode::kUnsupported, "process " + std::to_string(pid_) +
+                                                 " has no syscall instruction that could be found");
 }
 
 Result<std::uint64_t> Injector::call(const std::string& what, long number,
@@ -223,8 +227,8 @@ Result<std::uint64_t> Injector::call(const std::string& what, long number,
   return regs.rax;
 }
 
-// It may stand at the end of a system call, where the kernel would take no interrupted one up again;
-// where it takes signals, it does.
+// It may stand at the end of a system call, where the kernel would take no interrupted one up
+// again; where it takes signals, it does.
 void Injector::give_back() {
   begun_ = false;
   Thread& thread = threads_[caller_];
@@ -243,13 +247,14 @@ void Injector::give_back() {
 }
 
 void Injector::let_go() {
-  // One that never stood cannot be let go of before it does; if it does not, this process's end will.
+  // One that never stood cannot be let go of before it does; if it does not, this process's end
+  // will.
   for (Thread& thread : threads_)
     if (!thread.gone && ::ptrace(PTRACE_DETACH, thread.id, nullptr, nullptr) != 0 &&
         await(thread, Clock::now() + kCall))
       ::ptrace(PTRACE_DETACH, thread.id, nullptr, nullptr);
-  // The kernel stops those again a moment later that stood before, and CRIU, which takes what stands for
-  // stopped, would wait for the second stop for ever.
+  // The kernel stops those again a moment later that stood before, and CRIU, which takes what
+  // stands for stopped, would wait for the second stop for ever.
   const auto deadline = Clock::now() + kCall;
   for (const Thread& thread : threads_)
     while (thread.stood && !thread.gone && Clock::now() < deadline) {

@@ -1,7 +1,7 @@
-// Injector: a process that nobody prepared for it stands still and makes system calls for gobmigrate,
-// as if its program had made them (ptrace(2), x86-64). All its threads stand; one of them makes the
-// calls, and has its registers, its signals and its interrupted system call back afterwards. One
-// thread, which is the tracer.
+// Injector: a process that nobody prepared for it stands still and makes system calls for
+// gobmigrate, as if its program had made them (ptrace(2), x86-64). All its threads stand; one of
+// them makes the calls, and has its registers, its signals and its interrupted system call back
+// afterwards. One thread, which is the tracer.
 #pragma once
 
 #include <sys/types.h>

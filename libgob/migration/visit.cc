@@ -26,7 +26,9 @@ struct Letter {
 };
 static_assert(sizeof(Letter) <= kPageSize);
 
-std::uint64_t word(int value) { return static_cast<std::uint64_t>(static_cast<std::int64_t>(value)); }
+std::uint64_t word(int value) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(value));
+}
 
 }  // namespace
 
@@ -60,9 +62,9 @@ Status Visit::open() {
   const std::string who = " in process " + std::to_string(pid());
   process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid(), 0)));
   if (!process_) return system_error("watching process " + std::to_string(pid()));
-  const auto room = injector_.call("taking a page of memory" + who, SYS_mmap,
-                                   {0, kPageSize, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
+  const auto room = injector_.call(
+      "taking a page of memory" + who, SYS_mmap,
+      {0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
   if (!room) return room.error();
   room_ = *room;
   if (const auto made = injector_.call("making a socket pair" + who, SYS_socketpair,
@@ -129,32 +131,34 @@ Result<std::vector<int>> Visit::give(std::initializer_list<int> fds) {
 }
 
 Status Visit::map(const SharedArea& area, int fd) {
-  const auto mapped = injector_.call(
-      "mapping memory in process " + std::to_string(pid()), SYS_mmap,
-      {area.address, area.bytes, static_cast<std::uint64_t>(area.protection),
-       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, word(fd), area.offset});
+  const auto mapped =
+      injector_.call("mapping memory in process " + std::to_string(pid()), SYS_mmap,
+                     {area.address, area.bytes, static_cast<std::uint64_t>(area.protection),
+                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, word(fd), area.offset});
   return mapped ? Status() : Status(mapped.error());
 }
 
 Status Visit::keep_from_children(const SharedArea& area) {
-  const auto kept = injector_.call("keeping memory of process " + std::to_string(pid()) +
-                                       " from its children",
-                                   SYS_madvise, {area.address, area.bytes, MADV_DONTFORK});
+  const auto kept =
+      injector_.call("keeping memory of process " + std::to_string(pid()) + " from its children",
+                     SYS_madvise, {area.address, area.bytes, MADV_DONTFORK});
   return kept ? Status() : Status(kept.error());
 }
 
 Result<UniqueFd> Visit::make_uffd(int device) {
   if (Status opened = open(); !opened) return opened.error();
   const std::string what = "making a userfaultfd in process " + std::to_string(pid());
-  auto made = device < 0 ? Result<std::uint64_t>(make_error(ErrorCode::kUnsupported, what, ENODEV))
-                         : injector_.call(what, SYS_ioctl, {word(device), USERFAULTFD_IOC_NEW, kUffdFlags});
+  auto made =
+      device < 0 ? Result<std::uint64_t>(make_error(ErrorCode::kUnsupported, what, ENODEV))
+                 : injector_.call(what, SYS_ioctl, {word(device), USERFAULTFD_IOC_NEW, kUffdFlags});
   if (!made) made = injector_.call(what, SYS_userfaultfd, {kUffdFlags});
   if (!made)
-    return make_error(made.error().code,
-                      made.error().context +
-                          " (its user may not: give gobd /dev/userfaultfd, which it hands to programs, "
-                          "or run sysctl vm.unprivileged_userfaultfd=1)",
-                      made.error().errno_value);
+    return make_error(
+        made.error().code,
+        made.error().context +
+            " (its user may not: give gobd /dev/userfaultfd, which it hands to programs, "
+            "or run sysctl vm.unprivileged_userfaultfd=1)",
+        made.error().errno_value);
   auto uffd = take(static_cast<int>(*made));
   close(static_cast<int>(*made));
   if (!uffd) return uffd;

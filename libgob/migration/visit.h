@@ -1,6 +1,6 @@
-// Visit: gobmigrate in a process that stands still: descriptors are put into it and taken from it, and
-// memory is mapped there. When it ends nothing of it is left but the mappings. One thread, which is the
-// tracer.
+// Visit: gobmigrate in a process that stands still: descriptors are put into it and taken from it,
+// and memory is mapped there. When it ends nothing of it is left but the mappings. One thread,
+// which is the tracer.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,10 @@ class Visit {
   void close(int fd);
 
   Injector injector_;
-  UniqueFd process_;         // a pidfd
-  std::uint64_t room_ = 0;   // memory there, for arguments
-  UniqueFd ours_;            // of a socket pair,
-  int theirs_ = -1;          // whose other end is there
+  UniqueFd process_;        // a pidfd
+  std::uint64_t room_ = 0;  // memory there, for arguments
+  UniqueFd ours_;           // of a socket pair,
+  int theirs_ = -1;         // whose other end is there
   std::vector<int> given_;
 };
 

@@ -1,13 +1,13 @@
-// A program whose processes have memory in common, and that knows nothing of gob. Each counts in it, and
-// checks that nothing in it is lost, old, or wrong.
+// A program whose processes have memory in common, and that knows nothing of gob. Each counts in
+// it, and checks that nothing in it is lost, old, or wrong.
 //
 //   commoner NAME KIND PAGES [WAIT]
 //
 // KIND: anonymous (MAP_SHARED | MAP_ANONYMOUS), memfd (mapped, then closed), open (memfd that stays
-// open), segment (System V). The process has a child, in a session of its own; they write a line a round to NAME and NAME.child,
-// "ROUND wrong WORDS", until NAME.stop is there: then their rounds go to NAME.end and NAME.child.end, with
-// the sum of both. WAIT: the child waits in the memory for the parent's word (a futex), which comes when
-// NAME.wake is there; then it writes NAME.woken.
+// open), segment (System V). The process has a child, in a session of its own; they write a line a
+// round to NAME and NAME.child, "ROUND wrong WORDS", until NAME.stop is there: then their rounds go
+// to NAME.end and NAME.child.end, with the sum of both. WAIT: the child waits in the memory for the
+// parent's word (a futex), which comes when NAME.wake is there; then it writes NAME.woken.
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
@@ -71,7 +71,8 @@ void add_line(const std::string& name, const std::string& line) {
   ::close(fd);
 }
 
-int run(const std::string& name, const std::string& stop, char* memory, std::size_t pages, int self) {
+int run(const std::string& name, const std::string& stop, char* memory, std::size_t pages,
+        int self) {
   auto& head = *reinterpret_cast<Head*>(memory);
   std::vector<std::uint64_t> mine(pages), theirs(pages);
   std::uint64_t round = 0, wrong = 0;
@@ -87,10 +88,12 @@ int run(const std::string& name, const std::string& stop, char* memory, std::siz
       const std::uint64_t other = own[1 - self];
       wrong += other < theirs[at];
       theirs[at] = other;
-      for (std::size_t byte = kPattern; byte < kPage; ++byte) wrong += page[byte] != pattern(at, byte);
+      for (std::size_t byte = kPattern; byte < kPage; ++byte)
+        wrong += page[byte] != pattern(at, byte);
     }
     add_line(name, std::to_string(round) + " wrong " + std::to_string(wrong) + "\n");
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // or it would take the cores from the nodes
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(2));  // or it would take the cores from the nodes
   }
   add_line(name + ".end", std::to_string(round) + " " + std::to_string(wrong) + " " +
                               std::to_string(head.sum.load()) + "\n");
@@ -115,8 +118,7 @@ int main(int argc, char** argv) {
     std::thread waiter;
     if (waits)
       waiter = std::thread([&] {
-        while (head.word == 0)
-          ::syscall(SYS_futex, &head.word, FUTEX_WAIT, 0, nullptr, nullptr, 0);
+        while (head.word == 0) ::syscall(SYS_futex, &head.word, FUTEX_WAIT, 0, nullptr, nullptr, 0);
         add_line(name + ".woken", "woken\n");
       });
     const int result = run(name + ".child", stop, memory, pages, 1);

@@ -1,5 +1,5 @@
-// A process makes system calls for another one, and is afterwards what it was: threads, a system call that
-// was interrupted, signals.
+// A process makes system calls for another one, and is afterwards what it was: threads, a system
+// call that was interrupted, signals.
 #include "libgob/migration/injector.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ struct Board {
 class InjectorTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    board = new (::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) Board;
+    board = new (::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
+        Board;
   }
   void TearDown() override {
     if (child > 0) {
@@ -56,7 +57,8 @@ class InjectorTest : public ::testing::Test {
   }
   // It waits in system call `number`.
   void until_in(long number, pid_t thread) {
-    const std::string path = "/proc/" + std::to_string(child) + "/task/" + std::to_string(thread) + "/syscall";
+    const std::string path =
+        "/proc/" + std::to_string(child) + "/task/" + std::to_string(thread) + "/syscall";
     for (long now = -1; now != number;) {
       std::ifstream file(path);
       if (!(file >> now)) now = -1;
@@ -90,9 +92,9 @@ TEST_F(InjectorTest, CallsAreThoseOfTheProcess) {
     const auto pid = injector->call("asking who it is", SYS_getpid, {});
     ASSERT_TRUE(pid) << pid.error().message();
     EXPECT_EQ(static_cast<pid_t>(*pid), child);
-    const auto memory = injector->call("taking memory", SYS_mmap,
-                                       {0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                                        ~std::uint64_t{0}, 0});
+    const auto memory = injector->call(
+        "taking memory", SYS_mmap,
+        {0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
     ASSERT_TRUE(memory);
     const std::string text = "written from outside";
     ASSERT_TRUE(injector->write(*memory + 4096, text.data(), text.size()));
