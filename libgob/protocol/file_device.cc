@@ -49,8 +49,9 @@ void Core::start_on_device(PageId page, QueuedRequest request, Out& out) {
   send(home, message, out);
 }
 
-// Two nodes know that a page is newer than its file: its manager and the home. If both were gone
-// at once, whoever wrote it may have died with them, and the file's bytes may be old.
+// Two nodes know that a page is newer than its file, or lost: its manager and the home. If both were
+// gone at once, or were one node, whoever wrote the page may have died with them or been cut off,
+// and the file's bytes may be old.
 NodeId Core::lost_with(PageId page) const {
   const ContainerInfo& info = containers_.find(page.container)->second;
   for (const Loss& loss : view_.losses) {
@@ -59,8 +60,7 @@ NodeId Core::lost_with(PageId page) const {
         manager_among(loss.members, page.container, page.page.value() / kStripePages);
     const bool had_home = std::ranges::count(loss.members, info.home) != 0;
     const bool home_died = std::ranges::count(loss.dead, info.home) != 0;
-    // What the home itself wrote and did not write back ends with it, as with any local program.
-    if (manager == info.home || (had_home && !home_died)) continue;
+    if (had_home && !home_died) continue;
     if (std::ranges::count(loss.dead, manager) != 0) return manager;
   }
   return kNoNode;

@@ -55,6 +55,9 @@ FILE_CHECKS = [
      "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),
     (SIMULATOR, "400 seeds, files, crashes, swap",
      "--seed 30200 --seeds 400 --steps 10000 --files --crashes --swap --budget 12 --jobs 2"),
+    (SIMULATOR, "100 seeds, files, crashes, cut links",
+     "--seed 200600 --seeds 100 --steps 10000 --files --crashes --disconnects --swap --budget 12"
+     " --nodes 3 --jobs 2"),
 ]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
 

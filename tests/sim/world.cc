@@ -350,6 +350,8 @@ void World::settle_refusal(NodeId node, const Effects::Refused& refused) {
       if (home_of(page) != kNoNode && !in_memory(page))
         allowed = allowed || doubt_[page] != 0 || both_died(page);
       allowed = allowed || revived_[page] != 0;
+      // Who has not heard yet that the container is gone may count on those who have.
+      allowed = allowed || removed_[config_.geometry.page(page).container.value()] != 0;
       break;
     case Refusal::kRemoved:
       allowed = removed_[config_.geometry.page(page).container.value()] != 0;

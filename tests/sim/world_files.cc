@@ -38,7 +38,8 @@ void World::note_doubts() {
   }
 }
 
-// Manager and home died at the same time: whoever wrote the page may have died with them.
+// Manager and home died at the same time, or were one node: whoever wrote the page may have died
+// with them.
 bool World::both_died(unsigned page) const {
   const PageId id = config_.geometry.page(page);
   const NodeId home = home_of(page);
@@ -48,8 +49,7 @@ bool World::both_died(unsigned page) const {
           manager_among(loss.members, id.container, id.page.value() / kStripePages);
       const bool home_survived = std::ranges::count(loss.members, home) != 0 &&
                                  std::ranges::count(loss.dead, home) == 0;
-      if (std::ranges::count(loss.dead, manager) != 0 && manager != home && !home_survived)
-        return true;
+      if (std::ranges::count(loss.dead, manager) != 0 && !home_survived) return true;
     }
   }
   return false;
