@@ -20,9 +20,11 @@ class ChangeGate {
 
   struct Begun {
     std::uint64_t number = 0;
-    std::set<NodeId> ask;  // to give their leases back; empty: the change may be made now
+    std::set<NodeId> ask;  // to give their leases back, under `number`
+    bool ready = false;    // nobody has a lease: the change may be made now
   };
-  // `apply` comes out of acknowledged() or node_gone() if somebody is asked, else it is dropped.
+  // `apply` comes out of acknowledged() or node_gone(), unless the change is ready: then it is
+  // dropped. While nodes are being asked for an earlier change, this one waits for them, too.
   Begun begin(std::function<void(std::uint64_t number)> apply);
   // The change is made: leases that may be given now.
   [[nodiscard]] Works end(std::uint64_t number);
@@ -44,6 +46,7 @@ class ChangeGate {
     std::set<NodeId> awaited;
     Work apply;
   };
+  Works no_lease_at(NodeId node);
   struct Parked {
     NodeId node;
     Work start;

@@ -123,7 +123,8 @@ void FileServer::resize(const std::shared_ptr<File>& file,
     const std::lock_guard guard(file->changes_mutex);
     begun = file->changes.begin(begin);
   }
-  if (begun.ask.empty()) return begin(begun.number);
+  if (begun.ready) return begin(begun.number);
+  if (begun.ask.empty()) return;  // all who have a lease were asked for a change before this one
   peer::FileBody body;
   peer::FileRevoke& revoke = *body.mutable_revoke();
   revoke.set_incarnation(incarnation_);
@@ -159,11 +160,18 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
   }
   if (container == ContainerId{} || range.length == 0) return applied(std::move(*reply));
   store_.data().set_size(container, size_of(*effect.file));
-  store_.data().discard(container, range, [reply, applied](const Status& forgot) {
-    // Bytes that may be old somewhere are no success.
-    if (!forgot && reply->error() == 0) reply->set_error(EIO);
-    applied(std::move(*reply));
-  });
+  store_.data().discard(
+      container, range, [this, reply, applied, asked, file = effect.file](const Status& forgot) {
+        // Bytes that may be old somewhere are no success.
+        if (!forgot && reply->error() == 0) {
+          reply->set_error(EIO);
+          log_failure("discard", *file, *asked,
+                      "the file has the change, but not every node has forgotten what was there "
+                      "before: " +
+                          forgot.error().message() + "; do it again");
+        }
+        applied(std::move(*reply));
+      });
 }
 
 void FileServer::resume(ChangeGate::Works works) {

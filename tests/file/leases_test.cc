@@ -56,7 +56,7 @@ TEST(SizeLeases, AnOlderGrantDoesNotReplaceANewerOne) {
 
 TEST(ChangeGate, AChangeWithoutLeasesIsMadeAtOnce) {
   ChangeGate gate;
-  EXPECT_TRUE(gate.begin([](std::uint64_t) {}).ask.empty());
+  EXPECT_TRUE(gate.begin([](std::uint64_t) {}).ready);
 }
 
 TEST(ChangeGate, AChangeWaitsForEveryHolderAndALeaseForTheChange) {
@@ -77,7 +77,29 @@ TEST(ChangeGate, AChangeWaitsForEveryHolderAndALeaseForTheChange) {
   for (const auto& work : gate.end(begun.number)) work();
   EXPECT_TRUE(leased);
   // Those leases are over: the next change asks nobody.
-  EXPECT_TRUE(gate.begin([](std::uint64_t) {}).ask.empty());
+  EXPECT_TRUE(gate.begin([](std::uint64_t) {}).ready);
+}
+
+// Were it made at once, who reads on the node that has not answered would not see it.
+TEST(ChangeGate, AChangeWaitsForHoldersThatWereAskedForAnEarlierOne) {
+  ChangeGate gate;
+  EXPECT_NE(gate.lease(NodeId{1}, nullptr), 0u);
+  std::vector<std::uint64_t> made;
+  const auto make = [&](std::uint64_t number) { made.push_back(number); };
+  const auto first = gate.begin(make);
+  EXPECT_FALSE(first.ready);
+  const auto second = gate.begin(make);
+  EXPECT_FALSE(second.ready);
+  EXPECT_TRUE(second.ask.empty());
+  EXPECT_TRUE(gate.acknowledged(NodeId{1}, second.number + 1).empty());
+  EXPECT_TRUE(gate.acknowledged(NodeId{2}, first.number).empty());
+  for (const auto& work : gate.acknowledged(NodeId{1}, first.number)) work();
+  EXPECT_EQ(made, (std::vector{first.number, second.number}));
+  bool leased = false;
+  EXPECT_EQ(gate.lease(NodeId{1}, [&] { leased = true; }), 0u);
+  EXPECT_TRUE(gate.end(first.number).empty());
+  for (const auto& work : gate.end(second.number)) work();
+  EXPECT_TRUE(leased);
 }
 
 TEST(ChangeGate, ALeaseIsNumberedAfterTheChangesBeforeIt) {
