@@ -45,32 +45,81 @@ FileClient::~FileClient() {
 std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback done) {
   std::uint64_t id = 0;
   bool wake = false;
+  bool reachable = false;
+  bool stopped = false;
+  Pending made{home,
+               op_of(request),
+               {home, request.incarnation(), request.file()},
+               to_words(request),
+               std::move(done),
+               waits_for_others(request) ? Clock::time_point::max() : Clock::now() + timeout_};
   {
     const std::lock_guard guard(mutex_);
     const auto up = up_.find(home);
-    if (!stopped_ && up != up_.end() && up->second && pending_.size() < kMaxPending) {
+    reachable = up != up_.end() && up->second;
+    stopped = stopped_;
+    if (!stopped && reachable && pending_.size() < kMaxPending) {
       id = ++last_id_;
-      const bool endless = waits_for_others(request);
-      pending_[id] = {home, op_of(request), std::move(done),
-                      endless ? Clock::time_point::max() : Clock::now() + timeout_};
       // Every deadline is later than those before it: a watcher that has one need not hear of it.
-      wake = !endless && std::exchange(watcher_idle_, false);
+      wake = made.deadline != Clock::time_point::max() && std::exchange(watcher_idle_, false);
+      pending_.emplace(id, std::move(made));
     }
   }
   if (id == 0) {
-    done(failed_reply(EIO));
+    if (!stopped && !reachable)
+      fail(made, "down", "its home is not in the cluster now; start gobd there, or wait for it");
+    else if (!stopped)
+      fail(made, "full",
+           std::to_string(kMaxPending) +
+               " operations wait for answers already; look at the load of the homes");
+    made.done(failed_reply(EIO));
     return 0;
   }
   if (wake) wake_.notify_one();
   peer::FileBody body;
   *body.mutable_request() = std::move(request);
   body.mutable_request()->set_id(id);
-  if (!send_(home, std::move(body))) {
-    peer::FileReply reply = failed_reply(EIO);
-    reply.set_id(id);
-    deliver(home, reply);
+  if (send_(home, std::move(body))) return id;
+  Pending unsent;
+  {
+    const std::lock_guard guard(mutex_);
+    const auto found = pending_.find(id);
+    if (found == pending_.end()) return id;
+    unsent = std::move(found->second);
+    pending_.erase(found);
   }
+  if (!unsent.done) return id;
+  fail(unsent, "unsent", "this gobd has too much to do to send it; look at its load");
+  unsent.done(failed_reply(EIO));
   return id;
+}
+
+void FileClient::set_names(Names names) {
+  auto known = std::make_shared<const Names>(std::move(names));
+  const std::lock_guard guard(mutex_);
+  names_ = std::move(known);
+}
+
+void FileClient::log_failure(const std::string& kind, const RemoteFile& file,
+                             const std::string& tried, const std::string& why) {
+  std::shared_ptr<const Names> names;
+  {
+    const std::lock_guard guard(mutex_);
+    names = names_;
+  }
+  const std::string number = std::to_string(file.home.value());
+  log_.add(kind + " " + number, [&] {
+    const std::string path = names->path ? names->path(file) : std::string();
+    return "a program gets an I/O error: cannot " + tried + " of " +
+           (path.empty() ? "file " : "'" + path + "', file ") + std::to_string(file.file) +
+           " of node " + (names->node ? names->node(file.home) : number) + ": " + why;
+  });
+}
+
+void FileClient::fail(const Pending& pending, const char* kind, const std::string& why) {
+  // Nobody waits for the end of these.
+  if (pending.op == FileOp::kRelease || pending.op == FileOp::kReleaseFolder) return;
+  log_failure(kind, pending.file, pending.tried, why);
 }
 
 void FileClient::cancel(std::uint64_t id) {
@@ -139,7 +188,7 @@ void FileClient::node_up(NodeId node) {
 }
 
 void FileClient::node_down(NodeId node) {
-  std::vector<Callback> ended;
+  std::vector<Pending> ended;
   {
     const std::lock_guard guard(mutex_);
     up_[node] = false;
@@ -148,11 +197,15 @@ void FileClient::node_down(NodeId node) {
         ++it;
         continue;
       }
-      if (it->second.done) ended.push_back(std::move(it->second.done));
+      if (it->second.done) ended.push_back(std::move(it->second));
       it = pending_.erase(it);
     }
   }
-  for (const Callback& done : ended) done(failed_reply(EIO));
+  for (const Pending& pending : ended) {
+    fail(pending, "lost",
+         "its home left the cluster before it answered; whether it was done is not known");
+    pending.done(failed_reply(EIO));
+  }
 }
 
 // Ends requests whose time is over. Those that are given up stay known until their home answers or
@@ -162,7 +215,7 @@ void FileClient::watch() {
   std::unique_lock lock(mutex_);
   while (!stopped_) {
     Clock::time_point next = Clock::time_point::max();
-    std::vector<Callback> ended;
+    std::vector<Pending> ended;
     const Clock::time_point now = Clock::now();
     for (auto& [id, pending] : pending_) {
       if (!pending.done) continue;
@@ -170,12 +223,17 @@ void FileClient::watch() {
         next = std::min(next, pending.deadline);
         continue;
       }
-      ended.push_back(std::move(pending.done));
+      ended.push_back(pending);
       pending.done = nullptr;
     }
     if (!ended.empty()) {
       lock.unlock();
-      for (const Callback& done : ended) done(failed_reply(EIO));
+      for (const Pending& late : ended) {
+        fail(late, "timeout",
+             "its home did not answer within " + std::to_string(timeout_.count()) +
+                 " ms (file_timeout_ms); look at its log, load and disk. It may still be done");
+        late.done(failed_reply(EIO));
+      }
       lock.lock();
       continue;
     }

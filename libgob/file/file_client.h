@@ -7,11 +7,14 @@
 #include <condition_variable>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "libgob/base/ids.h"
+#include "libgob/file/failure_log.h"
 #include "libgob/file/file_message.h"
 #include "libgob/file/inode_table.h"
 
@@ -23,6 +26,12 @@ class FileClient {
   // Takes a message to its node, on whatever thread; the answer, if there is one, comes back by
   // deliver(). False: it cannot be sent.
   using Send = std::function<bool(NodeId to, peer::FileBody body)>;
+
+  // For the log: a node's name, and where a file was last found under the mount (empty: not known).
+  struct Names {
+    std::function<std::string(NodeId)> node;
+    std::function<std::string(const RemoteFile&)> path;
+  };
 
   // `timeout`: how long a home may take, except for a lock that somebody else holds.
   FileClient(std::chrono::milliseconds timeout, Send send);
@@ -43,16 +52,25 @@ class FileClient {
   void node_up(NodeId node);
   void node_down(NodeId node);
 
+  void set_names(Names names);
+  // A program gets EIO, or another error that no file system gave: says so in the log. `kind`: see
+  // FailureLog. `why`: why, and what to do.
+  void log_failure(const std::string& kind, const RemoteFile& file, const std::string& tried,
+                   const std::string& why);
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Pending {
     NodeId home;
     FileOp op;
-    Callback done;  // empty: given up, but what the answer hands out must be given back
+    RemoteFile file;    // of the request
+    std::string tried;  // in words
+    Callback done;      // empty: given up, but what the answer hands out must be given back
     Clock::time_point deadline;
   };
 
   void watch();
+  void fail(const Pending& pending, const char* kind, const std::string& why);
   void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
 
   const std::chrono::milliseconds timeout_;
@@ -66,7 +84,9 @@ class FileClient {
   std::uint64_t last_id_ = 0;
   bool stopped_ = false;
   bool watcher_idle_ = false;  // it waits for no deadline
+  std::shared_ptr<const Names> names_ = std::make_shared<Names>();
 
+  FailureLog log_;
   std::thread watcher_;
 };
 

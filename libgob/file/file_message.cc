@@ -121,4 +121,85 @@ Status check_file_body(const peer::FileBody& body) {
   return bad("no body");
 }
 
+std::string to_words(FileOp op) {
+  switch (op) {
+    case FileOp::kRoot:
+      return "find the root of an attachment";
+    case FileOp::kLookup:
+      return "look up a name";
+    case FileOp::kGetAttributes:
+      return "get attributes";
+    case FileOp::kSetAttributes:
+      return "set attributes or the size";
+    case FileOp::kReadLink:
+      return "read a symbolic link";
+    case FileOp::kMakeNode:
+      return "make a file";
+    case FileOp::kMakeFolder:
+      return "make a folder";
+    case FileOp::kUnlink:
+      return "remove a name";
+    case FileOp::kRemoveFolder:
+      return "remove a folder";
+    case FileOp::kSymlink:
+      return "make a symbolic link";
+    case FileOp::kRename:
+      return "rename";
+    case FileOp::kLink:
+      return "make a link";
+    case FileOp::kOpen:
+      return "open";
+    case FileOp::kCreate:
+      return "create and open";
+    case FileOp::kRead:
+      return "read";
+    case FileOp::kWrite:
+      return "write";
+    case FileOp::kRelease:
+      return "close";
+    case FileOp::kSync:
+      return "fsync";
+    case FileOp::kOpenFolder:
+      return "open a folder";
+    case FileOp::kReadFolder:
+      return "list a folder";
+    case FileOp::kReleaseFolder:
+      return "close a folder";
+    case FileOp::kSpace:
+      return "ask for the space of a file system";
+    case FileOp::kSetXattr:
+    case FileOp::kGetXattr:
+    case FileOp::kListXattr:
+    case FileOp::kRemoveXattr:
+      return "use extended attributes";
+    case FileOp::kAccess:
+      return "ask for rights";
+    case FileOp::kAllocate:
+      return "allocate or punch";
+    case FileOp::kCopyRange:
+      return "copy a range";
+    case FileOp::kSeek:
+      return "seek data or holes";
+    case FileOp::kGetLock:
+      return "ask for a lock";
+    case FileOp::kSetLock:
+      return "lock or unlock";
+    case FileOp::kDropLocks:
+      return "drop locks";
+    case FileOp::kMap:
+      return "map for writing";
+  }
+  return "do operation " + std::to_string(static_cast<std::uint32_t>(op));
+}
+
+std::string to_words(const peer::FileRequest& request) {
+  std::string text = to_words(op_of(request));
+  if (!request.name().empty()) text += " '" + request.name() + "'";
+  const std::uint64_t bytes =
+      op_of(request) == FileOp::kWrite ? request.data().size() : request.size();
+  if (bytes != 0)
+    text += " " + std::to_string(bytes) + " bytes at " + std::to_string(request.offset());
+  return text;
+}
+
 }  // namespace gob::file

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "libgob/base/result.h"
 #include "libgob/file/file.pb.h"
@@ -76,5 +77,9 @@ inline constexpr std::size_t kMaxForgets = 4096;  // of one message
 [[nodiscard]] inline FileOp op_of(const peer::FileRequest& request) {
   return static_cast<FileOp>(request.op());
 }
+
+// For the log: "write 4096 bytes at 8192".
+[[nodiscard]] std::string to_words(FileOp op);
+[[nodiscard]] std::string to_words(const peer::FileRequest& request);
 
 }  // namespace gob::file

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "libgob/base/page_table.h"
@@ -29,6 +31,12 @@ std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode) {
 }
 
 std::string descriptor_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+std::string place_of(const File& file) {
+  std::error_code error;
+  const auto place = std::filesystem::read_symlink(descriptor_path(file.path.get()), error);
+  return error ? "file " + std::to_string(file.number) : "'" + place.string() + "'";
+}
 
 FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::milliseconds timeout,
                        FileStore& store)
@@ -96,10 +104,25 @@ void FileServer::detach(ContainerId attached) {
 void FileServer::handle(NodeId from, Request request, Answer answer) {
   const auto asked = std::make_shared<Asked>(Asked{from, std::move(request), std::move(answer)});
   if (pool_.post([this, asked] { dispatch(asked); })) return;
+  log_.add("full", [&] {
+    return "a program of node " + std::to_string(from.value()) + " gets an I/O error: cannot " +
+           to_words(asked->request) + " of file " + std::to_string(asked->request.file()) +
+           ": gobd ends, or " + std::to_string(kMaxWaiting) +
+           " operations wait for this node's disks already; look at their load";
+  });
   Reply reply;
   reply.set_id(asked->request.id());
   reply.set_error(EIO);
   asked->answer(std::move(reply));
+}
+
+void FileServer::log_failure(const char* kind, const File& file, const Asked& asked,
+                             const std::string& why) {
+  log_.add(kind, [&] {
+    return "a program of node " + std::to_string(asked.from.value()) +
+           " gets an I/O error: cannot " + to_words(asked.request) + " of " + place_of(file) +
+           ": " + why;
+  });
 }
 
 void FileServer::work(NodeId from, const Request& request, Reply& reply) {

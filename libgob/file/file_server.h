@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "libgob/file/failure_log.h"
 #include "libgob/file/file_message.h"
 #include "libgob/file/file_store.h"
 #include "libgob/file/file_table.h"
@@ -85,9 +86,17 @@ class FileServer {
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;
 
+  struct Asked {
+    NodeId from;
+    Request request;
+    Answer answer;
+  };
+
   // file_server.cc
   void work(NodeId from, const Request& request, Reply& reply);
   int root(NodeId from, const Request& request, Reply& reply);
+  // A program is told of a failure that the host's file system knows nothing of.
+  void log_failure(const char* kind, const File& file, const Asked& asked, const std::string& why);
   int give(NodeId from, const File& parent, UniqueFd path, Reply& reply);
   int fill(const File& file, Reply& reply) const;
 
@@ -118,11 +127,6 @@ class FileServer {
   int copy_range(NodeId from, const OpenFile& opened, const Request& request, Reply& reply) const;
 
   // file_server_changes.cc
-  struct Asked {
-    NodeId from;
-    Request request;
-    Answer answer;
-  };
   void dispatch(const std::shared_ptr<Asked>& asked);
   void answer_now(const Asked& asked);
   struct Effect {
@@ -170,6 +174,7 @@ class FileServer {
   const std::uint64_t incarnation_;
   const std::chrono::milliseconds timeout_;
   FileStore& store_;
+  FailureLog log_;
   WorkerPool pool_;
   RemovalWatch removals_;
   std::atomic<bool> unwatched_said_ = false;
@@ -192,5 +197,7 @@ class FileServer {
 [[nodiscard]] std::uint64_t size_of(const File& file);
 // The path by which the kernel opens what an O_PATH descriptor stands for, following nothing else.
 [[nodiscard]] std::string descriptor_path(int fd);
+// Where the file is now, for the log.
+[[nodiscard]] std::string place_of(const File& file);
 
 }  // namespace gob::file

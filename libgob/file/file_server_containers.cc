@@ -100,7 +100,21 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
 int FileServer::need_container(File& file) {
   std::unique_lock lock(file.data_mutex);
   const auto settled = [&] { return file.data != File::Data::kOpening; };
-  if (!file.data_settled.wait_for(lock, timeout_, settled)) return EIO;
+  const auto fail = [&](const std::string& why) {
+    log_.add("container", [&] {
+      return "the bytes of " + place_of(file) +
+             " get no container, so they are read at this node each time, and programs cannot map "
+             "them for writing: " +
+             why;
+    });
+  };
+  const std::string too_late = "the cluster did not know it within " +
+                               std::to_string(timeout_.count()) +
+                               " ms (file_timeout_ms); look at the load of the nodes";
+  if (!file.data_settled.wait_for(lock, timeout_, settled)) {
+    fail(too_late);
+    return EIO;
+  }
   if (file.data == File::Data::kReady) return 0;
   file.data = File::Data::kOpening;
   lock.unlock();
@@ -120,12 +134,13 @@ int FileServer::need_container(File& file) {
                    [made](Result<ContainerId> given) { made->set_value(std::move(given)); });
     if (result.wait_for(timeout_) != std::future_status::ready) {
       error = EIO;
+      fail(too_late);
       store_.withdraw({}, name);  // should it still come
     } else if (Result<ContainerId> given = result.get(); given) {
       container = *given;
     } else {
       error = given.error().errno_value != 0 ? given.error().errno_value : EIO;
-      spdlog::warn("a file's bytes get no container: {}", given.error().message());
+      fail(given.error().message());
     }
   }
   lock.lock();

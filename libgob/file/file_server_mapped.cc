@@ -97,8 +97,11 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
   // to write them back by then.
   store_.data().bind(file->container, std::move(writable),
                      static_cast<std::uint64_t>(status.st_size),
-                     [answer, file](const Status& bound) {
-                       if (!bound) return answer(error_of(bound), nullptr);
+                     [this, answer, asked, file](const Status& bound) {
+                       if (!bound) {
+                         log_failure("bind", *file, *asked, bound.error().message());
+                         return answer(error_of(bound), nullptr);
+                       }
                        {
                          const std::lock_guard guard(file->data_mutex);
                          file->mapped = true;
@@ -142,8 +145,12 @@ void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
   if (op_of(request) == FileOp::kRead) range = {request.offset(), request.size()};
   const auto file = table_.find(request.file());
   if (file == nullptr) return answer_now(*asked);
-  store_.data().write_back(file->container, range, [this, asked](const Status& written) {
+  store_.data().write_back(file->container, range, [this, asked, file](const Status& written) {
     const int error = error_of(written);
+    if (error != 0)
+      log_failure("write back", *file, *asked,
+                  "what programs wrote into its mapped pages did not get into the file: " +
+                      written.error().message());
     // The disk is slow: not on a shard's thread.
     pool_.resume([this, asked, error] {
       Reply reply;
@@ -212,6 +219,13 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
       applied(std::move(*reply));
     });
   };
+  const auto end_pages = [this, asked, file, end](const Status& changed) {
+    if (!changed)
+      log_failure("pages", *file, *asked,
+                  "it is mapped for writing, and its pages could not be changed: " +
+                      changed.error().message());
+    end(error_of(changed));
+  };
   const FileOp op = op_of(request);
   if (op == FileOp::kCopyRange) return end(EXDEV);  // the caller's kernel reads and writes instead
 
@@ -226,8 +240,7 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     std::vector<Piece> pieces;
     if (gap > before) pieces.push_back({before, zeros(before, gap)});
     pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
-    return write_pieces(container, std::move(pieces),
-                        [asked, end](const Status& written) { end(error_of(written)); });
+    return write_pieces(container, std::move(pieces), end_pages);
   }
 
   const std::uint64_t before = size_of(*file);
@@ -255,10 +268,11 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     pieces.push_back({right, zeros(right, last)});
     gone = {first, request.size()};
   }
-  write_pieces(container, std::move(pieces), [this, container, gone, end](const Status& written) {
-    if (!written || gone.length == 0) return end(error_of(written));
-    store_.data().discard(container, gone, [end](const Status& forgot) { end(error_of(forgot)); });
-  });
+  write_pieces(container, std::move(pieces),
+               [this, container, gone, end_pages](const Status& written) {
+                 if (!written || gone.length == 0) return end_pages(written);
+                 store_.data().discard(container, gone, end_pages);
+               });
 }
 
 }  // namespace gob::file

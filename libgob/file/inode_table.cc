@@ -42,13 +42,32 @@ std::optional<InodeTable::Name> InodeTable::name_of(const RemoteFile& remote) co
   return inodes_.at(number->second).name;
 }
 
-std::optional<InodeTable::Gone> InodeTable::forget(std::uint64_t inode, std::uint64_t lookups) {
+std::string InodeTable::path_of(const RemoteFile& remote) const {
+  const std::lock_guard guard(mutex_);
+  const auto number = numbers_.find(remote);
+  if (number == numbers_.end()) return {};
+  constexpr unsigned kDeepest = 256;  // folders may have been moved into each other meanwhile
+  std::string path;
+  std::uint64_t inode = number->second;
+  for (unsigned depth = 0; inode != kRootInode && depth < kDeepest; ++depth) {
+    const auto found = inodes_.find(inode);
+    if (found == inodes_.end()) break;
+    path = path.empty() ? found->second.name.name : found->second.name.name + "/" + path;
+    inode = found->second.name.folder;
+  }
+  return path;
+}
+
+std::optional<InodeTable::Gone> InodeTable::forget(
+    std::uint64_t inode, std::uint64_t lookups,
+    const std::function<void(const RemoteFile&)>& gone_now) {
   const std::lock_guard guard(mutex_);
   const auto found = inodes_.find(inode);
   if (found == inodes_.end()) return std::nullopt;
   found->second.lookups -= std::min(found->second.lookups, lookups);
   if (found->second.lookups != 0) return std::nullopt;
   const Gone gone{found->second.remote, found->second.references};
+  gone_now(gone.remote);
   numbers_.erase(gone.remote);
   inodes_.erase(found);
   return gone;

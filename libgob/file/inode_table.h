@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -44,7 +45,12 @@ class InodeTable {
     RemoteFile remote;
     std::uint64_t references = 0;
   };
-  std::optional<Gone> forget(std::uint64_t inode, std::uint64_t lookups);
+  // `gone`, if so, is called before the file can be entered again. It must not call the table.
+  std::optional<Gone> forget(std::uint64_t inode, std::uint64_t lookups,
+                             const std::function<void(const RemoteFile&)>& gone);
+  // Where the file was last found, from the mount's own folder on; empty: the kernel does not know
+  // it.
+  [[nodiscard]] std::string path_of(const RemoteFile& remote) const;
 
   // Whether a program here ever locked it, by the kind of lock.
   void note_lock(std::uint64_t inode, bool flock);

@@ -180,12 +180,13 @@ void Mount::post_drop(Drop drop) {
 
 // It waits for those that it is reading; those reads are answered meanwhile.
 void Mount::drop_pages(ContainerId container, PageIndex first, std::uint64_t pages) {
-  std::uint64_t inode = 0;
+  std::optional<RemoteFile> file;
   {
     const std::lock_guard guard(containers_mutex_);
     const auto found = containers_.find(container);
-    if (found != containers_.end()) inode = inodes_.number_of(found->second);
+    if (found != containers_.end()) file = found->second;
   }
+  const std::uint64_t inode = file ? inodes_.number_of(*file) : 0;
   // A file that the kernel has forgotten has no pages; neither has one on a mount that ended.
   if (inode != 0)
     static_cast<void>(fuse_lowlevel_notify_inval_inode(
@@ -311,18 +312,18 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
 }
 
 void Mount::forget_one(fuse_ino_t inode, std::uint64_t lookups) {
-  const auto gone = inodes_.forget(inode, lookups);
+  // Before it can be found and opened anew: what that learns must stay.
+  const auto gone = inodes_.forget(inode, lookups, [this](const RemoteFile& remote) {
+    leases_.forget(remote);
+    const std::lock_guard guard(containers_mutex_);
+    if (const auto known = container_of_.extract(remote)) containers_.erase(known.mapped());
+  });
   if (!gone) return;
   fetch_ahead_.forget(inode);
   give_back(*gone);
 }
 
 void Mount::give_back(const InodeTable::Gone& gone) {
-  leases_.forget(gone.remote);
-  {
-    const std::lock_guard guard(containers_mutex_);
-    if (const auto known = container_of_.extract(gone.remote)) containers_.erase(known.mapped());
-  }
   peer::FileForget forgotten;
   forgotten.set_incarnation(gone.remote.incarnation);
   forgotten.add_files(gone.remote.file);

@@ -70,6 +70,9 @@ class Mount final : private KernelCache {
     return tickets_.take(ticket);
   }
 
+  // Where the file was last found, below the mount; empty: this node's kernel does not know it.
+  [[nodiscard]] std::string path_of(const RemoteFile& file) const { return inodes_.path_of(file); }
+
   // In words, for the log: how data passes between kernel and gobd.
   [[nodiscard]] static std::string describe_data_path();
 
@@ -196,7 +199,8 @@ class Mount final : private KernelCache {
   std::unique_ptr<Opened> make_opened(const RemoteFile& remote, const Reply& reply);
   void read_at_home(const std::shared_ptr<Reading>& reading);
   void read_container(const std::shared_ptr<Reading>& reading);
-  void fail_reading(const std::shared_ptr<Reading>& reading, int error);
+  void fail_reading(const std::shared_ptr<Reading>& reading, const Error& why);
+  void say_failed(const Reading& reading, const char* kind, const std::string& why);
   void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);
   void cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
@@ -225,7 +229,7 @@ class Mount final : private KernelCache {
   SizeLeases leases_;
   FetchAhead fetch_ahead_;
   FileTickets tickets_;
-  std::mutex containers_mutex_;
+  std::mutex containers_mutex_;  // may be taken while the table of inodes is locked
   std::map<ContainerId, RemoteFile> containers_;    // guarded by containers_mutex_
   std::map<RemoteFile, ContainerId> container_of_;  // the reverse
   std::mutex drops_mutex_;

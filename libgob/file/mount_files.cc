@@ -164,22 +164,32 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   data_.read(reading->file.container, reading->offset, {reading->bytes.get(), reading->length},
              reading->caching, reading->file.ahead, [this, reading, answer](const Status& status) {
                if (status) return answer();
-               const int error = status.error().errno_value;
-               fail_reading(reading, error != 0 ? error : EIO);
+               fail_reading(reading, status.error());
              });
 }
 
 // The pages could not be had; if the home knows a better reason, that is the answer.
-void Mount::fail_reading(const std::shared_ptr<Reading>& reading, int error) {
+void Mount::fail_reading(const std::shared_ptr<Reading>& reading, const Error& why) {
   ask_opened(reading->req, reading->file, FileOp::kGetAttributes, {},
-             [reading, error](const Reply& reply) {
+             [this, reading, why](const Reply& reply) {
                const int better = static_cast<int>(reply.error());
-               fuse_reply_err(reading->req, better != 0 ? better : error);
+               if (better == 0) say_failed(*reading, "pages", why.context);
+               const int own = why.errno_value != 0 ? why.errno_value : EIO;
+               fuse_reply_err(reading->req, better != 0 ? better : own);
              });
+}
+
+void Mount::say_failed(const Reading& reading, const char* kind, const std::string& why) {
+  client_.log_failure(
+      kind, reading.file.remote,
+      "read " + std::to_string(reading.size) + " bytes at " + std::to_string(reading.offset), why);
 }
 
 void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
   if (++reading->tries > kMaxTries) {
+    say_failed(*reading, "size",
+               "its size changed " + std::to_string(kMaxTries) +
+                   " times while it was read; read again when its writers rest");
     fuse_reply_err(reading->req, EIO);
     return;
   }
@@ -307,10 +317,12 @@ void Mount::ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void*, fus
       self.container_of_[remote] = container;
     }
     const Result<FileTicket> ticket = self.tickets_.give({container, reply.attributes().size()});
-    if (ticket)
+    if (ticket) {
       fuse_reply_ioctl(req, 0, ticket->data(), sizeof(FileTicket));
-    else
-      fuse_reply_err(req, EIO);
+      return;
+    }
+    self.client_.log_failure("ticket", remote, "map for writing", ticket.error().message());
+    fuse_reply_err(req, EIO);
   });
 }
 

@@ -49,9 +49,9 @@ void Core::start_on_device(PageId page, QueuedRequest request, Out& out) {
   send(home, message, out);
 }
 
-// Two nodes know that a page is newer than its file, or lost: its manager and the home. If both were
-// gone at once, or were one node, whoever wrote the page may have died with them or been cut off,
-// and the file's bytes may be old.
+// Two nodes know that a page is newer than its file, or lost: its manager and the home. If both
+// were gone at once, or were one node, whoever wrote the page may have died with them or been cut
+// off, and the file's bytes may be old.
 NodeId Core::lost_with(PageId page) const {
   const ContainerInfo& info = containers_.find(page.container)->second;
   for (const Loss& loss : view_.losses) {
@@ -66,9 +66,9 @@ NodeId Core::lost_with(PageId page) const {
   return kNoNode;
 }
 
-// Somebody is about to write the page. The home remembers that, too: should the manager die with the
-// writer, the page is known to be lost. Returns how many acknowledgements the writer has to wait
-// for: word to the home that is on its way dies with the manager.
+// Somebody is about to write the page. The home remembers that, too: should the manager die with
+// the writer, the page is known to be lost. Returns how many acknowledgements the writer has to
+// wait for: word to the home that is on its way dies with the manager.
 std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer, Out& out) {
   const NodeId home = home_of(page);
   if (home == kNoNode) return 0;

@@ -118,6 +118,9 @@ Status Node::open_files() {
                         *file_client_, *files_);
   if (!mount) return mount.error();
   mount_ = std::move(*mount);
+  // The client ends before the mount does.
+  file_client_->set_names({[this](NodeId node) { return name_of(node); },
+                           [this](const file::RemoteFile& file) { return mount_->path_of(file); }});
   spdlog::info("files appear at {}: {}", config_.mount, file::Mount::describe_data_path());
   return {};
 }

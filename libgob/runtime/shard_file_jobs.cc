@@ -144,7 +144,9 @@ void Shard::perform_one(const action::JobDone& done) {
         job->join->fail(make_error(ErrorCode::kLost,
                                    "page " + std::to_string(page.page.value()) + " of container " +
                                        std::to_string(page.container.value()) +
-                                       " is not in its file: " + to_words(done.refusal),
+                                       (done.discard ? " was not forgotten by every node: "
+                                                     : " is not in its file: ") +
+                                       to_words(done.refusal),
                                    EIO));
       const bool waits = job->todo.empty() && job->under_way > 1;
       --job->under_way;
