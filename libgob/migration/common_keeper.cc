@@ -16,6 +16,7 @@
 #include <gob.hpp>
 #include <list>
 #include <random>
+#include <set>
 #include <sstream>
 
 #include "libgob/migration/common_container.h"
@@ -33,6 +34,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kGobd{10};
 constexpr std::chrono::seconds kStops{5};
 constexpr std::size_t kMostCommand = 128;
+constexpr std::uint64_t kLockPi2 = 13;  // FUTEX_LOCK_PI2, Linux 5.14
 // A sleep in shared memory has no event for others: how often it is looked for, and how often
 // whether a word has changed in which somebody sleeps.
 constexpr int kLookMs = 50;
@@ -67,7 +69,7 @@ class CommonKeeper {
 
  private:
   struct Made {
-    std::pair<bool, std::uint64_t> key;  // of the segment: is it System V's, and its number
+    std::pair<dev_t, std::uint64_t> key;  // of the segment: device and inode
     UniqueFd file;
     CommonContainer container;
   };
@@ -101,7 +103,7 @@ class CommonKeeper {
 
   // The container of a segment, which is made if there is none.
   Result<Made*> made(const CommonSegment& segment) {
-    const std::pair key(segment.system_v, segment.inode);
+    const std::pair key(segment.device, segment.inode);
     for (Made& each : made_)
       if (each.key == key) return &each;
     auto file = open_common(segment);
@@ -128,6 +130,7 @@ class CommonKeeper {
       if (!found) return found.error();
       if (const auto copied = (*found)->container.copy((*found)->file.get()); !copied)
         return copied.error();
+      for (const CommonSegment::User& user : segment.staying) seen_.insert(user.pid);
     }
     return std::string();
   }
@@ -141,22 +144,24 @@ class CommonKeeper {
 
   using Visits = std::map<pid_t, Visit>;
 
-  // Stops what stays, until nobody who runs can touch the memory.
+  // Stops what stays, until nobody who runs can touch the memory. Those that were known before come
+  // first: it takes long to look at all processes.
   Result<Common> stop_all(pid_t root, Visits& staying) {
+    std::set<pid_t> pids = std::exchange(seen_, {});
     for (int round = 0; round < kRounds; ++round) {
+      for (const pid_t pid : pids) {
+        auto visit = Visit::begin(pid, kStops);
+        if (!visit && visit.error().code == ErrorCode::kLost) continue;
+        if (!visit) return visit.error();
+        staying.emplace(pid, std::move(*visit));
+      }
+      pids.clear();
       Common common = common_memory(tree_of(root));
       if (Status fine = refuse(common); !fine) return fine.error();
-      bool more = false;
       for (const CommonSegment& segment : common.segments)
-        for (const CommonSegment::User& user : segment.staying) {
-          if (staying.contains(user.pid)) continue;
-          auto visit = Visit::begin(user.pid, kStops);
-          if (!visit && visit.error().code == ErrorCode::kLost) continue;
-          if (!visit) return visit.error();
-          staying.emplace(user.pid, std::move(*visit));
-          more = true;
-        }
-      if (!more) return common;
+        for (const CommonSegment::User& user : segment.staying)
+          if (!staying.contains(user.pid)) pids.insert(user.pid);
+      if (pids.empty()) return common;
     }
     return make_error(ErrorCode::kUnavailable,
                       "ever more processes begin to use memory that the process shares; move it "
@@ -167,8 +172,9 @@ class CommonKeeper {
   static Status look_for_waiting(const CommonSegment::User& user, const Visit& visit) {
     for (const Injector::Waiting& each : visit.waiting()) {
       const std::uint64_t what = each.arguments[1] & static_cast<std::uint64_t>(FUTEX_CMD_MASK);
+      // Others wait for nothing, or are woken.
       if (each.number != SYS_futex || (each.arguments[1] & FUTEX_PRIVATE_FLAG) != 0 ||
-          what == FUTEX_WAIT || what == FUTEX_WAIT_BITSET)
+          (what != FUTEX_LOCK_PI && what != kLockPi2 && what != FUTEX_WAIT_REQUEUE_PI))
         continue;
       for (const SharedArea& area : user.areas)
         if (each.arguments[0] - area.address < area.bytes)
@@ -365,6 +371,7 @@ class CommonKeeper {
   bool some_sleep_ = false;
   Clock::time_point next_look_{};
   std::list<Made> made_;
+  std::set<pid_t> seen_;  // that stay, when the memory was copied first
   std::map<std::string, CommonContainer> joined_;
 };
 

@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -35,10 +36,19 @@ std::string link_of(const std::string& path) {
   return fs::read_symlink(path, error).string();
 }
 
+bool is_traced(pid_t pid) {
+  std::ifstream status(proc(pid, "status"));
+  for (std::string word; status >> word;)
+    if (word == "TracerPid:")
+      return status >> word && word != "0" && word != std::to_string(::getpid());
+  return false;
+}
+
 // A line of maps(5).
 struct Line {
   std::string range, path;
   char rights[5] = {};
+  dev_t device = 0;
   std::uint64_t start = 0, end = 0, offset = 0, inode = 0;
 
   static bool parse(const std::string& text, Line& line) {
@@ -47,6 +57,7 @@ struct Line {
     if (std::sscanf(text.c_str(), "%lx-%lx %4s %lx %x:%x %lu %n", &line.start, &line.end,
                     line.rights, &line.offset, &major, &minor, &line.inode, &at) < 7)
       return false;
+    line.device = ::makedev(major, minor);
     line.range = text.substr(0, text.find(' '));
     line.path = text.substr(static_cast<std::size_t>(at));
     return true;
@@ -56,7 +67,8 @@ struct Line {
   // Such memory may be common.
   [[nodiscard]] bool is_memory() const {
     return is_system_v() || path == "/dev/zero (deleted)" ||
-           (path.starts_with("/memfd:") && !path.starts_with("/memfd:gob"));
+           (path.starts_with("/memfd:") && !path.starts_with("/memfd:gob")) ||
+           (path.starts_with("/dev/shm/") && path.ends_with(kGone));
   }
   [[nodiscard]] SharedArea area(pid_t pid) const {
     SharedArea area{start, end - start, offset, 0, false};
@@ -86,9 +98,9 @@ void each_process(const Function& function) {
   }
 }
 
-// System V segments have numbers of their own.
-using Key = std::pair<bool, std::uint64_t>;
-Key key_of(const Line& line) { return {line.is_system_v(), line.inode}; }
+// System V segments have numbers of their own, on a device that others have, too.
+using Key = std::pair<dev_t, std::uint64_t>;
+Key key_of(const Line& line) { return {line.is_system_v() ? 0 : line.device, line.inode}; }
 
 class Finder {
  public:
@@ -135,6 +147,7 @@ class Finder {
                               " of " + number;
         made.inode = line.inode;
         made.system_v = line.is_system_v();
+        made.device = key.first;
       }
       const auto found = segments_.find(key);
       if (found == segments_.end()) return;
@@ -144,6 +157,7 @@ class Finder {
           link_of(proc(pid, "ns/ipc")) != link_of("/proc/self/ns/ipc"))
         return;
       if (!line.is_shared()) odd_[key] = number + " has it mapped privately";
+      if (!moves && is_traced(pid)) odd_[key] = number + " is being traced; end the debugger first";
       auto& users = moves ? segment.moving : segment.staying;
       if (users.empty() || users.back().pid != pid) users.push_back({pid, {}});
       users.back().areas.push_back(line.area(pid));
@@ -159,15 +173,16 @@ class Finder {
     std::error_code error;
     for (fs::directory_iterator it(proc(pid, "fd"), error), end; !error && it != end;
          it.increment(error)) {
-      if (!link_of(it->path()).starts_with("/memfd:")) continue;
+      const std::string link = link_of(it->path());
+      if (!link.starts_with("/memfd:") && !link.ends_with(kGone)) continue;
       struct stat info {};
-      if (::stat(it->path().c_str(), &info) != 0 || !segments_.contains({false, info.st_ino}))
-        continue;
-      odd_[{false, info.st_ino}] =
-          "process " + std::to_string(pid) + " has it open as descriptor " +
-          it->path().filename().string() +
-          ", too, which would show old bytes; let it close that after mapping, "
-          "or move together with the others";
+      if (::stat(it->path().c_str(), &info) != 0) continue;
+      const Key key(info.st_dev, info.st_ino);
+      if (segments_.contains(key))
+        odd_[key] = "process " + std::to_string(pid) + " has it open as descriptor " +
+                    it->path().filename().string() +
+                    ", too, which would show old bytes; let it close that after mapping, or move "
+                    "together with the others";
     }
   }
 
@@ -182,6 +197,8 @@ class Finder {
     }
     segment.bytes =
         (static_cast<std::uint64_t>(info.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+    if (info.st_nlink != 0)
+      common_.obstacles.push_back(segment.name + " has a name, too, which would show old bytes");
     if (of.f_type != TMPFS_MAGIC)
       common_.obstacles.push_back(segment.name +
                                   " has pages of another size: it cannot become a container");

@@ -5,7 +5,6 @@
 
 #include <sys/types.h>
 
-#include <compare>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -27,6 +26,7 @@ struct CommonSegment {
   std::string name;         // as messages call it
   std::uint64_t inode = 0;  // by the kernel's numbers; of a System V segment, its identifier
   bool system_v = false;
+  dev_t device = 0;         // of the inode; 0: System V's
   std::uint64_t bytes = 0;  // whole pages
   struct User {
     pid_t pid = 0;

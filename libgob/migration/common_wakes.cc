@@ -25,8 +25,12 @@ bool CommonWakes::look(pid_t pid, const std::vector<NamedArea>& areas) {
     long number = -1;
     std::uint64_t address = 0, operation = 0, seen = 0;
     if (std::sscanf(line.c_str(), "%ld %lx %lx %lx", &number, &address, &operation, &seen) != 4 ||
-        number != SYS_futex || (operation & FUTEX_PRIVATE_FLAG) != 0)
+        (number != SYS_futex && number != SYS_restart_syscall) ||
+        (operation & FUTEX_PRIVATE_FLAG) != 0)
       continue;
+    // One with a time limit that was interrupted, by us or by a signal, goes on as
+    // restart_syscall(2), with the registers it had. Another call that does so is not harmed:
+    // nobody sleeps at what it has there.
     const std::uint64_t what = operation & static_cast<std::uint64_t>(FUTEX_CMD_MASK);
     if (what != FUTEX_WAIT && what != FUTEX_WAIT_BITSET) continue;
     for (const auto& [container, area] : areas) {

@@ -239,6 +239,7 @@ class Inspector {
       const std::string link = proc(pid, "map_files/" + range);
       struct stat info {};
       if (path.starts_with("/SYSV")) continue;  // they become containers
+      if (path.ends_with(kRemoved) && ::stat(link.c_str(), &info) == 0 && is_common(info)) continue;
       if (path.starts_with("anon_inode:") || path.starts_with("/anon_hugepage"))
         obstacle(who + ", which CRIU cannot move");
       else if (path == "/dev/zero (deleted)" || path.starts_with("/memfd:")) {
@@ -248,12 +249,16 @@ class Inspector {
     }
   }
 
+  // It becomes a container.
+  [[nodiscard]] bool is_common(const struct stat& info) const {
+    return std::ranges::any_of(plan_.common, [&](const CommonSegment& segment) {
+      return segment.device == info.st_dev && segment.inode == info.st_ino;
+    });
+  }
+
   // Shared memory goes along with the last process that has it.
   void memory(const std::string& name, const struct stat& info, const std::string& who) {
-    if (std::ranges::any_of(plan_.common, [&](const CommonSegment& segment) {
-          return !segment.system_v && segment.inode == info.st_ino;
-        }))
-      return;
+    if (is_common(info)) return;
     if (name.starts_with("/memfd:gob:")) {
       if (!shares_ && !name.starts_with(std::string("/memfd:gob:") + kCommonName))
         obstacle(who + ", a container, and its libgob is of a release that cannot move, or does not "

@@ -6,7 +6,7 @@ source "$(dirname "$0")/common.sh"
 commoner=$6
 end_commoners() {
   local at
-  for at in $(pgrep -x commoner); do
+  for at in $(pgrep -x 'commoner|python3'); do
     [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/"* ]] || kill -9 "$at"
   done
 }
@@ -100,6 +100,41 @@ both_right sleeps
 touch "$dir/sleeps.wake"
 until_true 30 lines "$dir/sleeps.woken" 1
 all_counted sleeps
+
+# Semaphores and memory of a python3 that knows nothing of this: each waits for the other, round by round.
+cat >"$dir/pingpong.py" <<'END'
+import mmap, multiprocessing, os, sys
+name = sys.argv[1]
+memory = mmap.mmap(-1, 4096)
+ping, pong = multiprocessing.Semaphore(0), multiprocessing.Semaphore(0)
+child = os.fork() == 0
+if child: os.setsid()
+mine, other = (pong, ping) if child else (ping, pong)
+wrong = number = 0
+while not memory[64]:
+    if child and not other.acquire(timeout=60): sys.exit("not woken")
+    if memory[64]: break
+    count = int.from_bytes(memory[:8], "little")
+    wrong += count != 2 * number + child  # it is this one's turn
+    number += 1
+    memory[:8] = (count + 1).to_bytes(8, "little")
+    with open(name + (".child" if child else ""), "a") as out: out.write(f"{number} wrong {wrong}\n")
+    mine.release()
+    if not child and not other.acquire(timeout=60): sys.exit("not woken")
+    if not child and os.path.exists(name + ".stop"): memory[64] = 1
+if not child: mine.release()
+with open(name + (".child" if child else "") + ".end", "w") as out: out.write(f"{number} {wrong} {int.from_bytes(memory[:8], 'little')}\n")
+os._exit(0)
+END
+start pingpong python3 "$dir/pingpong.py" "$dir/pingpong"
+child=$(pgrep -P "$pid")
+move "$child" n1 n2
+both_right pingpong
+move "$there" n2 n1
+both_right pingpong
+touch "$dir/pingpong.stop"
+until_true 60 lines "$dir/pingpong.end" 1
+until_true 60 lines "$dir/pingpong.child.end" 1
 
 # One that dies leaves the other alone; and if whoever looks after the memory of a node is killed, the
 # programs there get a signal, and never zeros.
