@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# build.sh [lean|node|debug|base]: builds a small kernel for the guest from Debian's linux-source-6.12
+# build.sh [lean|node|debug|node-debug|base]: builds a small kernel for the guest from Debian's linux-source-6.12
 # and prints the folder that holds it (image, and but for base gob.ko and the tests).
 #   lean    patched (the default)    debug   patched, with KASAN, lockdep and DEBUG_VM
-#   node    patched, with network and namespaces, for gobd
+#   node    patched, with network and namespaces, for gobd; node-debug: both
 #   base    not patched, to compare costs with
 # Kept in ~/.cache/gobelins/kernel by what it was built from; only a cold cache builds. That takes
 # about ten minutes of two quiet cores; KERNEL_BUILD_LIMIT seconds (5400) at most.
@@ -12,7 +12,7 @@ set -euo pipefail
 only_look=
 if [ "${1:-}" = --key ]; then only_look=yes; shift; fi
 flavour=${1:-lean}
-case $flavour in lean|node|debug|base) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
+case $flavour in lean|node|debug|node-debug|base) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
 version=$(source_version)
 kernel=$cache/$(kernel_key "$flavour")
 if [ -e "$kernel/complete" ]; then echo "$kernel"; exit 0; fi
@@ -78,8 +78,7 @@ flock -s 9
 
 out=$cache/out-$flavour
 mkdir -p "$out"
-options=("$here/lean.config")
-[ ! -e "$here/$flavour.config" ] || [ "$flavour" = lean ] || options+=("$here/$flavour.config")
+mapfile -t options < <(kernel_options "$flavour")
 # A fixed date and builder, or the compiler's cache would miss what mentions them.
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins
 make_kernel() {
@@ -106,7 +105,7 @@ begun=$SECONDS
 targets=(vmlinux) image=vmlinux
 # An unpacked kernel boots fastest, but one with KASAN cannot be booted so: what runs before its first
 # page table (memcmp from the PVH entry, Linux 6.12) would be checked in a shadow that is not there.
-if [ "$flavour" = debug ]; then targets=(bzImage) image=arch/x86/boot/bzImage; fi
+if [[ $flavour = *debug ]]; then targets=(bzImage) image=arch/x86/boot/bzImage; fi
 [ "$flavour" = base ] || targets+=(modules)
 make_kernel "${targets[@]}" || failed "make ${targets[*]} failed, or took more than ${KERNEL_BUILD_LIMIT:-5400} s"
 say "built in $((SECONDS - begun)) s"

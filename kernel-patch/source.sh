@@ -12,10 +12,18 @@ source_version() {
     cannot "no kernel source: apt-get install linux-source-6.12"
 }
 
-# Names what a kernel is built from: FLAVOUR is one of build.sh's.
+# The files of options of a FLAVOUR, one of build.sh's; each adds to those before.
+kernel_options() {
+  echo "$here/lean.config"
+  case $1 in node|node-debug) echo "$here/node.config" ;; esac
+  case $1 in debug|node-debug) echo "$here/debug.config" ;; esac
+}
+
+# Names what a kernel is built from.
 kernel_key() {
-  local parts=("$here/lean.config" "$here/build.sh")
+  local parts
+  mapfile -t parts < <(kernel_options "$1")
+  parts+=("$here/build.sh")
   [ "$1" = base ] || parts+=("$here"/series/*.patch)
-  [ ! -e "$here/$1.config" ] || [ "$1" = lean ] || parts+=("$here/$1.config")
   echo "$1-$(source_version)-$(cat "${parts[@]}" <(gcc -dumpfullversion) | sha256sum | cut -c 1-16)"
 }

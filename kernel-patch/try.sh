@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# try.sh [-k lean|node|debug|base] [-b] [-t SECONDS] [-p PROGRAM ...] [COMMAND]
+# try.sh [-k lean|node|debug|node-debug|base] [-b] [-t SECONDS] [-p PROGRAM ...] [COMMAND]
 # Boots the patched kernel in an emulated machine and runs there the kselftest, the stress program on
 # shared memory and on ext4, and the removal of the module; or COMMAND, a line for busybox's shell
 # (programs: /gob_test, /gob_calls, /gob_stress, /gob_churn, /gob_cost; an ext4 file system is on /mnt). Ends with its status.
