@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the patch costs, in instructions: cost.py [--results DIR]
+"""What the patch costs, in instructions: cost.py [--results DIR] [--unpatched CSV]
 
 Boots the unpatched and the patched kernel in an emulator that counts
 instructions (so a repeat gives nearly the same numbers), and compares
@@ -10,6 +10,8 @@ instructions (so a repeat gives nearly the same numbers), and compares
 Instructions of the whole machine: program, kernel, daemon, and the switches between
 them. Writes DIR/kernel_patch/data.csv and run.json (DIR: results, beside this
 folder). Builds the kernels where the cache has them not (build.sh lean and base).
+CSV: the data.csv of an earlier run, whose numbers of the unpatched kernel are taken;
+they are the same as long as source package, lean.config and gob_cost.c are.
 Ends with 1 if a target is missed, 77 if a kernel cannot be built here.
 """
 import argparse
@@ -55,9 +57,16 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "results")
-    out = parser.parse_args().results / "kernel_patch"
+    parser.add_argument("--unpatched", type=pathlib.Path, metavar="CSV")
+    arguments = parser.parse_args()
+    out = arguments.results / "kernel_patch"
 
-    base = guest("base", "/gob_cost /mnt/cost")
+    if arguments.unpatched:
+        with open(arguments.unpatched, newline="") as file:
+            rows = [r for r in csv.DictReader(file) if r["unpatched_instructions"]]
+        base = {r["case"]: int(r["unpatched_instructions"]) for r in rows}
+    else:
+        base = guest("base", "/gob_cost /mnt/cost")
     off = guest("lean", "insmod /gob.ko && /gob_cost /mnt/cost")
     on = guest("lean", "insmod /gob.ko && /gob_cost on /mnt/cost")
     served = guest("lean", "insmod /gob.ko && /gob_cost faults")
@@ -85,12 +94,14 @@ def main():
                             stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
     record = {
         "title": "Kernel patch: instructions where nothing is linked, and of faults that a daemon serves",
-        "commit": commit, "command": "kernel-patch/cost.py",
+        "commit": commit,
+        "command": "kernel-patch/cost.py" + (" --unpatched ..." if arguments.unpatched else ""),
         "time": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": machine(), "parameters": {"emulator": f"qemu-system-x86_64 {EMULATOR}", "pages": 1024},
         "targets": targets,
         "notes": ["medians of 1,024 where nothing is linked, means of 1,024 where pages are served",
-                  "instructions of the whole emulated machine with one processor"],
+                  "instructions of the whole emulated machine with one processor"] +
+                 (["the unpatched kernel's numbers are those of an earlier run"] if arguments.unpatched else []),
     }
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     for t in targets:
