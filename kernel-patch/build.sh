@@ -5,7 +5,8 @@
 #   node    patched, with network and namespaces, for gobd; node-debug: both
 #   base    not patched, to compare costs with
 # Kept in ~/.cache/gobelins/kernel by what it was built from; only a cold cache builds. That takes
-# about ten minutes of two quiet cores; KERNEL_BUILD_LIMIT seconds (5400) at most.
+# about ten minutes of two quiet cores; KERNEL_BUILD_LIMIT seconds (5400) at most, with
+# KERNEL_BUILD_NICE (12) and KERNEL_BUILD_JOBS (one for each core).
 # build.sh --key FLAVOUR only prints where the kernel is, or ends with 77 if it is not built.
 set -euo pipefail
 . "$(dirname "$0")/source.sh"
@@ -82,8 +83,8 @@ mapfile -t options < <(kernel_options "$flavour")
 # A fixed date and builder, or the compiler's cache would miss what mentions them.
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=gobelins KBUILD_BUILD_HOST=gobelins
 make_kernel() {
-  nice -n 12 timeout "${KERNEL_BUILD_LIMIT:-5400}" \
-    make -s -C "$source" O="$out" CC="ccache gcc" -j"$(nproc)" "$@" >>"$log" 2>&1
+  nice -n "${KERNEL_BUILD_NICE:-12}" timeout "${KERNEL_BUILD_LIMIT:-5400}" \
+    make -s -C "$source" O="$out" CC="ccache gcc" -j"${KERNEL_BUILD_JOBS:-$(nproc)}" "$@" >>"$log" 2>&1
 }
 : >"$log"
 stamp=$version-$(cd "$source" && sed -n /Kconfig/p .touched | xargs cat "${options[@]}" | sha256sum)
