@@ -253,6 +253,18 @@ const Subcommand kSubcommands[] = {
        declare_target(app, arguments);
      },
      run_wait},
+    {"", "fg", "Be in the foreground for a process that was moved",
+     "What is typed at this terminal goes to the process, wherever it is, until it ends; what it\n"
+     "writes appears at the terminal where it was started, so that is where to call this.\n"
+     "Ctrl-Z gives the terminal back to the shell, and the process goes on; all other keys, Ctrl-C\n"
+     "too, are the process's. Exit status: as \"gobctl wait\".\n\n"
+     "  gobmigrate 4711 n2; gobctl fg 4711",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_migrant(app, arguments);
+       declare_json(app, arguments);
+       declare_target(app, arguments);
+     },
+     run_fg},
     {"", "kill", "Send a signal to a process that was moved",
      "Wherever it is by now, from any node. If it is being moved, it gets the signal afterwards.\n\n"
      "  gobctl kill 4711                  SIGTERM, as kill(1) on the node where it was started\n"

@@ -16,6 +16,7 @@ Status run_stat(const Arguments& arguments, Io& io);
 Status run_nodes(const Arguments& arguments, Io& io);
 Status run_leave(const Arguments& arguments, Io& io);
 Status run_ps(const Arguments& arguments, Io& io);
+Status run_fg(const Arguments& arguments, Io& io);
 Status run_wait(const Arguments& arguments, Io& io);
 Status run_kill(const Arguments& arguments, Io& io);
 Status run_cluster_up(const Arguments& arguments, Io& io);

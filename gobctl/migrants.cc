@@ -1,4 +1,4 @@
-// ps, wait, kill: processes that gobmigrate moved.
+// ps, wait, fg, kill: processes that gobmigrate moved.
 #include "libgob/migration/migrant.h"
 
 #include <sys/wait.h>
@@ -10,6 +10,7 @@
 #include "gobctl/connection.h"
 #include "gobctl/exit_code.h"
 #include "gobctl/json.h"
+#include "libgob/migration/foreground.h"
 
 namespace gob::ctl {
 namespace {
@@ -158,6 +159,32 @@ Status run_ps(const Arguments& arguments, Io& io) {
   return {};
 }
 
+namespace {
+
+// Its own end is the command's.
+void report(KnownMigrant known, const Arguments& arguments, Io& io) {
+  const int status = known.migrant.wait_status();
+  io.exit_status = WIFSIGNALED(status) ? kSignalStatus + WTERMSIG(status) : WEXITSTATUS(status);
+  if (arguments.json) print_json(io.out, to_json(known));
+  else if (!known.migrant.why().empty())
+    io.err << "gobctl: the process was " << end_of(known.migrant) << '\n';
+}
+
+}  // namespace
+
+Status run_fg(const Arguments& arguments, Io& io) {
+  io.exit_status = kExitNotWaited;
+  const auto socket = find_socket(arguments);
+  if (!socket) return socket.error();
+  auto known = migration::find_migrant(*socket, arguments.name);
+  if (!known) return known.error();
+  auto ended = migration::follow_in_foreground(*socket, known->record);
+  if (!ended) return ended.error();
+  known->migrant = std::move(*ended);
+  report(std::move(*known), arguments, io);
+  return {};
+}
+
 Status run_wait(const Arguments& arguments, Io& io) {
   io.exit_status = kExitNotWaited;
   const auto socket = find_socket(arguments);
@@ -168,12 +195,8 @@ Status run_wait(const Arguments& arguments, Io& io) {
                                                   : milliseconds(arguments.limit_seconds);
   auto ended = migration::await_end_of(*socket, known->record, limit);
   if (!ended) return ended.error();
-  const int status = ended->wait_status();
-  io.exit_status = WIFSIGNALED(status) ? kSignalStatus + WTERMSIG(status) : WEXITSTATUS(status);
   known->migrant = std::move(*ended);
-  if (arguments.json) print_json(io.out, to_json(*known));
-  else if (!known->migrant.why().empty())
-    io.err << "gobctl: the process was " << end_of(known->migrant) << '\n';
+  report(std::move(*known), arguments, io);
   return {};
 }
 

@@ -76,6 +76,7 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
           {"sockets", plan.sockets.size()},
           {"streams", streams},
           {"shared", common},
+          {"terminal", plan.terminal ? plan.terminal->path() : ""},
           {"obstacles", plan.obstacles}};
 }
 
@@ -135,6 +136,9 @@ void print(const Plan& plan) {
   for (const Stream& stream : plan.streams)
     std::cout << "Descriptor " << stream.fd() << " of process " << stream.pid()
               << " is a pipe to a process that stays: it will be relayed from where it was started.\n";
+  if (plan.terminal)
+    std::cout << "Its terminal " << plan.terminal->path()
+              << " stays, and goes on showing what it writes.\n";
 }
 
 void print(const Plan& plan, const Ready& ready) {

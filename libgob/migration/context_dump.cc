@@ -85,6 +85,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
                                 "20"};
   if (options.connections)
     argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
+  for (const std::string& name : options.external) argv.insert(argv.end(), {"--external", name});
   std::vector<int> keep{options.keep, gate->out.get()};
   UniqueFd ours;
   UniqueFd theirs;

@@ -20,6 +20,7 @@ struct DumpOptions {
   std::string folder;  // for the images
   bool lazy = true;    // leave out what can come on demand
   bool connections = false;  // of TCP: with them
+  std::vector<std::string> external;  // what it is not to look into
   int keep = -1;       // a descriptor that CRIU holds as long as it lives
   std::vector<std::string> environment;  // NAME=VALUE, for CRIU
 };

@@ -19,6 +19,7 @@ constexpr std::uint32_t kImageMagic = 0x54564319;
 constexpr std::uint32_t kPagemapMagic = 0x56084025;
 constexpr std::uint32_t kMmMagic = 0x57492820;
 constexpr std::uint32_t kPstreeMagic = 0x50273030;
+constexpr std::uint32_t kTtyInfoMagic = 0x59453036;
 constexpr std::uint32_t kLazy = 2;  // flag of a pagemap entry
 // CRIU's bits of an area's status.
 constexpr std::uint32_t kRegular = 1 << 0;
@@ -97,6 +98,30 @@ Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std
   const std::string body = mm->SerializeAsString();  // with the fields that are not named here
   put_word(bytes, static_cast<std::uint32_t>(body.size()));
   bytes += body;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << bytes;
+  file.close();
+  if (!file) return system_error("writing CRIU's image " + path);
+  return {};
+}
+
+Status forget_session(const std::string& folder) {
+  const std::string path = folder + "/tty-info.img";
+  if (!std::filesystem::exists(path)) return {};
+  const auto image = read_file(path);
+  if (!image) return image.error();
+  const auto terminals = records(*image, kTtyInfoMagic);
+  if (!terminals) return terminals.error();
+  std::string bytes = image->substr(0, 8);
+  for (const std::string_view each : *terminals) {
+    criu::TtyInfo info;
+    if (!parse(each, info)) return bad("a terminal");
+    info.set_sid(0);
+    info.set_pgrp(0);
+    const std::string body = info.SerializeAsString();  // with the fields that are not named here
+    put_word(bytes, static_cast<std::uint32_t>(body.size()));
+    bytes += body;
+  }
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << bytes;
   file.close();

@@ -48,6 +48,10 @@ Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
 Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std::uint64_t>& ends,
                       std::set<std::uint64_t>& changed);
 
+// Terminals in `folder` are of no session: CRIU would look for the first process of that one among those it
+// makes. Nothing happens if there are none.
+Status forget_session(const std::string& folder);
+
 // Exposed for tests: from the bytes of pagemap-N.img and mm-N.img. kProtocol if they are none.
 Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::string& mm);
 // Of pagemap-N.img: all pages.

@@ -16,6 +16,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/outside_pipes.h"
+#include "libgob/migration/outside_terminal.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/sharers.h"
 #include "libgob/migration/ties.h"
@@ -124,6 +125,10 @@ class Inspector {
     for (std::string& text : ties_.outside(outsider)) plan_.obstacles.push_back(std::move(text));
     plan_.streams =
         pipes_.streams(outsider, plan_.migrant ? &plan_.relayed : nullptr, plan_.obstacles);
+    plan_.terminal = terminal_.terminal(
+        plan_.processes, plan_.migrant ? &plan_.relayed_terminal : nullptr, plan_.obstacles);
+    if (plan_.terminal && !plan_.migrant)
+      plan_.terminal->set_index(static_cast<std::uint32_t>(plan_.streams.size()));
   }
 
  private:
@@ -217,9 +222,11 @@ class Inspector {
       for (const char* fine :
            {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
         if (target == fine) return;
+      if (terminal_.add(pid, fd, target, info)) return;
       return obstacle(who + " is " + target +
-                      ", a device or terminal: start the program with its streams to files or "
-                      "/dev/null (setsid PROGRAM </dev/null >out 2>&1)");
+                      ", a device, or a terminal's master side (what runs in the terminal would "
+                      "stay): end what needs it, or start the program with its streams to files "
+                      "or /dev/null");
     }
     if (S_ISFIFO(info.st_mode)) ties_.add(target, who + " is the named pipe " + target);
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode))
@@ -322,6 +329,7 @@ class Inspector {
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   Ties ties_;
   OutsidePipes pipes_;
+  OutsideTerminal terminal_;
   std::vector<std::uint64_t> net_inodes_;
   const std::map<std::uint64_t, UnixPeer> sockets_ = unix_sockets();
 };
@@ -379,6 +387,7 @@ Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses) {
     plan.obstacles.push_back("gobmigrate itself runs under process " + std::to_string(pid) +
                              "; start it from elsewhere");
   plan.inside = inside_number(pid);
+  plan.parent = static_cast<pid_t>(std::strtol(status_field(pid, "PPid").c_str(), nullptr, 10));
   if (link_of(proc(pid, "ns/pid")) != link_of("/proc/self/ns/pid")) {
     auto resident = Resident::connect(pid);
     ResidentRequest hello;
@@ -396,6 +405,7 @@ Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses) {
       plan.node = said->node();
       plan.record = said->record();
       plan.relayed = {said->streams().begin(), said->streams().end()};
+      if (said->has_terminal()) plan.relayed_terminal = said->terminal();
       plan.out_pages = said->out_pages();
       plan.covers = {said->covers().begin(), said->covers().end()};
       plan.private_bytes = plan.out_pages * kPageSize;

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ namespace gob::migration {
 struct Plan {
   pid_t pid = 0;
   pid_t inside = 0;      // its number in its own namespace
+  pid_t parent = 0;
   bool migrant = false;  // it was moved here,
   std::string node;      // that is, to this node,
   std::string record;    // and this is its Migrant
@@ -37,6 +39,8 @@ struct Plan {
   std::vector<CommonSegment> common;   // memory that becomes containers,
   std::uint64_t common_areas = 0;      // and areas where there are such since an earlier move
   std::vector<Stream> relayed;         // those of a migrant that are
+  std::optional<Terminal> terminal;    // likewise
+  std::optional<Terminal> relayed_terminal;
   std::vector<std::string> obstacles;  // each says what, and what to do; empty: it can move
 };
 

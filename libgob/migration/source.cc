@@ -7,6 +7,7 @@
 #include "libgob/migration/common_link.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/migrant.h"
+#include "libgob/migration/parent_hold.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
@@ -115,6 +116,10 @@ Status SourceRun::note() {
   Migrant::Stay& stay = *migrant.add_stays();
   stay.set_node(gob_->node_name(gob_->node_id()));
   stay.set_pid(plan_.pid);
+  if (plan_.terminal) {
+    migrant.set_terminal(plan_.terminal->path());
+    migrant.set_terminal_stream(plan_.terminal->index());
+  }
   const auto kept = take_lock(*gob_, migrant.keeper(), kAnswer);
   if (!kept) return kept.error();
   const auto record = MigrantRecord::create(*gob_, record_of(session_), migrant);
@@ -131,6 +136,7 @@ Status SourceRun::show_folders() {
   message.mutable_view()->set_record(plan_.migrant ? plan_.record : record_of(session_));
   if (store_) message.mutable_view()->set_pages(store_->room());
   *message.mutable_view()->mutable_streams() = {plan_.streams.begin(), plan_.streams.end()};
+  if (plan_.terminal) *message.mutable_view()->mutable_terminal() = *plan_.terminal;
   auto& covers = *message.mutable_view()->mutable_covers();
   covers = {plan_.covers.begin(), plan_.covers.end()};
   for (int i = 0; i < ready_.folders_size(); ++i) {
@@ -173,16 +179,26 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
     common.emplace(std::move(*started));
     if (Status prepared = common->prepare(plan.pid); !prepared) return prepared.error();
   }
+  // Nobody traces twice: with memory in common, the parent may be one of those that are looked into.
+  std::optional<ParentHold> hold;
+  if (plan.terminal && plan.terminal->foreground() && !plan.migrant && !common &&
+      plan.parent > 1) {
+    auto prepared = ParentHold::prepare(plan.parent);
+    if (!prepared) return prepared.error();
+    hold.emplace(std::move(*prepared));
+  }
   auto guard = SourceGuard::start(options.socket, session, images_folder(options, session), plan,
                                   common ? &*common : nullptr);
   if (!guard) return guard.error();
   std::optional<SourceStreams> streams;
-  if (!plan.streams.empty() && !plan.migrant) {
-    auto started = SourceStreams::start(options.socket, record_of(session), plan.streams);
+  if ((!plan.streams.empty() || plan.terminal) && !plan.migrant) {
+    auto started =
+        SourceStreams::start(options.socket, record_of(session), plan.streams, plan.terminal);
     if (!started) return started.error();
     streams.emplace(std::move(*started));
   }
-  SourceRun run(options, plan, session, &*guard, common ? &*common : nullptr);
+  SourceRun run(options, plan, session, &*guard, common ? &*common : nullptr,
+                hold ? &*hold : nullptr);
   auto moved = run.migrate([&](const Moved& there) {
     if (streams) streams->go();
     running(there);

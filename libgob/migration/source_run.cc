@@ -19,6 +19,7 @@
 #include "libgob/migration/lazy_ranges.h"
 #include "libgob/migration/left_out.h"
 #include "libgob/migration/migrant.h"
+#include "libgob/migration/outside_terminal.h"
 #include "libgob/migration/page_map.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
@@ -110,6 +111,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   signal_tree(options_.pid, SIGKILL);
   remove_images();
   guard_->done();
+  if (hold_ != nullptr) hold_->release();
   if (options_.wait) await_arrival();
   return moved_;
 }
@@ -159,6 +161,8 @@ Status SourceRun::freeze_and_move() {
                                   .folder = folder_,
                                   .lazy = options_.lazy,
                                   .connections = !plan_.moving_addresses.empty(),
+                                  .external = plan_.terminal ? criu_names(*plan_.terminal)
+                                                             : std::vector<std::string>(),
                                   .keep = guard_->fd(),
                                   .environment = std::move(environment)});
   if (!dump) return dump.error();
@@ -166,6 +170,7 @@ Status SourceRun::freeze_and_move() {
   // Areas change with memory that is still coming.
   if (options_.lazy && plan_.out_pages == 0) hidden_.foresee(processes());
   if (Status prepared = prepare_sharers(options_.pid); !prepared) return prepared;
+  if (hold_ != nullptr) hold_->hold();
   const auto standing = stand_still(options_.pid, kUnlocked);
   if (!standing) return standing.error();
   hurry_.emplace();
@@ -307,7 +312,9 @@ Status SourceRun::send_images() {
     moved_.lazy_pages = store_->pages();
     moved_.hidden_pages = hidden_.pages();
   }
-  if (resident_ && !plan_.streams.empty()) {
+  if (plan_.terminal)
+    if (Status freed = forget_session(folder_); !freed) return freed;
+  if (resident_ && (!plan_.streams.empty() || plan_.terminal)) {
     ResidentRequest request;
     request.set_still(true);
     const auto answer = resident_->call(request);

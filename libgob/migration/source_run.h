@@ -13,6 +13,7 @@
 #include "libgob/migration/hidden_areas.h"
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/parent_hold.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/source.h"
 #include "libgob/migration/source_guard.h"
@@ -22,14 +23,16 @@ namespace gob::migration {
 
 class SourceRun {
  public:
+  // `hold`: of the process's parent; null: it need not stand still.
   SourceRun(const SourceOptions& options, const Plan& plan, std::string session, SourceGuard* guard,
-            CommonLink* common = nullptr)
+            CommonLink* common = nullptr, ParentHold* hold = nullptr)
       : options_(options),
         plan_(plan),
         session_(std::move(session)),
         folder_(options.folder + "/gob-" + session_ + ".out"),
         guard_(guard),
-        common_(common) {}
+        common_(common),
+        hold_(hold) {}
   ~SourceRun();
 
   // Reaches the target and has its word that it could take the process.
@@ -61,6 +64,7 @@ class SourceRun {
   const std::string folder_;
   SourceGuard* guard_;  // null when nothing will be frozen
   CommonLink* common_;  // null when it has no memory in common with others
+  ParentHold* hold_;    // null when the parent need not stand still
   std::optional<gobelins::Connection> gob_;
   std::optional<Talk> talk_;
   std::unique_ptr<SourceStore> store_;

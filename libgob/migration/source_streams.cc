@@ -14,7 +14,9 @@
 #include "libgob/base/pipe.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/outside_pipes.h"
+#include "libgob/migration/outside_terminal.h"
 #include "libgob/migration/session.h"
+#include "libgob/migration/source_terminal.h"
 #include "libgob/migration/stream_ring.h"
 #include "libgob/migration/talk.h"
 
@@ -66,9 +68,10 @@ class Relay {
     return false;
   }
 
-  void run(std::vector<UniqueFd> fds, const std::vector<Stream>& streams) {
+  void run(std::vector<UniqueFd> fds, const std::vector<Stream>& streams,
+           const std::optional<Terminal>& terminal) {
     std::vector<std::thread> pumps;
-    for (std::size_t i = 0; i < fds.size(); ++i)
+    for (std::size_t i = 0; i < streams.size(); ++i)
       pumps.emplace_back([this, input = streams[i].input(), index = streams[i].index(),
                           fd = std::move(fds[i])]() mutable {
         auto ring = StreamRing::open(gob_, name_, index);
@@ -77,6 +80,14 @@ class Relay {
         // sees that.
         static_cast<void>(input ? give(fd, *ring) : pass(fd, *ring));
       });
+    if (terminal) {
+      auto output = StreamRing::open(gob_, name_, terminal->index());
+      auto keys = StreamRing::open(gob_, name_, terminal->index() + 1);
+      if (output && keys)
+        SourceTerminal(std::move(fds.back()), std::move(*output), std::move(*keys),
+                       [this] { return other_end_lives(); })
+            .run();
+    }
     for (std::thread& each : pumps) each.join();
     static_cast<void>(remove_session(socket_, streams_of(name_)));
   }
@@ -156,7 +167,8 @@ class Relay {
 
 [[noreturn]] void relay(const UniqueFd& pipe, UniqueFd answer, const std::string& socket,
                         const std::string& record, std::vector<UniqueFd> fds,
-                        const std::vector<Stream>& streams) {
+                        const std::vector<Stream>& streams,
+                        const std::optional<Terminal>& terminal) {
   ::prctl(PR_SET_NAME, "gobmigrate-rly");
   ::setsid();  // no signal of the terminal
   ::signal(SIGPIPE, SIG_IGN);
@@ -166,6 +178,7 @@ class Relay {
   try {
     std::uint32_t streams_needed = 0;
     for (const Stream& stream : streams) streams_needed = std::max(streams_needed, stream.index() + 1);
+    if (terminal) streams_needed = std::max(streams_needed, terminal->index() + 2);
     Relay all(socket, record);
     const Status ready = all.prepare(streams_needed);
     const std::string said = ready ? "+" : "-" + ready.error().message();
@@ -173,7 +186,7 @@ class Relay {
     answer.reset();
     char word = 0;
     const bool told = TEMP_FAILURE_RETRY(::read(pipe.get(), &word, 1)) == 1;
-    if (told ? word == kGo : all.find_out()) all.run(std::move(fds), streams);
+    if (told ? word == kGo : all.find_out()) all.run(std::move(fds), streams, terminal);
   } catch (const std::system_error&) {
     ::_exit(1);  // gobd has ended, and with it all that could be relayed
   }
@@ -183,10 +196,16 @@ class Relay {
 }  // namespace
 
 Result<SourceStreams> SourceStreams::start(const std::string& socket, const std::string& record,
-                                           const std::vector<Stream>& streams) {
+                                           const std::vector<Stream>& streams,
+                                           const std::optional<Terminal>& terminal) {
   std::vector<UniqueFd> fds;
   for (const Stream& stream : streams) {
     auto fd = take_stream(stream);
+    if (!fd) return fd.error();
+    fds.push_back(std::move(*fd));
+  }
+  if (terminal) {
+    auto fd = open_terminal(*terminal);
     if (!fd) return fd.error();
     fds.push_back(std::move(*fd));
   }
@@ -198,7 +217,7 @@ Result<SourceStreams> SourceStreams::start(const std::string& socket, const std:
   if (pid < 0) return system_error("starting the relay of the standard streams");
   if (pid == 0) {
     down->in.reset();
-    relay(down->out, std::move(up->in), socket, record, std::move(fds), streams);
+    relay(down->out, std::move(up->in), socket, record, std::move(fds), streams, terminal);
   }
   up->in.reset();
   std::string said(1024, '\0');

@@ -1,9 +1,10 @@
 // SourceStreams: a process at the node where a process was started, which stays as long as that runs,
-// wherever it is: it holds the ends of its pipes here, and passes bytes on.
+// wherever it is: it holds the ends of its pipes here, and its terminal, and passes bytes on.
 #pragma once
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ class SourceStreams {
  public:
   // Forks: to be called before there are threads or connections. It takes no byte yet.
   static Result<SourceStreams> start(const std::string& socket, const std::string& record,
-                                     const std::vector<Stream>& streams);
+                                     const std::vector<Stream>& streams,
+                                     const std::optional<Terminal>& terminal);
   // The process runs elsewhere now. If this object ends without a word, the relay finds out.
   void go();
   // It goes on here: returns when the relay has let go of its pipes.

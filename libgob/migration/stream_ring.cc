@@ -46,6 +46,7 @@ struct StreamRing::Header {
   std::uint64_t taken;
   std::uint32_t writer_closed;
   std::uint32_t reader_closed;
+  std::uint64_t note;
 };
 
 std::string streams_of(const std::string& record) {
@@ -158,6 +159,16 @@ Status StreamRing::await_taken(const GoOn& go_on) {
 }
 
 Result<std::uint64_t> StreamRing::taken() const { return load(&header()->taken); }
+
+Status StreamRing::put_note(std::uint64_t note) {
+  const auto lock = Lock::take(gob_, lock_);
+  if (!lock) return lock.error();
+  Status put = store(&header()->note, note);
+  say_changed();
+  return put;
+}
+
+Result<std::uint64_t> StreamRing::note() const { return load(&header()->note); }
 
 Status StreamRing::close(bool writer) {
   const auto lock = Lock::take(gob_, lock_);

@@ -37,6 +37,9 @@ class StreamRing {
   [[nodiscard]] Result<bool> is_closed(bool writer) const;
   // Whoever waits looks whether to go on.
   void wake();
+  // A word that goes beside the bytes, from who writes to who reads: it is woken.
+  Status put_note(std::uint64_t note);
+  [[nodiscard]] Result<std::uint64_t> note() const;
 
  private:
   struct Header;

@@ -24,6 +24,7 @@
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_server.h"
+#include "libgob/migration/outside_terminal.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/sharers.h"
@@ -145,6 +146,7 @@ Status TargetRun::take_over() {
   for (const std::string& name : attached_)
     if (Status told = warden_.attached(name); !told) return told;
   sessions_.push_back(options_.session);
+  if (streams_ && streams_->terminal() != nullptr) streams_->terminal()->fill(rests_);
   if (Status went = warden_.go(); !went) return went;
   in_a_hurry.reset();
   if (server_) server_->runs(begin_.stream());
@@ -245,12 +247,15 @@ Status TargetRun::show(const View& view) {
 
 // The process's ends of its pipes to the source, which CRIU puts in the place of those it had.
 Status TargetRun::make_streams() {
-  if (view_.streams().empty()) return {};
-  auto streams = TargetStreams::open(options_.socket, view_.record(), view_.streams());
+  if (view_.streams().empty() && !view_.has_terminal()) return {};
+  auto streams = TargetStreams::open(options_.socket, view_.record(), view_.streams(),
+                                     view_.has_terminal() ? &view_.terminal() : nullptr);
   if (!streams) return streams.error();
   streams_ = std::move(*streams);
-  for (const UniqueFd& end : streams_->ends())
+  const std::vector<UniqueFd> ends = streams_->ends();
+  for (const UniqueFd& end : ends)
     if (Status given = warden_.stream(end.get()); !given) return given;
+  if (view_.terminal().controls()) return warden_.control(ends.back().get());
   return {};
 }
 
@@ -293,6 +298,10 @@ Status TargetRun::start_criu() {
   for (const Stream& stream : view_.streams()) {
     argv.emplace_back("--inherit-fd");
     argv.push_back("fd[" + std::to_string(fd++) + "]:pipe:[" + std::to_string(stream.pipe()) + "]");
+  }
+  for (const std::string& name : criu_names(view_.terminal())) {
+    argv.emplace_back("--inherit-fd");
+    argv.push_back("fd[" + std::to_string(fd++) + "]:" + name);
   }
   return warden_.restore(argv, root_);
 }

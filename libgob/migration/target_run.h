@@ -55,6 +55,7 @@ class TargetRun {
   Status join_common(pid_t migrant, std::optional<CommonLink>& common);
   Status hear_criu();
   void hear_resident();
+  void hang_up();
   ResidentReply answer(const ResidentRequest& request);
   void hear_order();
   Status deliver(const Order& order);

@@ -1,5 +1,6 @@
 // A migrant's life at its target: its memory comes, it may move on, and it ends.
 #include <poll.h>
+#include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -7,6 +8,7 @@
 
 #include <filesystem>
 
+#include "libgob/migration/inspect.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/target_run.h"
 
@@ -26,11 +28,13 @@ Status TargetRun::stay() {
   while (true) {
     if (server_ && !moving_on_ && server_->finished() && stores_->complete()) all_is_here();
     if (server_ && moved_on_.empty()) keeper_->out_pages(server_->pages_out());
-    pollfd waiting[4] = {{warden_.fd(), POLLIN, 0},
+    TargetTerminal* const terminal = streams_ ? streams_->terminal() : nullptr;
+    pollfd waiting[5] = {{warden_.fd(), POLLIN, 0},
                          {server_ ? server_->fd() : -1, POLLIN, 0},
                          {port_ ? port_->fd() : -1, POLLIN, 0},
-                         {moving_on_ ? -1 : keeper_->fd(), POLLIN, 0}};
-    if (::poll(waiting, 4, server_ ? kLookMs : -1) < 0 && errno != EINTR)
+                         {moving_on_ ? -1 : keeper_->fd(), POLLIN, 0},
+                         {terminal != nullptr && !moving_on_ ? terminal->fd() : -1, POLLIN, 0}};
+    if (::poll(waiting, 5, server_ ? kLookMs : -1) < 0 && errno != EINTR)
       return system_error("waiting for the process");
     if (waiting[1].revents != 0) server_->clear_fd();
     if (server_)
@@ -39,6 +43,7 @@ Status TargetRun::stay() {
                                           lost->message());
     if (waiting[2].revents != 0) hear_resident();
     if (waiting[3].revents != 0 && !moving_on_) hear_order();
+    if (waiting[4].revents != 0 && !moving_on_) hang_up();
     if (waiting[0].revents == 0) continue;
     const Warden::News news = warden_.receive();
     if (news.what != Warden::News::What::kEnded)
@@ -113,6 +118,19 @@ Status TargetRun::deliver(const Order& order) {
                                      : "sending signal " + std::to_string(order.signal));
 }
 
+// The terminal at which the process was started is gone, or its relay: as the shell would do, and then the
+// kernel.
+void TargetRun::hang_up() {
+  spdlog::info("{}: the terminal {} has hung up", options_.session, view_.terminal().path());
+  if (view_.terminal().controls())
+    for (const pid_t pid : tree_of(warden_.pid()))
+      if (pid != warden_.pid()) {
+        ::kill(pid, SIGHUP);
+        ::kill(pid, SIGCONT);
+      }
+  streams_->terminal()->hang_up();
+}
+
 void TargetRun::hear_resident() {
   const bool had_client = port_->has_client();
   if (const auto request = port_->next()) return port_->reply(answer(*request));
@@ -136,6 +154,8 @@ ResidentReply TargetRun::answer(const ResidentRequest& request) {
       *reply.mutable_covers() = view_.covers();
       reply.set_record(keeper_->record());
       if (streams_) *reply.mutable_streams() = streams_->here();
+      if (streams_ && streams_->terminal() != nullptr)
+        *reply.mutable_terminal() = streams_->terminal()->here();
       break;
     case ResidentRequest::kHold:
       moving_on_ = true;

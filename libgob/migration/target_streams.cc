@@ -31,7 +31,8 @@ constexpr int kInputBytes = static_cast<int>(kPageSize);
 
 Result<std::unique_ptr<TargetStreams>> TargetStreams::open(const std::string& socket,
                                                            const std::string& record,
-                                                           const Streams& streams) {
+                                                           const Streams& streams,
+                                                           const Terminal* terminal) {
   try {
     gobelins::Connection gob(socket);
     std::unique_ptr<TargetStreams> all(new TargetStreams(gob, record));
@@ -56,6 +57,11 @@ Result<std::unique_ptr<TargetStreams>> TargetStreams::open(const std::string& so
       all->pumps_.push_back(
           {std::move(here), std::move(*ring), std::move(ours), std::move(theirs), "", {}, {}});
     }
+    if (terminal != nullptr) {
+      auto made = TargetTerminal::open(gob, record, *terminal, [here = all.get()] { return here->goes_on(); });
+      if (!made) return made.error();
+      all->terminal_ = std::move(*made);
+    }
     return all;
   } catch (const std::system_error& error) {
     return error_of(error, "connecting to gobd at " + socket);
@@ -69,6 +75,8 @@ TargetStreams::~TargetStreams() {
 std::vector<UniqueFd> TargetStreams::ends() {
   std::vector<UniqueFd> all;
   for (Pump& pump : pumps_) all.push_back(std::move(pump.theirs));
+  if (terminal_)
+    for (UniqueFd& end : terminal_->ends()) all.push_back(std::move(end));
   return all;
 }
 
@@ -90,6 +98,7 @@ void TargetStreams::start(const Rests& rests) {
   for (const Rest& rest : rests)
     for (Pump& pump : pumps_)
       if (pump.stream.index() == rest.index()) pump.rest = rest.data();
+  if (terminal_) terminal_->start(rests);
   for (Pump& pump : pumps_) {
     if (!pump.ours) continue;
     pump.thread = std::thread([this, &pump] {
@@ -218,12 +227,14 @@ TargetStreams::Rests TargetStreams::stop() {
     rest.set_index(pump.stream.index());
     rest.set_data(pump.rest);
   }
+  if (terminal_) terminal_->stop(rests);
   ::gob_unlock(gob_.get(), relay_lock(record_, false).c_str());
   started_ = false;
   return rests;
 }
 
 void TargetStreams::finish() {
+  if (terminal_) terminal_->finish();
   join();
   ::gob_unlock(gob_.get(), relay_lock(record_, false).c_str());
   started_ = false;

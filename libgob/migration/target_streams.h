@@ -15,6 +15,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/migration.pb.h"
 #include "libgob/migration/stream_ring.h"
+#include "libgob/migration/target_terminal.h"
 
 namespace gob::migration {
 
@@ -23,10 +24,11 @@ class TargetStreams {
   using Streams = google::protobuf::RepeatedPtrField<Stream>;
   using Rests = google::protobuf::RepeatedPtrField<Rest>;
 
-  // Makes new pipes for them. Moves no byte yet.
+  // Makes new pipes for them, and a terminal if there is one (null: none). Moves no byte yet.
   static Result<std::unique_ptr<TargetStreams>> open(const std::string& socket,
                                                      const std::string& record,
-                                                     const Streams& streams);
+                                                     const Streams& streams,
+                                                     const Terminal* terminal);
   ~TargetStreams();
   TargetStreams(const TargetStreams&) = delete;
   TargetStreams& operator=(const TargetStreams&) = delete;
@@ -35,6 +37,7 @@ class TargetStreams {
   std::vector<UniqueFd> ends();
   // What they are here.
   [[nodiscard]] Streams here() const;
+  [[nodiscard]] TargetTerminal* terminal() const { return terminal_.get(); }
   // The process runs; it had written these before.
   void start(const Rests& rests);
   // The process stands still, to move on: what it wrote and nobody took. What it has not read yet
@@ -67,6 +70,7 @@ class TargetStreams {
   std::atomic<bool> stopping_{false};
   bool started_ = false;
   std::list<Pump> pumps_;
+  std::unique_ptr<TargetTerminal> terminal_;
   mutable std::mutex mutex_;  // over these two, and the closing of ends
   bool source_lives_ = true;
   std::chrono::steady_clock::time_point next_look_{};

@@ -95,6 +95,7 @@ Status Warden::restore(const std::vector<std::string>& argv, pid_t root) {
   return say(bytes);
 }
 Status Warden::stream(int fd) { return say("P", fd); }
+Status Warden::control(int terminal) { return say("C", terminal); }
 Status Warden::hold(int uffd) { return say("U", uffd); }
 Status Warden::own(const std::string& session) { return say("S" + session); }
 Status Warden::attached(const std::string& name) { return say("A" + name); }

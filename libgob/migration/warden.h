@@ -51,6 +51,8 @@ class Warden {
   Status restore(const std::vector<std::string>& argv, pid_t root);
   // The process's end of a pipe: CRIU has these from descriptor kFirstStream on.
   Status stream(int fd);
+  // The process's terminal becomes that of the session that it will be in. Before restore().
+  Status control(int terminal);
   Status hold(int uffd);
   // The containers of this session, too, are among those.
   Status own(const std::string& session);

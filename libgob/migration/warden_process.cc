@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -94,10 +95,14 @@ bool WardenProcess::hear() {
       break;
     case 'U':
     case 'P':
+    case 'C':
       if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-        (bytes[0] == 'U' ? uffds_ : streams_).emplace_back(fd);
+        if (bytes[0] == 'C')
+          take_terminal(UniqueFd(fd));
+        else
+          (bytes[0] == 'U' ? uffds_ : streams_).emplace_back(fd);
       }
       break;
     case 'S':
@@ -106,6 +111,9 @@ bool WardenProcess::hear() {
     case 'G':
       open_network();
       streams_.clear();
+      // Keys that are signals are for the migrant's group.
+      if (terminal_) bring_forward(::getpgid(root_));
+      terminal_.reset();
       ::kill(-1, SIGCONT);
       break;
     case 'K':
@@ -131,6 +139,18 @@ bool WardenProcess::hear() {
   return true;
 }
 
+// CRIU and the migrant inherit it. Signals of its keys do nothing to process 1.
+void WardenProcess::take_terminal(UniqueFd terminal) {
+  if (::ioctl(terminal.get(), TIOCSCTTY, 0) == 0) terminal_ = std::move(terminal);
+}
+
+// Also from the background.
+void WardenProcess::bring_forward(pid_t group) {
+  ::signal(SIGTTOU, SIG_IGN);
+  ::tcsetpgrp(terminal_.get(), group);
+  ::signal(SIGTTOU, SIG_DFL);
+}
+
 // The migrant's number, then CRIU and its arguments.
 void WardenProcess::start_criu(std::vector<std::string> words) {
   root_ = static_cast<pid_t>(std::strtol(words[0].c_str(), nullptr, 10));
@@ -143,6 +163,9 @@ void WardenProcess::start_criu(std::vector<std::string> words) {
   std::ofstream("/proc/sys/kernel/ns_last_pid") << (root_ > highest / 2 ? 300 : highest - 300);
   criu_ = ::fork();
   if (criu_ != 0) return;
+  // A migrant whose group stays gets CRIU's, which must have another number than the session.
+  ::setpgid(0, 0);
+  if (terminal_) bring_forward(::getpid());
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

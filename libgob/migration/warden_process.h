@@ -37,6 +37,8 @@ class WardenProcess {
   void open_network();  // the migrant is about to run
   void leave_network();  // it will not
 
+  void take_terminal(UniqueFd terminal);
+  void bring_forward(pid_t group);
   void start_criu(std::vector<std::string> words);
   void reap();
   void tell(char what, int status, const std::string& text = {});
@@ -55,6 +57,7 @@ class WardenProcess {
   UniqueFd children_;  // signalfd of SIGCHLD
   std::vector<UniqueFd> uffds_;
   std::vector<UniqueFd> streams_;  // until the migrant has them
+  UniqueFd terminal_;               // of this session, likewise
   pid_t criu_ = -1;
   pid_t root_ = -1;
   int root_status_ = 0;

@@ -53,7 +53,7 @@ assert gob.gob_map(pool, 0, 0, 3, ctypes.byref(at)) == 0
 large = os.open(sys.argv[4] + '/large', os.O_RDWR | os.O_CREAT); os.ftruncate(large, 65 << 20); os.unlink(sys.argv[4] + '/large')
 folder = sys.argv[4] + '/folder'; os.mkdir(folder); os.chdir(folder); os.rmdir(folder)
 " "$libgob" "$(socket n1)" "$dir"
-refused "[userfaultfd], which CRIU cannot move" "/dev/ptmx, a device or terminal" "of this node, which stays" "is a socket neither of TCP" \
+refused "[userfaultfd], which CRIU cannot move" "/dev/ptmx, a device, or a terminal" "of this node, which stays" "is a socket neither of TCP" \
   "is a Unix socket with a name" \
   "/large (deleted) was removed while in use, and has more than the 64 MiB" "/folder (deleted) was removed while in use, and is a folder"
 release
