@@ -73,6 +73,10 @@ std::string socket_path(const std::string& given) {
   return named != nullptr && *named != '\0' ? named : GOB_DEFAULT_SOCKET;
 }
 
+std::string stay_lock(const std::string& session, bool source) {
+  return "gob-stay." + session + (source ? ".source" : ".target");
+}
+
 std::string alive_name(const std::string& node) { return "migrate-server-alive:" + node; }
 std::string inbox_name(const std::string& node) { return "migrate-server:" + node; }
 

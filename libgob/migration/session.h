@@ -26,6 +26,10 @@ Result<std::string> mount_path(const std::string& socket);
 // $GOB_SOCKET, else the gobd of this machine, unless `given`.
 std::string socket_path(const std::string& given);
 
+// As long as this end of the session has this lock, its gobd does not begin to leave, up to
+// leave_timeout_ms; it cannot be taken any more when gobd has been told to.
+std::string stay_lock(const std::string& session, bool source);
+
 // The lock that a server of this node holds as long as it lives, and the container where it takes
 // names of sessions (a length byte, then the name).
 std::string alive_name(const std::string& node);

@@ -73,6 +73,9 @@ Result<Message> SourceRun::expect(Message::BodyCase what, std::chrono::milliseco
 Status SourceRun::open() {
   try {
     gob_.emplace(options_.socket);
+    // Memory leaves through this gobd, so that it has to stay meanwhile.
+    if (const auto stays = take_lock(*gob_, stay_lock(session_, true), kAnswer); !stays)
+      return stays.error();
     auto talk = Talk::open(*gob_, session_, End::kSource);
     if (!talk) return talk.error();
     talk_.emplace(std::move(*talk));

@@ -111,6 +111,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   signal_tree(options_.pid, SIGKILL);
   remove_images();
   guard_->done();
+  ::gob_unlock(gob_->get(), stay_lock(session_, true).c_str());  // else it ends with the connection
   if (hold_ != nullptr) hold_->release();
   if (options_.wait) await_arrival();
   return moved_;

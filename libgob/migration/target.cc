@@ -78,6 +78,13 @@ Status TargetRun::run() {
 }
 
 Status TargetRun::take_over() {
+  try {
+    stay_.emplace(options_.socket);
+  } catch (const std::system_error& error) {
+    return error_of(error, "connecting to gobd at " + options_.socket);
+  }
+  if (const auto stays = take_lock(*stay_, stay_lock(options_.session, false), kAnswer); !stays)
+    return stays.error();
   const auto begin = talk_->receive(kAnswer);
   if (!begin) return begin.error();
   if (!begin->has_begin()) return make_error(ErrorCode::kProtocol, "the source begins oddly");

@@ -70,6 +70,7 @@ class TargetRun {
   View view_;               // what the migrant sees of others
   Warden warden_;
   std::optional<gobelins::Connection> gob_;
+  std::optional<gobelins::Connection> stay_;  // has the lock with which gobd stays
   std::optional<Talk> talk_;
   Begin begin_;
   pid_t root_ = 0;     // its number in its namespace: the one it had at the source

@@ -199,6 +199,7 @@ void TargetRun::clean_up(std::chrono::milliseconds patience) {
   for (const std::string& session : std::exchange(sessions_, {}))
     if (const Status removed = remove_session(options_.socket, session); !removed)
       spdlog::warn("{}: containers may be left over: {}", session, removed.error().message());
+  stay_.reset();
   static_cast<void>(warden_.cleaned());  // it may have ended
 }
 

@@ -231,7 +231,7 @@ int Node::wait_ms() const {
       record != nullptr && std::ranges::any_of(record->view.members, [&](NodeId node) {
         return node != self_ && !links_[node.value()].is_up();
       });
-  if (someone_is_away || leaving_) wake_at = std::min(wake_at, now + kTickMs);
+  if (someone_is_away || leaving_ || !leave_wanted_.empty()) wake_at = std::min(wake_at, now + kTickMs);
   if (wake_at == ~std::uint64_t{0}) return -1;
   return wake_at <= now ? 0 : static_cast<int>(std::min<std::uint64_t>(wake_at - now, 60'000));
 }
@@ -246,7 +246,10 @@ void Node::tick() {
     sync_.tick(now_ms(), out);
     perform_sync(out);
   }
-  if (leaving_) keep_leaving();
+  if (leaving_)
+    keep_leaving();
+  else if (!leave_wanted_.empty() && (!has_to_stay() || now_ms() >= leave_deadline_ms_))
+    begin_leaving(leave_wanted_);
   const std::string waiting = membership_->waiting_for();
   if (waiting == waiting_said_) return;
   waiting_said_ = waiting;

@@ -67,6 +67,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   struct Client {
     std::map<ContainerId, Opened> open;
     std::set<MappingId> mappings;
+    std::set<std::string> stays;  // locks that it holds, with which this node stays
   };
   struct LocalMapping {
     ClientId client;
@@ -118,6 +119,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void add_local(const ContainerRecord& record);
   void perform_sync(const SyncService::Out& out);
   void shard_serves(unsigned shard, Epoch epoch);
+  void ask_to_leave(const std::string& why);
+  [[nodiscard]] bool has_to_stay() const;
   void begin_leaving(const std::string& why);
   void hand_over(const std::string& why);
   void keep_leaving();
@@ -243,9 +246,12 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     Responder responder;
     control::Request::BodyCase body;
     std::string what;
+    ClientId client;
+    std::string stay;  // the lock, if this node stays while it is held
   };
   std::map<std::uint64_t, SyncRequest> sync_requests_;
 
+  std::string leave_wanted_;  // why; not empty: it leaves when it need not stay any more
   bool leaving_ = false;
   bool files_written_ = false;  // then pages are handed over
   bool handed_over_ = false;

@@ -347,7 +347,7 @@ void Node::leave(const PeerCredentials& peer, Responder responder) {
                                      "only root and the user that runs gobd may make it leave",
                                      EPERM));
   leave_requests_.push_back(std::move(responder));
-  begin_leaving("asked to leave by gobctl");
+  ask_to_leave("asked to leave by gobctl");
 }
 
 }  // namespace gob

@@ -8,6 +8,8 @@ namespace gob {
 namespace {
 
 constexpr std::size_t kMaxSyncName = 128;
+// As long as a program holds a lock of such a name, its node does not begin to leave.
+constexpr std::string_view kStay = "gob-stay.";
 
 // What a result means to the program that asked.
 Error sync_error(SyncResult result, const std::string& what) {
@@ -97,10 +99,18 @@ void Node::synchronise(ClientId client, const control::Request& request, Respond
   if (wish.kind == SyncKind::kBarrier && wish.count == 0)
     return responder.fail(
         make_error(ErrorCode::kInvalidArgument, what + ": a count of 0 opens for nobody", EINVAL));
+  std::string stay;
+  if (request.body_case() == control::Request::kLock && wish.name.starts_with(kStay)) {
+    if (!leave_wanted_.empty())
+      return responder.fail(make_error(ErrorCode::kUnavailable,
+                                       what + ": this node is leaving the cluster", ESHUTDOWN));
+    stay = wish.name;
+  }
+  if (request.body_case() == control::Request::kUnlock) clients_[client].stays.erase(wish.name);
   if (timeout_ms >= 0) wish.deadline_ms = now_ms() + static_cast<std::uint64_t>(timeout_ms);
   SyncService::Out out;
   const std::uint64_t id = sync_.request(wish, out);
-  sync_requests_.emplace(id, SyncRequest{std::move(responder), request.body_case(), what});
+  sync_requests_.emplace(id, SyncRequest{std::move(responder), request.body_case(), what, client, stay});
   perform_sync(out);
 }
 
@@ -112,6 +122,9 @@ void Node::answer_sync(const SyncService::Answer& answer) {
   const bool granted = answer.result == SyncResult::kOk || answer.result == SyncResult::kOkLast ||
                        answer.result == SyncResult::kOkOwnerDied;
   if (!granted) return asked.responder.fail(sync_error(answer.result, asked.what));
+  if (const auto client = clients_.find(asked.client);
+      !asked.stay.empty() && client != clients_.end())
+    client->second.stays.insert(asked.stay);
   control::Reply reply;
   if (asked.body == control::Request::kBarrier)
     reply.mutable_barrier()->set_last(answer.result == SyncResult::kOkLast);

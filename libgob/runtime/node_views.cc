@@ -137,8 +137,25 @@ void Node::each_shard(const std::function<void(Shard&)>& work) {
 void Node::stop_asked() {
   signalfd_siginfo info{};
   static_cast<void>(::read(stop_fd_, &info, sizeof info));
-  if (leaving_) return finish(NodeEnd::kLeft, "stopped before all pages were handed over");
-  begin_leaving("asked to stop");
+  if (leaving_ || !leave_wanted_.empty())
+    return finish(NodeEnd::kLeft, "stopped before all pages were handed over");
+  ask_to_leave("asked to stop");
+}
+
+// A program of this node that cannot do without it for the moment, such as gobmigrate, holds a lock
+// whose name says so.
+bool Node::has_to_stay() const {
+  return std::ranges::any_of(clients_, [](const auto& each) { return !each.second.stays.empty(); });
+}
+
+void Node::ask_to_leave(const std::string& why) {
+  if (leaving_ || !leave_wanted_.empty()) return;
+  leave_wanted_ = why;
+  leave_deadline_ms_ = now_ms() + config_.leave_timeout_ms;
+  if (!has_to_stay()) return begin_leaving(why);
+  for (const auto& [id, client] : clients_)
+    for (const std::string& lock : client.stays)
+      spdlog::info("{}: not before '{}' is released, or leave_timeout_ms has passed", why, lock);
 }
 
 void Node::begin_leaving(const std::string& why) {
