@@ -72,6 +72,22 @@ void put_word(std::string& to, std::uint32_t word) {
   to.append(reinterpret_cast<const char*>(&word), sizeof word);
 }
 
+// With the fields that are not named here.
+template <class Message>
+void put_record(std::string& to, const Message& message) {
+  const std::string body = message.SerializeAsString();
+  put_word(to, static_cast<std::uint32_t>(body.size()));
+  to += body;
+}
+
+Status write_file(const std::string& path, const std::string& bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << bytes;
+  file.close();
+  if (!file) return system_error("writing CRIU's image " + path);
+  return {};
+}
+
 }  // namespace
 
 Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std::uint64_t>& ends,
@@ -95,14 +111,8 @@ Status lengthen_areas(const std::string& path, const std::map<std::uint64_t, std
   std::string bytes;
   put_word(bytes, kImageMagic);
   put_word(bytes, kMmMagic);
-  const std::string body = mm->SerializeAsString();  // with the fields that are not named here
-  put_word(bytes, static_cast<std::uint32_t>(body.size()));
-  bytes += body;
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << bytes;
-  file.close();
-  if (!file) return system_error("writing CRIU's image " + path);
-  return {};
+  put_record(bytes, *mm);
+  return write_file(path, bytes);
 }
 
 Status forget_session(const std::string& folder) {
@@ -118,15 +128,9 @@ Status forget_session(const std::string& folder) {
     if (!parse(each, info)) return bad("a terminal");
     info.set_sid(0);
     info.set_pgrp(0);
-    const std::string body = info.SerializeAsString();  // with the fields that are not named here
-    put_word(bytes, static_cast<std::uint32_t>(body.size()));
-    bytes += body;
+    put_record(bytes, info);
   }
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << bytes;
-  file.close();
-  if (!file) return system_error("writing CRIU's image " + path);
-  return {};
+  return write_file(path, bytes);
 }
 
 Result<std::vector<Area>> private_areas(const std::string& mm_image) {

@@ -7,10 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <thread>
 #include <vector>
 
 #include "libgob/base/pipe.h"
@@ -22,15 +22,27 @@ namespace fs = std::filesystem;
 
 constexpr int kAnswerMs = 2000;
 constexpr std::chrono::seconds kStop{1};
-constexpr std::chrono::milliseconds kLook{1};  // a thread that does not stop has no event
 
+sigset_t stop_signal() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  return set;
+}
+
+// SIGCHLD, which tells of stops of what is traced, is blocked.
 bool stops(pid_t thread) {
   if (::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) != 0) return false;
   if (::ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr) != 0) return false;
+  const sigset_t stop = stop_signal();
   const auto deadline = std::chrono::steady_clock::now() + kStop;
   while (::waitpid(thread, nullptr, __WALL | WNOHANG) == 0) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(kLook);
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= left.zero()) return false;
+    const timespec limit{0, std::chrono::nanoseconds(std::min<std::chrono::nanoseconds>(
+                                                         left, std::chrono::milliseconds(999)))
+                                .count()};
+    ::sigtimedwait(&stop, nullptr, &limit);
   }
   return true;
 }
@@ -39,6 +51,9 @@ bool stops(pid_t thread) {
 [[noreturn]] void hold_it(pid_t parent, const UniqueFd& pipe, const UniqueFd& answer) {
   ::prctl(PR_SET_NAME, "gobmigrate-hld");
   ::setsid();  // no signal of the terminal
+  const sigset_t stop = stop_signal();
+  ::signal(SIGCHLD, SIG_DFL);
+  ::sigprocmask(SIG_BLOCK, &stop, nullptr);
   char word = 0;
   if (TEMP_FAILURE_RETRY(::read(pipe.get(), &word, 1)) != 1) ::_exit(0);
   std::error_code error;

@@ -58,6 +58,13 @@ serve() {
   "$gobmigrate" serve --socket "$(socket "$1")" >>"$dir/$1.log" 2>&1 &
   server[$1]=$!
 }
+# serve_moodily NODE: CRIU makes no process there as long as $dir/moody exists.
+serve_moodily() {
+  # shellcheck disable=SC2016  # it is another shell's
+  printf '#!/bin/sh\n[ "$1" != restore ] || [ ! -e %s/moody ] || exit 9\nexec %s "$@"\n' "$dir" "$criu" >"$dir/moody.sh"
+  chmod +x "$dir/moody.sh"
+  GOB_CRIU=$dir/moody.sh serve "$1"
+}
 # serve_elsewhere NODE WORDS...: one started by these words that has other files than this machine in
 # the folder $app, as on another: a decoy, and nothing else.
 app=$dir/app

@@ -96,6 +96,13 @@ class HiddenAreasTest : public testing::Test {
       text.append(bytes.data(), static_cast<std::size_t>(got));
     return text;
   }
+  // What CRIU is shown of the process as it stands still.
+  std::string show(HiddenAreas& hidden) {
+    hidden.find(processes_);
+    EXPECT_TRUE(hidden.hide(folder_));
+    hidden.look();
+    return smaps_seen();
+  }
   static std::string range(const char* at, std::uint64_t pages) {
     std::ostringstream text;
     text << std::hex << number_of(at) << '-' << number_of(at) + pages * kPageSize << ' ';
@@ -157,10 +164,7 @@ TEST_F(HiddenAreasTest, CriuSeesOnePageOfLargeAreasAndAllOfOthers) {
 TEST_F(HiddenAreasTest, WhatWasForeseenIsShownAndProvedAfterwards) {
   HiddenAreas hidden;
   hidden.foresee(processes_);
-  hidden.find(processes_);
-  ASSERT_TRUE(hidden.hide(folder_));
-  hidden.look();
-  const std::string text = smaps_seen();
+  const std::string text = show(hidden);
   EXPECT_NE(text.find(range(large_, 1) + "rw-p"), std::string::npos);
   EXPECT_NE(text.find(range(locked_, kPages)), std::string::npos);
   EXPECT_TRUE(hidden.make_sure());
@@ -170,10 +174,7 @@ TEST_F(HiddenAreasTest, AreasThatChangedBeforeTheStopAreLookedAtAnew) {
   HiddenAreas hidden;
   hidden.foresee(processes_);
   ASSERT_TRUE(change_child(kClosesSmall));
-  hidden.find(processes_);
-  ASSERT_TRUE(hidden.hide(folder_));
-  hidden.look();
-  EXPECT_NE(smaps_seen().find(range(small_, 16) + "r--p"), std::string::npos);
+  EXPECT_NE(show(hidden).find(range(small_, 16) + "r--p"), std::string::npos);
   EXPECT_TRUE(hidden.make_sure());
 }
 
@@ -181,9 +182,7 @@ TEST_F(HiddenAreasTest, FlagsThatChangedBeforeTheStopAreNoticed) {
   HiddenAreas hidden;
   hidden.foresee(processes_);
   ASSERT_TRUE(change_child(kForksWithoutLarge));
-  hidden.find(processes_);
-  ASSERT_TRUE(hidden.hide(folder_));
-  hidden.look();
+  show(hidden);
   const Status sure = hidden.make_sure();
   ASSERT_FALSE(sure);
   EXPECT_EQ(sure.error().code, ErrorCode::kUnavailable);

@@ -12,11 +12,7 @@ clean_up_python() {
 trap clean_up_python EXIT
 begin 3
 for node in n1 n2; do serve $node; done
-# At n3, CRIU makes no process as long as this file is there.
-# shellcheck disable=SC2016  # it is another shell's
-printf '#!/bin/sh\n[ "$1" != restore ] || [ ! -e %s/moody ] || exit 9\nexec %s "$@"\n' "$dir" "$criu" >"$dir/moody.sh"
-chmod +x "$dir/moody.sh"
-GOB_CRIU=$dir/moody.sh serve n3
+serve_moodily n3
 for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
 
 # Answers each line of its input with its number, and reports to its standard error now and then.
