@@ -31,6 +31,7 @@ struct Arguments {
   std::string file;     // a file, or
   std::string segment;  // the key of a System V segment
   bool link = false;    // a file: itself, not in the mounts
+  bool lossy = false;   // what cannot be had becomes zeros
   std::string size;
   std::string mode = "0600";
   double watch_seconds = 0;  // 0: once

@@ -1,4 +1,4 @@
-// attach, detach.
+// attach, detach, sync.
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
@@ -59,6 +59,18 @@ Result<control::Request> request_of(const Arguments& arguments) {
   return request;
 }
 
+std::string lost_in_words(const google::protobuf::RepeatedPtrField<control::PageRun>& lost) {
+  std::uint64_t pages = 0;
+  std::string words;
+  for (const control::PageRun& run : lost) {
+    pages += run.count();
+    words += (words.empty() ? "" : ", ") + std::to_string(run.first());
+    if (run.count() > 1) words += "-" + std::to_string(run.first() + run.count() - 1);
+  }
+  return "Lost with a node that died, and zeros from now on: " + std::to_string(pages) +
+         (pages == 1 ? " page" : " pages") + " of 4096 bytes: " + words + '\n';
+}
+
 }  // namespace
 
 Status run_attach(const Arguments& arguments, Io& io) {
@@ -94,9 +106,31 @@ Status run_detach(const Arguments& arguments, Io& io) {
   if (!client) return client.error();
   control::Request request;
   request.mutable_detach()->set_name(arguments.name);
+  request.mutable_detach()->set_lossy(arguments.lossy);
   const auto reply = ask(**client, std::move(request));
   if (!reply) return reply.error();
+  const auto& lost = reply->detach().lost();
+  if (arguments.json) {
+    Json json{{"name", printable(arguments.name)}, {"lost", Json::array()}};
+    for (const control::PageRun& run : lost)
+      json["lost"].push_back({{"first", run.first()}, {"pages", run.count()}});
+    print_json(io.out, json);
+    return {};
+  }
   io.out << "Detached " << printable(arguments.name) << '\n';
+  if (!lost.empty()) io.out << lost_in_words(lost);
+  return {};
+}
+
+Status run_sync(const Arguments& arguments, Io& io) {
+  const auto client = connect(arguments);
+  if (!client) return client.error();
+  control::Request request;
+  request.mutable_sync()->set_name(arguments.name);
+  const auto reply = ask(**client, std::move(request), milliseconds(arguments.timeout_seconds));
+  if (!reply) return reply.error();
+  io.out << "Synced " << printable(arguments.name) << ": the disk of node "
+         << printable((*client)->hello().node_name()) << " has what all nodes had written to it\n";
   return {};
 }
 

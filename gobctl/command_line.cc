@@ -211,13 +211,30 @@ const Subcommand kSubcommands[] = {
      "have some open get ESTALE.\n\n"
      "A segment or linked file is detached on the node that is asked: it keeps all bytes (a file, on\n"
      "its disk), and is its own from then on. Where it was attached first, ask last: the container\n"
-     "goes with it, and with that what other nodes still had attached (SIGBUS, EIO).\n\n"
-     "  gobctl detach home",
+     "goes with it, and with that what other nodes still had attached (SIGBUS, EIO).\n"
+     "If pages are lost for good, with a node that died, it stays attached, and the message says\n"
+     "which they are. With --lossy it is detached all the same: these pages are ZEROS from then on,\n"
+     "and are listed, each of 4096 bytes.\n\n"
+     "  gobctl detach home\n"
+     "  gobctl detach board --lossy --node n1",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);
+       app.add_flag("--lossy", arguments.lossy, "Of a segment or linked file: zeros for lost pages");
+       declare_json(app, arguments);
        declare_target(app, arguments);
      },
      run_detach},
+    {"", "sync", "Write a linked file to the disk of a node, with what all nodes have written",
+     "For files attached with --link. When it returns, all that programs of any node had written\n"
+     "before is on the disk of the node that is asked, which fsync(2) there does not promise. Each\n"
+     "page comes to this node once; programs go on. At the first node it is the copy that counts.\n\n"
+     "  gobctl sync table --node n1",
+     [](CLI::App& app, Arguments& arguments) {
+       declare_name(app, arguments);
+       declare_timeout(app, arguments, "How long to wait for the end");
+       declare_target(app, arguments);
+     },
+     run_sync},
     {"", "nodes", "List the nodes of the cluster",
      "  gobctl nodes\n  gobctl nodes --node n2     as n2 sees it",
      [](CLI::App& app, Arguments& arguments) {

@@ -11,6 +11,7 @@ Status run_list(const Arguments& arguments, Io& io);
 Status run_remove(const Arguments& arguments, Io& io);
 Status run_attach(const Arguments& arguments, Io& io);
 Status run_detach(const Arguments& arguments, Io& io);
+Status run_sync(const Arguments& arguments, Io& io);
 Status run_flush(const Arguments& arguments, Io& io);
 Status run_stat(const Arguments& arguments, Io& io);
 Status run_nodes(const Arguments& arguments, Io& io);

@@ -13,6 +13,8 @@
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
 #include "libgob/linker/gob_abi.h"
+#include "libgob/linker/lost_pages.h"
+#include "libgob/linker/taken_pages.h"
 
 namespace gob {
 
@@ -73,6 +75,8 @@ class GobDevice {
 struct KernelLink {
   std::shared_ptr<GobDevice> device;
   std::uint32_t id = 0;
+  std::shared_ptr<LostPages> lost;
+  std::shared_ptr<TakenPages> taken;
 };
 
 }  // namespace gob

@@ -277,10 +277,10 @@ void MapLinker::left_mappings(PageSet pages) {
   waiting_.unmapped(pages);
 }
 
-Status MapLinker::refuse(PageSet pages) {
+Status MapLinker::refuse(PageSet pages, bool for_good) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return {};  // it was removed, and its waiting accesses with it
-  if (container->segment) return refuse_requests(*container, pages);
+  if (container->segment) return refuse_requests(*container, pages, for_good);
   demands_.clear();
   waiting_.collect(pages, demands_);
   Status status;

@@ -109,8 +109,9 @@ class MapLinker {
   Status take(PageSet pages, std::byte* out);
   // action::Refuse: waiting accesses end in SIGBUS, or EFAULT inside the kernel. The page stays so
   // in that mapping until the program unmaps it or calls madvise(MADV_DONTNEED), or until it is
-  // mapped ahead of need. In a container that was removed nobody waits.
-  Status refuse(PageSet pages);
+  // mapped ahead of need. In a container that was removed nobody waits. `for_good`: the bytes are lost;
+  // a segment that is being cut off may get zeros instead (LostPages).
+  Status refuse(PageSet pages, bool for_good = false);
 
   [[nodiscard]] const MapLinkerCounters& counters() const { return counters_; }
   // Bytes of the structures that grow with frames.
@@ -180,7 +181,7 @@ class MapLinker {
   Result<std::uint64_t> answer(Container& container, PageSet pages, Access access,
                                const Source* source);
   Status answer_from_pool(Container& container, PageSet pages, Access access);
-  Status refuse_requests(Container& container, PageSet pages);
+  Status refuse_requests(Container& container, PageSet pages, bool for_good);
   static Status take_from_segment(const Container& container, PageSet pages, bool drop,
                                   PageSet layout, std::byte* save);
   void leave_segment(Container& container, PageSet pages);

@@ -94,19 +94,35 @@ Status MapLinker::answer_from_pool(Container& container, PageSet pages, Access a
   return status;
 }
 
-Status MapLinker::refuse_requests(Container& container, PageSet pages) {
+Status MapLinker::refuse_requests(Container& container, PageSet pages, bool for_good) {
   Segment& segment = *container.segment;
+  const KernelLink& link = *segment.mapping->link();
+  const bool zeros = for_good && segment.cut && link.lost->zeros_accepted();
   std::vector<abi::Reply> replies;
+  std::vector<PageId> asked;
   for_each_page(pages, [&](PageId page) {
     const auto found = segment.requests.find(page.page.value());
     if (found == segment.requests.end()) return;
-    ++counters_.refused_pages;
-    for (const KernelRequest& request : found->second)
-      replies.push_back({request.slot, -EIO, 0, 0, request.serial});
+    if (for_good) link.lost->note(page.page);
+    if (!zeros) ++counters_.refused_pages;
+    for (const KernelRequest& request : found->second) {
+      abi::Reply& reply = replies.emplace_back(abi::Reply{request.slot, -EIO, 0, 0, request.serial});
+      if (zeros && request.fill) {
+        reply.error = 0;
+        reply.flags = abi::kReplyZero | abi::kReplyWrite;
+      }
+      asked.push_back(page);
+    }
     segment.requests.erase(found);
   });
   waiting_.remove(pages);
-  return segment.mapping->link()->device->reply(replies);
+  Status told = link.device->reply(replies);
+  for (std::size_t i = 0; i < replies.size() && told; ++i) {
+    if (replies[i].error != 0) continue;
+    places_[key_of(asked[i])] = Place::kOwn;
+    link.lost->note_zeros(asked[i].page);
+  }
+  return told;
 }
 
 // Takes pages that are in the segment. `save`: their bytes, each at its place in `layout`.
@@ -116,6 +132,7 @@ Status MapLinker::take_from_segment(const Container& container, PageSet pages, b
   Status status;
   for_each_run(pages, [&](PageIndex first, unsigned count) {
     std::byte* const to = save == nullptr ? nullptr : save + layout.rank(first) * kPageSize;
+    if (drop) link.taken->note(first, count);
     const auto taken = link.device->take(link.id, first, count, drop, to);
     if (!taken) {
       status = taken.error();

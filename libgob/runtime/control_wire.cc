@@ -172,6 +172,8 @@ std::string_view name_of(control::Request::BodyCase body) {
       return "detach";
     case Request::kOpenFile:
       return "open_file";
+    case Request::kSync:
+      return "sync";
     case Request::BODY_NOT_SET:
       return "unknown";
   }

@@ -190,7 +190,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
                      const std::shared_ptr<Responder>& responder);
   void serve_segment(const ContainerRecord& record, bool joined,
                      const std::shared_ptr<Responder>& responder);
-  void detach_segment(const std::string& name, Responder responder);
+  void detach_segment(const std::string& name, bool lossy, Responder responder);
+  void sync(const PeerCredentials& peer, const control::Sync& request, Responder responder);
   void cut_segments(std::function<void()> then);
 
   // node_sync.cc
@@ -263,7 +264,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   // Files: this node as a home, this node's requests, and where programs see them (null: nowhere).
   std::unique_ptr<file::FileStore> file_store_;
   std::map<std::uint64_t, std::function<void(const Result<ContainerRecord>&)>>
-      own_containers_;  // of files and segments, being made, by the table's request
+      own_containers_;  // of files and segments, being made or removed, by the table's request
   std::unique_ptr<file::FileServer> file_server_;
   std::unique_ptr<file::FileClient> file_client_;
   std::unique_ptr<file::Mount> mount_;

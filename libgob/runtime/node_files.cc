@@ -279,7 +279,7 @@ void Node::detach(const PeerCredentials& peer, ClientId client, const control::D
   const bool segment = record != nullptr && record->kind == ContainerKind::kSegment;
   if (segment || (segments_ != nullptr && segments_->contains(request.name()))) {
     if (peer.uid == 0 || peer.uid == ::geteuid())
-      return detach_segment(request.name(), std::move(responder));
+      return detach_segment(request.name(), request.lossy(), std::move(responder));
     return responder.fail(make_error(ErrorCode::kPermissionDenied,
                                      "only root and the user that runs gobd may detach segments and files",
                                      EPERM));
@@ -287,6 +287,12 @@ void Node::detach(const PeerCredentials& peer, ClientId client, const control::D
   if (record == nullptr || record->kind == ContainerKind::kMemory)
     return responder.fail(make_error(ErrorCode::kNotFound,
                                      "nothing is attached as " + quoted(request.name()), ENOENT));
+  if (request.lossy())
+    return responder.fail(make_error(ErrorCode::kInvalidArgument,
+                                     "--lossy is for linked segments and files; of " +
+                                         quoted(request.name()) +
+                                         " the home's disk keeps what it has anyway",
+                                     EINVAL));
   const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
   container::Actions actions;
   const std::uint64_t id = table_->remove(request.name(), who, actions);

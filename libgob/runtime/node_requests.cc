@@ -75,6 +75,8 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return detach(peer, client, request.detach(), std::move(responder));
     case control::Request::kOpenFile:
       return open_file(client, request.open_file(), std::move(responder));
+    case control::Request::kSync:
+      return sync(peer, request.sync(), std::move(responder));
     case control::Request::kFlush:
       return flush(peer, request.flush(), std::move(responder));
     default:

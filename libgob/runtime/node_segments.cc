@@ -196,22 +196,35 @@ void Node::serve_segment(const ContainerRecord& record, bool joined,
 }
 
 // This node's segment keeps the bytes. The container goes with its home's.
-void Node::detach_segment(const std::string& name, Responder responder) {
+void Node::detach_segment(const std::string& name, bool lossy, Responder responder) {
   const ContainerRecord* record = table_->find(name);
   const bool own = record != nullptr && record->kind == ContainerKind::kSegment &&
                    record->info.home == self_;
   const auto waiting = std::make_shared<Responder>(std::move(responder));
-  const auto remove = [this, name, own, waiting] {
-    if (!own) return waiting->done();
+  const auto remove = [this, name, own, waiting](const Segments::Pages& zeros) {
+    control::Reply reply;
+    for (const PageRun& run : runs_of(zeros)) {
+      control::PageRun& lost = *reply.mutable_detach()->add_lost();
+      lost.set_first(run.first);
+      lost.set_count(run.count);
+    }
+    if (!own) return waiting->reply(std::move(reply));
     container::Actions actions;
     const std::uint64_t id = table_->remove(name, {}, actions);
-    await_table(id, {}, {}, std::move(*waiting), actions);
+    own_containers_[id] = [waiting, reply](const Result<ContainerRecord>& removed) {
+      if (!removed) return waiting->fail(removed.error());
+      waiting->reply(control::Reply(reply));
+    };
+    perform(actions);
   };
   if (segments_ != nullptr && segments_->contains(name))
-    return segments_->cut(name, [name, remove, waiting](const Status& cut) {
+    return segments_->cut(name, lossy, [name, remove, waiting](const Result<Segments::Pages>& cut) {
       if (!cut) return waiting->fail(cut.error());
       spdlog::info("what was linked to {} is detached", quoted(name));
-      remove();
+      if (!cut->empty())
+        spdlog::warn("{} pages of {} were lost, and are zeros in what was linked to it: {}",
+                     cut->size(), quoted(name), to_words(runs_of(*cut), runs_of(*cut).size()));
+      remove(*cut);
     });
   // Its home is one that has started anew, or is away for good: nobody else can end it.
   const ViewRecord* view = membership_->record();
@@ -224,13 +237,32 @@ void Node::detach_segment(const std::string& name, Responder responder) {
                            "no segment or file of this node is attached as " + quoted(name), ENOENT));
 }
 
+void Node::sync(const PeerCredentials& peer, const control::Sync& request, Responder responder) {
+  const std::string& name = request.name();
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return responder.fail(make_error(ErrorCode::kPermissionDenied,
+                                     "only root and the user that runs gobd may sync linked files",
+                                     EPERM));
+  if (segments_ == nullptr || !segments_->contains(name))
+    return responder.fail(make_error(
+        ErrorCode::kNotFound, "no file of this node is linked to " + quoted(name), ENOENT));
+  const auto waiting = std::make_shared<Responder>(std::move(responder));
+  segments_->sync(name, [name, waiting](const Status& synced) {
+    if (!synced)
+      return waiting->fail(make_error(synced.error().code,
+                                      "cannot sync " + quoted(name) + ": " + synced.error().context,
+                                      synced.error().errno_value));
+    waiting->done();
+  });
+}
+
 // One after the other; then `then`, whether that has worked or not: the log says.
 void Node::cut_segments(std::function<void()> then) {
   const std::vector<std::string> names = segments_->names();
   if (names.empty()) return then();
   const auto left = std::make_shared<std::size_t>(names.size());
   for (const std::string& name : names)
-    segments_->cut(name, [name, left, then](const Status& cut) {
+    segments_->cut(name, /*lossy=*/false, [name, left, then](const Result<Segments::Pages>& cut) {
       if (!cut)
         spdlog::error("what is linked to {} does not keep its bytes: {}", quoted(name),
                       cut.error().message());

@@ -24,6 +24,8 @@ class Segments {
  public:
   using Done = std::function<void(const Status&)>;
   using Opened = std::function<void(Result<Linkable>)>;
+  using Pages = std::vector<std::uint64_t>;
+  using CutDone = std::function<void(const Result<Pages>&)>;
   // What a segment held: a file of its size.
   using Taken = std::function<void(Result<UniqueFd>)>;
 
@@ -45,8 +47,11 @@ class Segments {
   // Instead of serve(): the container is not to be had; as after its failure.
   void give_up(const std::string& name);
   // The segment gets all pages (a file: on its disk), and then is linked no more. On failure it stays
-  // linked.
-  void cut(const std::string& name, Done done);
+  // linked; so it does if pages are lost, but for `lossy`: then they become zeros. Tells which are,
+  // ascending.
+  void cut(const std::string& name, bool lossy, CutDone done);
+  // All that any node has written to the file is on this node's disk then; it stays linked.
+  void sync(const std::string& name, const Done& done);
   // The container is gone: programs that touch the segment get SIGBUS.
   void removed(ContainerId id);
 
@@ -61,9 +66,11 @@ class Segments {
     std::uint64_t cookie = 0;
     std::uint64_t pages = 0;
     std::shared_ptr<const Linkable> object;
+    std::shared_ptr<LostPages> lost = std::make_shared<LostPages>();
+    std::shared_ptr<TakenPages> taken = std::make_shared<TakenPages>();
     MappingId mapping;
     ContainerId container;
-    bool busy = true;  // a step of link() or cut() is under way
+    bool busy = true;  // a step of link(), cut() or sync() is under way
   };
   struct Ended {
     std::uint32_t link = 0;
@@ -84,7 +91,7 @@ class Segments {
   void on_shards(const ShardWork& work, const Done& done);
   static void on_shard(Shard& shard, const ShardWork& work, const Told& told,
                        const std::shared_ptr<Post>& post);
-  void fetch_all(const Linked& segment, const Done& done);
+  void fetch_all(const Linked& segment, bool lossy, const Done& done);
   void end_link(const std::string& name, const Done& done);
   void close(std::uint32_t link);
   void retry_requests();

@@ -174,6 +174,7 @@ class Shard final : private ChannelSink {
   using FileStripe = std::pair<ContainerId, std::uint64_t>;
   struct File {
     NodeId home;
+    Epoch created;
     std::shared_ptr<const FramePool> pool;
   };
   struct KeptUntil {
@@ -271,6 +272,7 @@ class Shard final : private ChannelSink {
   void perform_one(const action::Synced& synced);
   void perform_one(const action::DropContainer& drop);
   void perform_one(const action::Refuse& refuse);
+  [[nodiscard]] bool lost_for_good(const action::Refuse& refuse) const;
   void perform_one(const action::Violation& violation);
   [[nodiscard]] std::string name_of(NodeId node) const;
   // Programs may do `access` from now on; said before the linker is told.

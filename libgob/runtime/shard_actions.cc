@@ -2,6 +2,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 
 #include "libgob/runtime/shard.h"
@@ -175,10 +176,23 @@ void Shard::perform_one(const action::DropContainer& drop) {
                 [&](const auto& item) { return page_of(item.first).container == drop.id; });
 }
 
+// A home whose life has ended takes along what no other node has: its next one knows nothing of it.
+bool Shard::lost_for_good(const action::Refuse& refuse) const {
+  if (refuse.refusal != Refusal::kIo) return refuse.refusal == Refusal::kLost;
+  const auto file = files_.find(refuse.pages.container);
+  if (file == files_.end()) return false;
+  const View& view = core_.view();
+  return !view.contains(file->second.home) ||
+         std::ranges::any_of(view.losses, [&](const Loss& loss) {
+           return file->second.created < loss.epoch &&
+                  std::ranges::count(loss.dead, file->second.home) != 0;
+         });
+}
+
 void Shard::perform_one(const action::Refuse& refuse) {
   if (const auto counted = counters_.find(refuse.pages.container); counted != counters_.end())
     counted->second.refused += refuse.pages.size();
-  must(linker_.refuse(refuse.pages));
+  must(linker_.refuse(refuse.pages, lost_for_good(refuse)));
   trace_taken(TraceKind::kRefused, refuse.pages);
   refuse_parts(refuse.pages, refuse.refusal, refuse.node);
   for_each_page(refuse.pages, [&](PageId page) {

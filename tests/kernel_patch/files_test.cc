@@ -3,6 +3,9 @@
 // both nodes are on one machine, so each has a file of its own.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -93,6 +96,26 @@ class File {
     return words[0];
   }
 
+  // The same while it is linked and cannot be read so: what is in its blocks, by the file that the
+  // guest's file system lies in. 0: it has none there yet.
+  [[nodiscard]] std::uint64_t in_blocks(std::size_t page) const {
+    alignas(fiemap) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> room{};
+    auto& map = *reinterpret_cast<fiemap*>(room.data());
+    map.fm_start = page * 4096;
+    map.fm_length = 4096;
+    map.fm_extent_count = 1;
+    EXPECT_EQ(::ioctl(fd(), FS_IOC_FIEMAP, &map), 0) << std::strerror(errno);
+    constexpr std::uint32_t kNowhere =
+        FIEMAP_EXTENT_UNWRITTEN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_UNKNOWN;
+    const fiemap_extent& extent = map.fm_extents[0];
+    if (map.fm_mapped_extents == 0 || (extent.fe_flags & kNowhere) != 0) return 0;
+    const UniqueFd disk(::open("/disk", O_RDONLY | O_CLOEXEC));
+    std::uint64_t value = 0;
+    const std::uint64_t at = extent.fe_physical + page * 4096 - extent.fe_logical;
+    EXPECT_EQ(::pread(disk.get(), &value, 8, static_cast<off_t>(at)), 8) << std::strerror(errno);
+    return value;
+  }
+
   const std::string path;
 
  private:
@@ -116,7 +139,7 @@ bool fails(long result, int error) {
 // Two nodes, each with a file. The second one's is made when it is attached.
 class FilesTest : public testing::Test {
  protected:
-  FilesTest() {
+  explicit FilesTest(const DaemonConfig& config = settings()) : nodes_{2, config, "/programs/gobd"} {
     first_.make();
     first_.open();
   }
@@ -132,7 +155,7 @@ class FilesTest : public testing::Test {
 
   void count_on_both_nodes(bool synced);
 
-  Nodes nodes_{2, settings(), "/programs/gobd"};
+  Nodes nodes_;
   File first_{"first"};
   File second_{"second"};
 };
@@ -410,6 +433,61 @@ TEST_F(FilesTest, WhoseGobdIsKilledGetsAnErrorAndNoOldBytes) {
   EXPECT_EQ(second_.word(3), 33u);
   // What only the dead node had is lost, and said to be.
   EXPECT_EQ(run([&] { return first_.word(4) != 0; }), 128 + SIGBUS);
+}
+
+TEST_F(FilesTest, ASyncBringsWhatOthersWroteToTheDisk) {
+  for (std::size_t page = 0; page < kPages; ++page) first_.word(page) = page + 5;
+  attach();
+  for (std::size_t page = 0; page < kPages; page += 3) second_.word(page) = page + 1000;
+  for (std::size_t page = 1; page < kPages; page += 3) second_.write(page, page + 2000);
+  const auto expected = [](std::size_t page) {
+    return page + (page % 3 == 0 ? 1000 : page % 3 == 1 ? 2000 : 5);
+  };
+  EXPECT_EQ(::fsync(first_.fd()), 0);
+  // Direct reads of a linked file are refused: what the disk has is seen by its blocks.
+  EXPECT_NE(first_.in_blocks(0), expected(0));  // as documented: fsync is this node's
+  ASSERT_EQ(nodes_.sync(0, "table"), "");
+  for (std::size_t page = 0; page < kPages; ++page)
+    EXPECT_EQ(first_.in_blocks(page), expected(page)) << page;
+  // The same with a program that writes all the while, and what was written before is not lost by it.
+  const pid_t writer = spawn([&] {
+    for (std::uint64_t i = 1; second_.word(0, 7) == 0; ++i) second_.word(i % kPages, 9) = i;
+    return true;
+  });
+  for (std::size_t page = 0; page < kPages; ++page) second_.word(page) = page + 3000;
+  ASSERT_EQ(nodes_.sync(0, "table"), "");
+  for (std::size_t page = 0; page < kPages; ++page)
+    EXPECT_EQ(first_.in_blocks(page), page + 3000) << page;
+  second_.word(0, 7) = 1;
+  EXPECT_EQ(Nodes::wait_for(writer, kWaitMs), 0);
+  for (std::size_t page = 0; page < kPages; ++page) EXPECT_EQ(second_.word(page), page + 3000);
+  EXPECT_NE(nodes_.sync(0, "other").find("no file of this node is linked"), std::string::npos);
+}
+
+// Or it would be a matter of time what dies with a node.
+DaemonConfig without_write_back() {
+  DaemonConfig config = settings();
+  config.write_back_ms = 0;
+  return config;
+}
+
+class LosingFilesTest : public FilesTest {
+ protected:
+  LosingFilesTest() : FilesTest(without_write_back()) {}
+};
+
+// Neither what the home's disk had before, nor what it kept for pages that no node has.
+TEST_F(LosingFilesTest, WhatIsLostIsNamedAndZeroOnlyIfThatIsAccepted) {
+  for (std::size_t page = 0; page < kPages; ++page) first_.word(page) = page + 5;
+  attach();
+  for (const std::size_t page : {4, 17, 18}) second_.word(page) = 40;
+  nodes_.kill_node(1);
+  detach_with_losses(nodes_, "table", kPages, {{4, 1}, {17, 2}}, "4, 17-18");
+  for (std::size_t page = 0; page < kPages; ++page) {
+    const bool lost = page == 4 || page == 17 || page == 18;
+    EXPECT_EQ(first_.word(page), lost ? 0 : page + 5) << page;
+    EXPECT_EQ(first_.on_disk(page), lost ? 0 : page + 5) << page;
+  }
 }
 
 TEST_F(FilesTest, ProgramsOfLibgobAndSegmentsShareItOnOtherNodes) {

@@ -5,9 +5,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "tests/system/nodes.h"
 
@@ -22,6 +24,29 @@ inline pid_t spawn(const std::function<bool()>& program) {
 }
 
 inline int run(const std::function<bool()>& program) { return Nodes::wait_for(spawn(program), kWaitMs); }
+
+// Of what is attached as `name` and has `pages` pages, those of `lost` died with node 1, and are to be
+// zeros after a detach that is told so; until then nothing changes.
+inline void detach_with_losses(const Nodes& nodes, const std::string& name, std::size_t pages,
+                               const Nodes::Lost& lost, const std::string& in_words) {
+  // Until the node's death is known pages are awaited: they are not lost yet.
+  std::string why;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kWaitMs);
+  do
+    why = nodes.detach(0, name);
+  while (why.find("lost for good") == std::string::npos && !why.empty() &&
+         std::chrono::steady_clock::now() < deadline);
+  std::uint64_t count = 0;
+  for (const auto& run : lost) count += run.second;
+  EXPECT_NE(why.find(std::to_string(count) + " of its " + std::to_string(pages) + " pages"),
+            std::string::npos)
+      << why;
+  EXPECT_NE(why.find(": " + in_words + ";"), std::string::npos) << why;
+  EXPECT_NE(why.find("--lossy"), std::string::npos) << why;
+  Nodes::Lost told;
+  EXPECT_EQ(nodes.detach(0, name, /*lossy=*/true, &told), "");
+  EXPECT_EQ(told, lost);
+}
 
 // A child, mprotect and mremap, of what `pages` pages of two nodes share. Word 0 of each of the first
 // 32 pages is its number + 7 before; pages 1, 3 and 4 hold 70, 71 and 72 afterwards.

@@ -1,6 +1,6 @@
 /* segment_turns KEY RANK ROUNDS: one of two programs that take turns to add to words of a System V
  * segment, in all its pages, and see what the other has done. It knows nothing of Gobelins.
- * segment_turns KEY make BYTES: makes the segment. */
+ * segment_turns KEY make BYTES: makes the segment. segment_turns KEY write PAGE: writes to a page. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 
 int main(int argc, char **argv) {
   if (argc != 4) {
-    fprintf(stderr, "usage: segment_turns KEY RANK ROUNDS | KEY make BYTES\n");
+    fprintf(stderr, "usage: segment_turns KEY RANK ROUNDS | KEY make BYTES | KEY write PAGE\n");
     return 2;
   }
   const key_t key = (key_t)strtol(argv[1], NULL, 0);
@@ -26,6 +26,10 @@ int main(int argc, char **argv) {
   if (id < 0 || words == (void *)-1 || shmctl(id, IPC_STAT, &status) != 0) {
     perror("segment_turns: cannot attach the segment");
     return 1;
+  }
+  if (strcmp(argv[2], "write") == 0) {
+    words[rounds * 512] = 1;
+    return 0;
   }
   const unsigned long pages = status.shm_segsz / 4096;
   for (unsigned long round = 0; round < rounds; ++round) {

@@ -20,6 +20,7 @@ node() { cat <<EOF
 cluster = "twins"
 node = "$1"
 linker = "kernel"
+write_back_ms = 0
 control_socket = "/tmp/$1.sock"
 [[nodes]]
 name = "a"
@@ -51,7 +52,17 @@ on a segment_turns 0x2a 0 30 & first=$!
 run on b segment_turns 0x2a 1 30
 wait $first || failed=1
 for n in b a; do run gobctl detach twins --socket /tmp/$n.sock; done
-for n in a b; do kill "$(cat /tmp/$n.pid)"; done
+# What one node wrote dies with it: the other is told so, and takes zeros for it if it is told to.
+for n in a b; do run gobctl attach twins --segment 0x2a --socket /tmp/$n.sock; done
+on b segment_turns 0x2a write 3
+kill -9 "$(cat /tmp/b.pid)"
+until gobctl detach twins --socket /tmp/a.sock 2>&1 | tee /tmp/told | grep -q '1 of its 64 pages .* lost for good.*: 3;'; do
+  kill -0 "$(cat /tmp/a.pid)" || break
+  grep -q 'cannot be had' /tmp/told || { cat /tmp/told; failed=1; break; }
+done
+run gobctl detach twins --lossy --socket /tmp/a.sock | tee /tmp/told
+grep -q 'zeros from now on: 1 page of 4096 bytes: 3$' /tmp/told || failed=1
+kill "$(cat /tmp/a.pid)"
 wait
 [ $failed = 0 ] || cat /tmp/a.log /tmp/b.log
 exit $failed

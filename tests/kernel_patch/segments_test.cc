@@ -304,6 +304,25 @@ TEST_F(SegmentsTest, WhoseGobdIsKilledGetsSigbusAndNoOldBytes) {
   EXPECT_EQ(run([&] { return first_.word(4) != 0; }), 128 + SIGBUS);
 }
 
+TEST_F(SegmentsTest, WhatIsLostIsNamedAndZeroOnlyIfThatIsAccepted) {
+  for (std::size_t page = 0; page < kPages; ++page) first_.word(page) = page + 5;
+  attach();
+  for (const std::size_t page : {4, 17, 18}) second_.word(page) = 40;
+  EXPECT_EQ(second_.word(5), 10u);  // a copy: not lost
+  nodes_.kill_node(1);
+  detach_with_losses(nodes_, "board", kPages, {{4, 1}, {17, 2}}, "4, 17-18");
+  for (std::size_t page = 0; page < kPages; ++page) {
+    const bool lost = page == 4 || page == 17 || page == 18;
+    EXPECT_EQ(first_.word(page), lost ? 0 : page + 5) << page;
+  }
+  first_.word(4) = 1;
+  EXPECT_EQ(first_.word(4), 1u);
+  ASSERT_EQ(nodes_.attach_segment(0, "board", first_.key), "");  // as any other
+  Nodes::Lost lost;
+  EXPECT_EQ(nodes_.detach(0, "board", /*lossy=*/true, &lost), "");
+  EXPECT_TRUE(lost.empty());
+}
+
 TEST_F(SegmentsTest, ProgramsOfLibgobShareItOnOtherNodes) {
   ASSERT_EQ(nodes_.attach_segment(0, "board", first_.key), "");
   first_.word(2) = 22;

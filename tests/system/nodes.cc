@@ -216,11 +216,25 @@ std::string Nodes::link_file(unsigned node, const std::string& name, const std::
   return answer ? "" : answer.error().message();
 }
 
-std::string Nodes::detach(unsigned node, const std::string& name) const {
+std::string Nodes::detach(unsigned node, const std::string& name, bool lossy, Lost* lost) const {
   const auto client = ControlClient::connect(socket_of(node), "test");
   if (!client) return client.error().message();
   control::Request request;
   request.mutable_detach()->set_name(name);
+  request.mutable_detach()->set_lossy(lossy);
+  const auto answer = (*client)->call(request);
+  if (!answer) return answer.error().message();
+  if (lost != nullptr)
+    for (const control::PageRun& run : answer->reply.detach().lost())
+      lost->emplace_back(run.first(), run.count());
+  return "";
+}
+
+std::string Nodes::sync(unsigned node, const std::string& name) const {
+  const auto client = ControlClient::connect(socket_of(node), "test");
+  if (!client) return client.error().message();
+  control::Request request;
+  request.mutable_sync()->set_name(name);
   const auto answer = (*client)->call(request);
   return answer ? "" : answer.error().message();
 }

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/result.h"
@@ -47,7 +48,12 @@ class Nodes {
   // gobctl attach --file --link.
   [[nodiscard]] std::string link_file(unsigned node, const std::string& name,
                                       const std::string& path, bool* joined = nullptr) const;
-  [[nodiscard]] std::string detach(unsigned node, const std::string& name) const;
+  // `lossy`: gobctl detach --lossy. Tells the first pages and lengths of what was lost.
+  using Lost = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+  [[nodiscard]] std::string detach(unsigned node, const std::string& name, bool lossy = false,
+                                   Lost* lost = nullptr) const;
+  // gobctl sync.
+  [[nodiscard]] std::string sync(unsigned node, const std::string& name) const;
   [[nodiscard]] std::uint16_t port_of(unsigned node) const { return settings_.nodes[node].port; }
   [[nodiscard]] std::string log_of(unsigned node) const;
   // What `gobctl stat` asks for.
