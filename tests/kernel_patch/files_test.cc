@@ -400,7 +400,8 @@ class LosingFilesTest : public FilesTest {
 TEST_F(LosingFilesTest, WhatIsLostIsNamedAndZeroOnlyIfThatIsAccepted) {
   for (std::size_t page = 0; page < kPages; ++page) first_.word(page) = page + 5;
   attach();
-  for (const std::size_t page : {4, 17, 18}) second_.word(page) = 40;
+  // Downwards: in order, more would be fetched ahead for writing, and lost, too.
+  for (const std::size_t page : {18, 17, 4}) second_.word(page) = 40;
   nodes_.kill_node(1);
   detach_with_losses(nodes_, "table", kPages, {{4, 1}, {17, 2}}, "4, 17-18");
   for (std::size_t page = 0; page < kPages; ++page) {
