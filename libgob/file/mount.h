@@ -85,8 +85,8 @@ class Mount final : private KernelCache {
   struct Opened {
     RemoteFile remote;
     std::uint64_t handle = 0;
-    ContainerId container;  // none: its bytes are read at the home
-    ReadAhead ahead = ReadAhead::kByOrder;
+    ContainerId container;                  // none: its bytes are read at the home
+    ReadAhead ahead = ReadAhead::kByOrder;  // kNone: it was opened by fetch_ahead_
   };
   // A read(2) on its way.
   struct Reading {
@@ -99,6 +99,7 @@ class Mount final : private KernelCache {
     BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
+    bool noted = false;  // by fetch_ahead_
   };
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;

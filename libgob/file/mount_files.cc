@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "libgob/file/mount.h"
 
@@ -158,8 +159,11 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   const std::uint64_t left = lease->size - std::min(lease->size, reading->offset);
   reading->length = std::min<std::uint64_t>(left, reading->size);
   if (reading->length == 0) return answer();
-  if (reading->caching == Caching::kKernel)
-    fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size);
+  const bool by_fetch = reading->file.ahead == ReadAhead::kNone;
+  if (reading->caching == Caching::kKernel && !by_fetch && !std::exchange(reading->noted, true) &&
+      fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size,
+                        [this, reading] { read_container(reading); }))
+    return;
   if (reading->bytes == nullptr) reading->bytes = buffers_.take(reading->size);
   data_.read(reading->file.container, reading->offset, {reading->bytes.get(), reading->length},
              reading->caching, reading->file.ahead, [this, reading, answer](const Status& status) {
