@@ -228,6 +228,11 @@ void Membership::watch_need() {
     trouble_since_ = now_;
 }
 
+TimeMs Membership::fence_due() const {
+  const bool in_touch = quorum(acceptors_in_reach());
+  return *trouble_since_ + config_.fence_timeout_ms + (in_touch ? config_.stall_timeout_ms : 0);
+}
+
 // Members and departing nodes that, as far as is known here, are still in the view before.
 std::vector<NodeId> Membership::laggards() const {
   std::vector<NodeId> behind;

@@ -93,10 +93,9 @@ void Membership::end_step(Out& out) {
     advance_round(out);
   else if (const auto due = proposal_due(); due && now_ >= *due)
     start_round(out);
-  if (phase_ != Phase::kFenced && trouble_since_ &&
-      now_ >= *trouble_since_ + config_.fence_timeout_ms)
-    fence("no new view within " + std::to_string(config_.fence_timeout_ms) +
-              " ms: " + waiting_for() + "; this node may be cut off from the cluster",
+  if (phase_ != Phase::kFenced && trouble_since_ && now_ >= fence_due())
+    fence("no new view within " + std::to_string(now_ - *trouble_since_) + " ms: " + waiting_for() +
+              "; this node may be cut off from the cluster",
           out);
   if (phase_ != Phase::kFenced) send_status(out);
 }
@@ -193,7 +192,7 @@ std::optional<TimeMs> Membership::next_wakeup() const {
   if (!round_ && !blocked_)
     if (const auto due = proposal_due()) at(std::max(*due, now_ + 1));
   if (lag_since_) at(*lag_since_ + kLagSteps * config_.retry_ms);
-  if (trouble_since_) at(*trouble_since_ + config_.fence_timeout_ms);
+  if (trouble_since_) at(fence_due());
   if (phase_ == Phase::kJoining && started_) {
     const TimeMs form = *started_ + config_.form_timeout_ms;
     if (form > now_) at(form);

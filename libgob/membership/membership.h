@@ -29,6 +29,8 @@ struct MembershipConfig {
   std::size_t nodes = 1;           // configured; ids are 0 .. nodes - 1
   TimeMs form_timeout_ms = 5000;   // then a majority forms the first view without the rest
   TimeMs fence_timeout_ms = 5000;  // then a node that cannot get a new view it needs gives up
+  // So much longer while it reaches a majority, which may be short of processors.
+  TimeMs stall_timeout_ms = 0;
   TimeMs retry_ms = 100;           // step of back-off between rival proposers
 };
 
@@ -216,6 +218,7 @@ class Membership {
   [[nodiscard]] unsigned rank() const;
   [[nodiscard]] std::optional<TimeMs> proposal_due() const;
   void watch_need();
+  [[nodiscard]] TimeMs fence_due() const;  // in trouble only
   void watch_laggards(Out& out);
   [[nodiscard]] std::vector<NodeId> laggards() const;
 

@@ -26,7 +26,7 @@ struct DaemonConfig {
   std::uint64_t budget_bytes = std::uint64_t{1} << 30;  // frames kept on this node
   std::string swap_dir;                                 // empty: no swap
   std::uint64_t swap_bytes = std::uint64_t{4} << 30;
-  std::uint32_t page_timeout_ms = 5000;    // a waiting access ends after this, with an error
+  std::uint32_t page_timeout_ms = 15000;   // a waiting access ends after this, with an error
   std::uint32_t peer_timeout_ms = 2000;    // a peer whose kernel is silent is taken for dead after this
   std::uint32_t stall_timeout_ms = 10000;  // so is one whose gobd is, though its kernel answers
   std::uint32_t form_timeout_ms = 3000;    // how long to wait for all nodes before a first view

@@ -74,6 +74,8 @@ Status Node::open() {
         {NodeId{static_cast<std::uint16_t>(i)}, config_.nodes[i].host, config_.nodes[i].port});
   tcp.shards = config_.shards;
   tcp.peer_timeout = std::chrono::milliseconds(config_.peer_timeout_ms);
+  tcp.stall_timeout =
+      std::chrono::milliseconds(std::max(config_.peer_timeout_ms, config_.stall_timeout_ms));
   tcp.handshake_timeout = std::chrono::milliseconds(config_.peer_timeout_ms);
   tcp.verbs = config_.transport == "auto"    ? VerbsUse::kIfPossible
               : config_.transport == "verbs" ? VerbsUse::kRequired
@@ -148,6 +150,7 @@ Status Node::open() {
   membership.nodes = config_.nodes.size();
   membership.form_timeout_ms = config_.form_timeout_ms;
   membership.fence_timeout_ms = std::uint64_t{2} * config_.peer_timeout_ms;
+  membership.stall_timeout_ms = config_.stall_timeout_ms;
   membership_.emplace(membership,
                       MembershipHooks{[this] { return table_->freeze(); }, &ContainerTable::merge});
 

@@ -39,7 +39,7 @@ struct ShardConfig {
   unsigned index = 0;
   unsigned shards = 1;
   CoreConfig core;
-  std::uint32_t page_timeout_ms = 5000;
+  std::uint32_t page_timeout_ms = 15000;
   std::uint32_t hold_us = 100;
   std::uint32_t poll_us = 0;
   std::uint32_t read_ahead_pages = StreamDetector::kMaxWindow;

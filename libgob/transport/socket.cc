@@ -105,7 +105,7 @@ Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port) {
 }
 
 Result<UniqueFd> begin_connect(const SocketAddress& address,
-                               std::chrono::milliseconds peer_timeout) {
+                               std::chrono::milliseconds stall_timeout) {
   const std::string where = to_string(address);
   UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return system_error("connect to " + where + ": cannot make a socket");
@@ -115,7 +115,7 @@ Result<UniqueFd> begin_connect(const SocketAddress& address,
       !set) {
     return set.error();
   }
-  if (auto set = set_link_options(fd.get(), peer_timeout); !set) return set.error();
+  if (auto set = set_link_options(fd.get(), stall_timeout); !set) return set.error();
   // An immediate refusal is left for connect_outcome() to judge.
   if (::connect(fd.get(), address.get(), address.bytes) != 0 && errno != EINPROGRESS &&
       errno != ECONNREFUSED) {
@@ -154,9 +154,9 @@ ConnectOutcome connect_outcome(int fd) {
   return outcome;
 }
 
-Status set_link_options(int fd, std::chrono::milliseconds peer_timeout) {
+Status set_link_options(int fd, std::chrono::milliseconds stall_timeout) {
   const int timeout_ms =
-      static_cast<int>(std::clamp<std::int64_t>(peer_timeout.count(), 1, 3600000));
+      static_cast<int>(std::clamp<std::int64_t>(stall_timeout.count(), 1, 3600000));
   const int probes = std::max(1, (timeout_ms + 999) / 1000);
   struct {
     int level, name, value;
@@ -179,6 +179,20 @@ Status set_link_options(int fd, std::chrono::milliseconds peer_timeout) {
   static_cast<void>(::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kCongestionControl.data(),
                                  kCongestionControl.size()));
   return {};
+}
+
+AnswerWatch::Sample sample_answers(int fd) {
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return {};
+  return {std::chrono::milliseconds(std::min(info.tcpi_last_ack_recv, info.tcpi_last_data_recv)),
+          std::chrono::milliseconds(info.tcpi_last_data_sent), info.tcpi_unacked > 0,
+          info.tcpi_probes};
+}
+
+void close_abruptly(int fd) {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  static_cast<void>(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
 }
 
 DownReason down_reason(int errno_value) {

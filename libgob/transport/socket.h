@@ -10,6 +10,7 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/transport/answer_watch.h"
 #include "libgob/transport/channel.h"
 
 namespace gob {
@@ -36,7 +37,7 @@ struct SocketAddress {
 // Begins to connect: success, failure, or nothing yet shows when the socket becomes writable, in
 // connect_outcome().
 [[nodiscard]] Result<UniqueFd> begin_connect(const SocketAddress& address,
-                                             std::chrono::milliseconds peer_timeout);
+                                             std::chrono::milliseconds stall_timeout);
 
 struct ConnectOutcome {
   int errno_value = 0;        // 0: connected
@@ -45,8 +46,15 @@ struct ConnectOutcome {
 // Tells a refusal by the peer's kernel (RST) from one by a firewall on the way (ICMP).
 [[nodiscard]] ConnectOutcome connect_outcome(int fd);
 
-// No delay for small messages; a peer that is silent for peer_timeout makes the socket fail.
-Status set_link_options(int fd, std::chrono::milliseconds peer_timeout);
+// No delay for small messages; an idle connection is probed once a second. A peer that leaves bytes
+// waiting for stall_timeout, whether its kernel answers or not, makes the socket fail.
+Status set_link_options(int fd, std::chrono::milliseconds stall_timeout);
+
+// What the kernel knows of the other end; nothing alarming if it does not tell.
+[[nodiscard]] AnswerWatch::Sample sample_answers(int fd);
+
+// Closing the socket sends nothing more of what waits in it, and tells the other end at once.
+void close_abruptly(int fd);
 
 // What a failed read or write on a link means.
 [[nodiscard]] DownReason down_reason(int errno_value);

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <array>
@@ -31,7 +32,8 @@ Status watch_input(int epoll, int fd, const char* what) {
 
 }  // namespace
 
-TcpChannel::Link::Link(std::size_t max_payload) : in(max_payload) {}
+TcpChannel::Link::Link(std::size_t max_payload, std::chrono::milliseconds peer_timeout)
+    : answers(peer_timeout), in(max_payload) {}
 TcpChannel::Link::~Link() = default;
 
 Result<std::unique_ptr<Channel>> TcpChannel::open(TcpChannelConfig config,
@@ -42,22 +44,26 @@ Result<std::unique_ptr<Channel>> TcpChannel::open(TcpChannelConfig config,
   if (!epoll) return system_error("peer channel: cannot make an epoll set");
   UniqueFd busy(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!busy) return system_error("peer channel: cannot make an eventfd");
+  UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  if (!timer) return system_error("peer channel: cannot make a timer");
   for (const auto& [fd, what] :
-       {std::pair(gate->fd(), "for new links"), std::pair(busy.get(), "its own eventfd")}) {
+       {std::pair(gate->fd(), "for new links"), std::pair(busy.get(), "its own eventfd"),
+        std::pair(timer.get(), "its timer")}) {
     if (Status watched = watch_input(epoll.get(), fd, what); !watched) return watched.error();
   }
-  return std::unique_ptr<Channel>(new TcpChannel(std::move(config), std::move(gate),
-                                                 std::move(observer), std::move(device),
-                                                 std::move(epoll), std::move(busy)));
+  return std::unique_ptr<Channel>(
+      new TcpChannel(std::move(config), std::move(gate), std::move(observer), std::move(device),
+                     std::move(epoll), std::move(busy), std::move(timer)));
 }
 
 TcpChannel::TcpChannel(TcpChannelConfig config, std::shared_ptr<LinkGate> gate,
                        std::shared_ptr<LinkObserver> observer, std::shared_ptr<VerbsDevice> device,
-                       UniqueFd epoll, UniqueFd busy)
+                       UniqueFd epoll, UniqueFd busy, UniqueFd silence_timer)
     : config_(std::move(config)),
       gate_(std::move(gate)),
       observer_(std::move(observer)),
       epoll_(std::move(epoll)),
+      silence_timer_(std::move(silence_timer)),
       links_(config_.nodes),
       counters_(config_.nodes),
       device_(std::move(device)),
@@ -247,6 +253,7 @@ std::size_t TcpChannel::poll(ChannelSink& sink) {
   graveyard_.clear();
   if (gate_->signalled()) adopt();
   if (device_ != nullptr && device_->lost()) leave_device();
+  watch_silence();
   const bool found = collect();
   notify(sink);
 

@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "libgob/transport/answer_watch.h"
 #include "libgob/transport/channel.h"
 #include "libgob/transport/link_gate.h"
 #include "libgob/transport/receive_buffer.h"
@@ -34,6 +35,8 @@ struct TcpChannelConfig {
   std::size_t max_queued_bytes = 0;         // for one peer
   std::string no_verbs;                     // why this node has no RDMA device, if it has none
   std::chrono::microseconds verbs_poll{0};  // longest busy wait after traffic over RDMA
+  // A peer whose kernel is silent for so long is down.
+  std::chrono::milliseconds peer_timeout{2000};
 };
 
 class TcpChannel final : public Channel {
@@ -66,11 +69,12 @@ class TcpChannel final : public Channel {
     kReplay,  // input only: the peer goes on over TCP, behind what RDMA has brought so far
   };
   struct Link {
-    explicit Link(std::size_t max_payload);
+    Link(std::size_t max_payload, std::chrono::milliseconds peer_timeout);
     ~Link();
     NodeId peer;
     std::uint64_t incarnation = 0;
     UniqueFd socket;
+    AnswerWatch answers;
     ReceiveBuffer in;
     SendQueue out;
     bool watching_output = false;  // the socket is full: epoll tells when it is not
@@ -103,7 +107,7 @@ class TcpChannel final : public Channel {
 
   TcpChannel(TcpChannelConfig config, std::shared_ptr<LinkGate> gate,
              std::shared_ptr<LinkObserver> observer, std::shared_ptr<VerbsDevice> device,
-             UniqueFd epoll, UniqueFd busy);
+             UniqueFd epoll, UniqueFd busy, UniqueFd silence_timer);
 
   // tcp_channel.cc: output, and the turn of poll()
   bool send_frame(Link& link, std::span<iovec> fresh, std::size_t bytes, bool hold);
@@ -129,6 +133,8 @@ class TcpChannel final : public Channel {
   bool keep(Link& link, std::span<const iovec> parts, std::size_t skip);
   void watch_output(Link& link, bool on);
   void revisit(Link& link);
+  // Ends the links whose other end's kernel is silent, if it is time to look for them.
+  void watch_silence();
   void begin_drain(Link& link, DownReason reason, std::string detail);
   void break_link(Link& link, DownReason reason, std::string detail, bool report);
   [[nodiscard]] Link* find(NodeId peer) const;
@@ -157,13 +163,15 @@ class TcpChannel final : public Channel {
   const std::shared_ptr<LinkGate> gate_;
   const std::shared_ptr<LinkObserver> observer_;
   const UniqueFd epoll_;
+  const UniqueFd silence_timer_;  // makes fd() readable when it is time to look
 
   std::vector<std::unique_ptr<Link>> links_;  // by node; null: not up
   std::vector<Link*> active_;                 // those that are up
   std::vector<Link*> visiting_;               // poll()'s own list, while it runs
   std::vector<Link*> revisit_;                // want the next poll() whatever epoll says
   std::vector<std::unique_ptr<Link>>
-      graveyard_;                  // broken during this poll(): may still be on the stack
+      graveyard_;  // broken during this poll(): may still be on the stack
+  Clock::time_point next_silence_look_ = Clock::time_point::max();
   std::deque<Notice> notices_;     // for the sink, in order
   std::vector<NodeId> held_back_;  // peers with output that waits for uncork()
   bool closing_ = false;

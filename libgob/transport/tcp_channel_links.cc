@@ -1,12 +1,14 @@
 // Links come and go.
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "libgob/transport/socket.h"
 #include "libgob/transport/tcp_channel.h"
 #include "libgob/transport/verbs_link.h"
 
@@ -31,7 +33,7 @@ void TcpChannel::attach(NewLink fresh) {
   if (Link* old = find(fresh.peer)) {
     break_link(*old, DownReason::kReset, "another process took the peer's place", false);
   }
-  auto link = std::make_unique<Link>(config_.max_payload);
+  auto link = std::make_unique<Link>(config_.max_payload, config_.peer_timeout);
   link->peer = fresh.peer;
   link->incarnation = fresh.incarnation;
   link->socket = std::move(fresh.socket);
@@ -46,6 +48,7 @@ void TcpChannel::attach(NewLink fresh) {
   Link& attached = *link;
   active_.push_back(link.get());
   links_[fresh.peer.value()] = std::move(link);
+  if (active_.size() == 1) next_silence_look_ = {};  // the timer rests without links
   if (fresh.verbs) {
     begin_agreeing(attached);
   } else {
@@ -84,6 +87,8 @@ void TcpChannel::break_link(Link& link, DownReason reason, std::string detail, b
   link.broken = true;
   link.reason = reason;
   link.detail = std::move(detail);
+  // What the silent peer has not heard must not reach it later: others may go on without it.
+  if (reason == DownReason::kTimedOut) close_abruptly(link.socket.get());
   link.socket.reset();  // leaves the epoll set with its last reference
   const LinkBreak notice{link.peer, link.incarnation, link.reason, link.detail};
   if (report) observer_->on_link_broken(notice);
@@ -95,6 +100,28 @@ void TcpChannel::break_link(Link& link, DownReason reason, std::string detail, b
   std::erase(chunked_, &link);
   graveyard_.push_back(std::move(links_[link.peer.value()]));
   gate_->wake();
+}
+
+void TcpChannel::watch_silence() {
+  const auto now = Clock::now();
+  if (now < next_silence_look_) return;
+  const auto interval = active_.empty() ? std::chrono::milliseconds::zero()
+                                        : AnswerWatch::interval(config_.peer_timeout);
+  next_silence_look_ = active_.empty() ? Clock::time_point::max() : now + interval;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(interval);
+  const itimerspec next{{},
+                        {seconds.count(), std::chrono::nanoseconds(interval - seconds).count()}};
+  // Cannot fail: a timer of our own and a sound time, 0 to stop it. Takes back that it is readable.
+  ::timerfd_settime(silence_timer_.get(), 0, &next, nullptr);
+  for (Link* link : active_) {
+    if (link->draining) continue;
+    const AnswerWatch::Sample sample = sample_answers(link->socket.get());
+    if (!link->answers.look(sample, now)) continue;
+    begin_drain(*link, DownReason::kTimedOut,
+                "its kernel has not answered for " + std::to_string(sample.since_heard.count()) +
+                    " ms (peer_timeout_ms is " + std::to_string(config_.peer_timeout.count()) +
+                    "): the machine or the network is down");
+  }
 }
 
 void TcpChannel::drop(NodeId peer, DownReason reason, const std::string& detail) {

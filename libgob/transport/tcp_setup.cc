@@ -231,7 +231,7 @@ void TcpSetup::accept_some() {
       accept_again_ = Clock::now() + kDescriptorPause;
       return;
     }
-    if (auto set = set_link_options(half.socket.get(), config_.peer_timeout); !set) {
+    if (auto set = set_link_options(half.socket.get(), config_.stall_timeout); !set) {
       spdlog::warn("{}: {}", host_of(half.address), set.error().message());
       continue;
     }

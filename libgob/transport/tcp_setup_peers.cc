@@ -41,7 +41,7 @@ void TcpSetup::connect(Peer& peer, std::uint8_t channel) {
   half.channel = channel;
   half.address = peer.addresses[peer.next_address];
   half.deadline = Clock::now() + config_.handshake_timeout;
-  auto socket = begin_connect(half.address, config_.peer_timeout);
+  auto socket = begin_connect(half.address, config_.stall_timeout);
   if (!socket) return connect_failed(peer, {socket.error().errno_value, false});
   half.socket = std::move(*socket);
   if (add_half(std::move(half), EPOLLOUT) == nullptr) connect_failed(peer, {ENOMEM, false});

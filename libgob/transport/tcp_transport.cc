@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -39,7 +40,7 @@ Status check(const TcpConfig& config) {
     return wrong(std::to_string(config.shards) + " shards are configured, 1 to " +
                  std::to_string(kMaxShards) + " are possible");
   }
-  if (config.peer_timeout.count() < 1 || config.handshake_timeout.count() < 1) {
+  if (std::min({config.peer_timeout, config.stall_timeout, config.handshake_timeout}).count() < 1) {
     return wrong("time-outs must be at least a millisecond");
   }
   if (config.max_half_open < 1) return wrong("max_half_open must be at least 1");
@@ -119,7 +120,8 @@ class TcpTransport final : public Transport {
             number == kControlChannel ? wire::kMaxControlPayloadBytes : wire::kMaxPagePayloadBytes,
         .max_queued_bytes = config_.max_queued_bytes,
         .no_verbs = number == kControlChannel ? "control messages always go over TCP" : no_verbs_,
-        .verbs_poll = config_.verbs_poll};
+        .verbs_poll = config_.verbs_poll,
+        .peer_timeout = config_.peer_timeout};
     return TcpChannel::open(channel_config, gate->second, mailbox_,
                             number == kControlChannel ? nullptr : device_.lock());
   }

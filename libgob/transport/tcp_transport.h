@@ -30,8 +30,10 @@ struct TcpConfig {
   std::string bind_host;           // where to listen; empty: at self's own host
   unsigned shards = 1;             // must be the same on all nodes
   std::uint64_t incarnation = 0;   // 0: a random one
-  // A peer whose kernel is silent for so long, or that leaves bytes waiting for so long, is down.
+  // A peer whose kernel is silent for so long is down.
   std::chrono::milliseconds peer_timeout{2000};
+  // So is one that takes nothing of what was sent to it for so long, though its kernel answers.
+  std::chrono::milliseconds stall_timeout{10000};
   // To connect and to shake hands.
   std::chrono::milliseconds handshake_timeout{2000};
   std::size_t max_queued_bytes = std::size_t{64} << 20;  // for one peer on one channel

@@ -40,6 +40,7 @@ void MembershipSim::start(NodeId node) {
   config.nodes = options_.nodes;
   config.form_timeout_ms = 2000;
   config.fence_timeout_ms = 5000;
+  config.stall_timeout_ms = 10'000;
   config.retry_ms = 50;
   MembershipHooks hooks;
   hooks.snapshot = [node] { return std::to_string(node.value()) + ";"; };
@@ -189,6 +190,14 @@ void MembershipSim::feed(NodeId node, const membership::Event& event) {
   Process* process = processes_[node.value()].get();
   if (process == nullptr) return;
   const std::uint64_t incarnation = process->incarnation;
+  if (const auto stall = stalled_until_.find(node);
+      stall != stalled_until_.end() && now_ < stall->second) {
+    queue_.push({stall->second, ++order_, [=, this] {
+                   if (alive(node) && processes_[node.value()]->incarnation == incarnation)
+                     feed(node, event);
+                 }});
+    return;
+  }
   membership::Actions actions;
   process->machine.step(event, now_, actions);
   for (const auto& action : actions) {

@@ -38,6 +38,7 @@ class MembershipSim {
   void cut(NodeId a, NodeId b);
   void heal(NodeId a, NodeId b);
   void leave(NodeId node);
+  void stall(NodeId node, TimeMs duration) { stalled_until_[node] = now_ + duration; }
   void run_for(TimeMs duration);
   [[nodiscard]] const Membership* machine(NodeId node) const;
   [[nodiscard]] bool alive(NodeId node) const { return processes_[node.value()] != nullptr; }
@@ -96,7 +97,8 @@ class MembershipSim {
   std::priority_queue<Happening> queue_;
   std::vector<std::unique_ptr<Process>> processes_;
   std::vector<std::string> endings_;
-  std::vector<bool> refused_;  // the host answers that nobody listens
+  std::map<NodeId, TimeMs> stalled_until_;  // what happens to them waits until then
+  std::vector<bool> refused_;               // the host answers that nobody listens
   std::vector<std::unique_ptr<Link>> links_;
   std::map<std::pair<NodeId, NodeId>, std::size_t> current_;  // latest link of a pair
   std::set<std::pair<NodeId, NodeId>> cut_;

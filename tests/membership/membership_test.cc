@@ -150,6 +150,17 @@ TEST_P(MembershipTest, ANodeCutOffIsToldWhenItIsBack) {
   EXPECT_NE(sim.ending(NodeId{0}).find("gone on"), std::string::npos);
 }
 
+// It is the only other member of the majority, and its links are open: short of processors, not gone.
+TEST_P(MembershipTest, AMemberThatStandsStillIsWaitedFor) {
+  start_all();
+  sim.stall(NodeId{1}, 2 * kFenceTimeout);
+  sim.crash(NodeId{2}, false);
+  sim.run_for(2 * kFenceTimeout - kSettled);
+  EXPECT_TRUE(sim.alive(NodeId{0})) << sim.ending(NodeId{0});
+  sim.run_for(2 * kSettled);
+  EXPECT_TRUE(sim.one_view(nodes({0, 1})));
+}
+
 // 1 and 2 can't talk: one of them has to go, though both reach 0.
 TEST_P(MembershipTest, MembersAllReachEachOther) {
   start_all();

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <thread>
 
 #include "libgob/runtime/control_client.h"
 #include "tests/system/nodes.h"
@@ -174,6 +175,47 @@ TEST(Death, BreaksABarrierInsteadOfHangingIt) {
   EXPECT_EQ(Nodes::wait_for(waiter, kEndsWithinMs), 0);
 }
 
+// A machine may have far more to run than its processors carry: that is no death, and no program
+// sees it, neither on the node that stands still nor on those that wait for it.
+TEST(Death, AGobdThatStandsStillForAWhileIsWaitedFor) {
+  constexpr std::size_t kBytes = std::size_t{96} << 20;
+  constexpr int kStands = 5;  // peer timeouts
+  DaemonConfig config = settings();
+  config.page_timeout_ms = DaemonConfig{}.page_timeout_ms;
+  config.budget_bytes = std::uint64_t{256} << 20;
+  Nodes nodes(3, config);
+  ASSERT_TRUE(nodes.run(0, [](gobelins::Connection& gob) {
+    gob.create("data", kBytes);
+    auto memory = gob.open("data").map();
+    auto bytes = memory.as<char>();
+    for (std::size_t at = 0; at < kBytes; at += kPage)
+      bytes[at] = static_cast<char>(at / kPage % 100);
+    return true;
+  }));
+  // Whole megabytes are under way to n2 while it stands still, and its window closes.
+  const Pipe under_way;
+  const auto read_all = [&](gobelins::Connection& gob) {
+    auto memory = gob.open("data").map();
+    const volatile char* bytes = memory.as<char>().data();
+    for (std::size_t at = 0; at < kBytes; at += kPage) {
+      if (bytes[at] != static_cast<char>(at / kPage % 100)) return false;
+      if (at == kBytes / 16) under_way.tell();
+    }
+    return true;
+  };
+  const pid_t there = nodes.spawn(1, read_all);
+  under_way.hear();
+  ASSERT_EQ(::kill(nodes.pid_of(1), SIGSTOP), 0);
+  // n3 wants pages that n2 has, or manages.
+  const pid_t beside = nodes.spawn(2, read_all);
+  std::this_thread::sleep_for(std::chrono::milliseconds(kStands * config.peer_timeout_ms));
+  ASSERT_EQ(::kill(nodes.pid_of(1), SIGCONT), 0);
+  EXPECT_EQ(Nodes::wait_for(there, 60'000), 0);
+  EXPECT_EQ(Nodes::wait_for(beside, 60'000), 0);
+  for (const unsigned node : {0u, 1u, 2u})
+    EXPECT_EQ(nodes.log_of(node).find(" is down"), std::string::npos) << nodes.log_of(node);
+}
+
 // Its kernel acknowledges all that is sent to it, and its sockets are open.
 TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
   DaemonConfig config = settings();
@@ -189,9 +231,8 @@ TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
   taken.hear();
   ASSERT_EQ(::kill(nodes.pid_of(2), SIGSTOP), 0);
   // Whoever waits for its lock has it when the others have gone on without that node.
-  const pid_t waiting = nodes.spawn(0, [](gobelins::Connection& gob) {
-    return gob.mutex("held").lock_owner_died();
-  });
+  const pid_t waiting =
+      nodes.spawn(0, [](gobelins::Connection& gob) { return gob.mutex("held").lock_owner_died(); });
   EXPECT_EQ(Nodes::wait_for(waiting, 60'000), 0);
   EXPECT_NE(nodes.log_of(0).find("it is stopped or hangs"), std::string::npos) << nodes.log_of(0);
   // It learns that, and ends, rather than to serve anything old.

@@ -205,7 +205,8 @@ TEST(Tcp, TakesANewProcessOfAPeerForTheOldOne) {
 }
 
 TEST(Tcp, DropsAPeerThatLeavesItsMessagesWaiting) {
-  TcpCluster cluster({.nodes = 2, .peer_timeout = milliseconds(300)});
+  TcpCluster cluster(
+      {.nodes = 2, .peer_timeout = milliseconds(300), .stall_timeout = milliseconds(1000)});
   cluster.start(0);
   FakePeer control(cluster.config(0));
   FakePeer shard(cluster.config(0));

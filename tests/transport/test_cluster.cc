@@ -138,6 +138,7 @@ TcpConfig TcpCluster::config(unsigned id) const {
   config.shards = options_.shards;
   config.max_queued_bytes = options_.max_queued_bytes;
   config.peer_timeout = options_.peer_timeout;
+  config.stall_timeout = options_.stall_timeout;
   config.handshake_timeout = std::chrono::seconds(10);
   return config;
 }

@@ -68,6 +68,7 @@ struct ClusterOptions {
   unsigned shards = 1;
   std::size_t max_queued_bytes = std::size_t{64} << 20;
   std::chrono::milliseconds peer_timeout{10000};  // generous: the machine may be slow
+  std::chrono::milliseconds stall_timeout{60000};
 };
 
 class TestCluster {
