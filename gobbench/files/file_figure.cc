@@ -12,6 +12,7 @@
 #include "gobbench/files/nfs_reader.h"
 #include "gobbench/files/read_plan.h"
 #include "gobbench/files/servers.h"
+#include "gobbench/machine.h"
 #include "gobbench/progress.h"
 #include "gobbench/raw_tcp.h"
 #include "libgob/base/ids.h"

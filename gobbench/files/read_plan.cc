@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/mman.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -110,14 +109,6 @@ Result<double> read_file(const std::string& path, const ReadPlan& plan) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   if (!failure) return failure.error();
   return took.count();
-}
-
-Status warm_memory(std::uint64_t bytes) {
-  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED) return system_error("cannot touch memory before a measurement");
-  ::munmap(memory, bytes);
-  return {};
 }
 
 Status drop_from_cache(const std::string& path) {

@@ -37,10 +37,6 @@ inline constexpr std::uint64_t kWriteBytes = std::uint64_t{1} << 20;
 // its own. Seconds from the first read to the last answer. Fails on wrong bytes.
 [[nodiscard]] Result<double> read_file(const std::string& path, const ReadPlan& plan);
 
-// Touches memory and lets go of it, so that the kernel has it at hand: on a virtual machine, memory
-// that was free for a while has to come from the host first, which takes longer than reading.
-[[nodiscard]] Status warm_memory(std::uint64_t bytes);
-
 // Lets go of what the kernel's cache holds of a file. kUnsupported where the file system is in
 // memory anyway.
 [[nodiscard]] Status drop_from_cache(const std::string& path);

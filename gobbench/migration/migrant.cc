@@ -66,6 +66,59 @@ class Watch {
   std::thread thread_;
 };
 
+// How long the thread did not compute: the wall clock less its own, which stands still while the
+// thread does, be it frozen, waiting for a page or for a processor. Unlike the run's time it does
+// not tell how fast the machine happened to be.
+class Idle {
+ public:
+  Idle() : wall_ns_(now_ns()), cpu_ns_(cpu_ns()) {}
+
+  // So much work, in whatever unit, was done since the last call. Returns now_ns().
+  std::int64_t worked(double work) {
+    work_ += work;
+    const std::int64_t now = now_ns();
+    if (now - wall_ns_ >= kSpellNs) end_spell(now);
+    return now;
+  }
+  double end() {
+    end_spell(now_ns());
+    const double rate = known_work_ == 0 ? 0 : known_cpu_ns_ / known_work_;
+    return (total_ns_ - known_cpu_ns_ - rate * unknown_work_) / 1e6;
+  }
+
+ private:
+  static constexpr std::int64_t kSpellNs = 2'000'000;
+
+  static std::int64_t cpu_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
+  // The thread that goes on elsewhere is another to the kernel, and its clock began anew: the time
+  // for the work of that spell is taken from the others.
+  void end_spell(std::int64_t now) {
+    const std::int64_t cpu = cpu_ns();
+    total_ns_ += static_cast<double>(now - wall_ns_);
+    if (cpu >= cpu_ns_) {
+      known_cpu_ns_ += static_cast<double>(cpu - cpu_ns_);
+      known_work_ += work_;
+    } else {
+      unknown_work_ += work_;
+    }
+    work_ = 0;
+    wall_ns_ = now;
+    cpu_ns_ = cpu;
+  }
+
+  std::int64_t wall_ns_;  // when this spell began,
+  std::int64_t cpu_ns_;   // by both clocks
+  double work_ = 0;       // since then
+  double total_ns_ = 0;
+  double known_cpu_ns_ = 0;
+  double known_work_ = 0;
+  double unknown_work_ = 0;
+};
+
 void add_line(std::uint64_t& digest, const Matrix& matrix, std::size_t line) {
   const double* at = matrix.line(line);
   for (std::size_t j = 0; j < matrix.size; ++j)
@@ -101,8 +154,7 @@ int run_migrant(const MigrantOptions& options) {
   const int file = ::open(options.file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const std::size_t n = options.lines;
   const std::size_t bytes = Matrix::bytes_of(n, n);
-  void* memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (file < 0 || memory == MAP_FAILED) {
     std::perror("gobbench migrant");
     return 1;
@@ -115,14 +167,16 @@ int run_migrant(const MigrantOptions& options) {
   Mgs mgs(matrix, 1, 0);
   mgs.prepare();
   Watch watch(options.file + ".stop");
+  Idle idle;
   const std::int64_t begin = now_ns();
+  std::int64_t now = begin;
   const std::int64_t limit = static_cast<std::int64_t>(options.seconds * 1e9);
   std::uint64_t digest = 0;
   std::uint64_t step = 0;
   std::size_t k = 0;
   const auto enough = [&] {
     if (options.steps != 0) return step == options.steps;
-    return limit != 0 ? now_ns() - begin > limit : watch.stopped.load();
+    return limit != 0 ? now - begin > limit : watch.stopped.load();
   };
   do {
     watch.step = step;
@@ -131,12 +185,14 @@ int run_migrant(const MigrantOptions& options) {
     mgs.step(k, [] {});
     add_line(digest, matrix, k);
     if (++step == 1 && !say(kUnderWay)) return 1;
+    now = idle.worked(static_cast<double>(n - k));
   } while (!enough());
-  const std::int64_t end = now_ns();
+  const double idle_ms = idle.end();
   for (std::size_t i = k + 1; i < n; ++i) add_line(digest, matrix, i);
   watch.end();
   const Json report{{"steps", step},
-                    {"run_ms", static_cast<double>(end - begin) / 1e6},
+                    {"run_ms", static_cast<double>(now - begin) / 1e6},
+                    {"idle_ms", idle_ms},
                     {"gap_ms", static_cast<double>(watch.gap_ns) / 1e6},
                     {"gap_step", watch.gap_step},
                     {"digest", std::to_string(digest)},
@@ -147,8 +203,9 @@ int run_migrant(const MigrantOptions& options) {
 Result<MigrantReport> parse_report(const std::string& line) {
   const Json json = Json::parse(line, nullptr, false);
   try {
-    return MigrantReport{json.at("steps"),    json.at("run_ms"), json.at("gap_ms"),
-                         json.at("gap_step"), json.at("digest"), json.at("error")};
+    return MigrantReport{json.at("steps"),  json.at("run_ms"),   json.at("idle_ms"),
+                         json.at("gap_ms"), json.at("gap_step"), json.at("digest"),
+                         json.at("error")};
   } catch (const Json::exception&) {
     return make_error(ErrorCode::kProtocol, "the program that moves said: " + line);
   }

@@ -20,6 +20,7 @@ struct MigrantOptions {
 struct MigrantReport {
   std::uint64_t steps = 0;
   double run_ms = 0;
+  double idle_ms = 0;          // of it, for which it did not compute
   double gap_ms = 0;           // the longest time for which its clock stood still,
   std::uint64_t gap_step = 0;  // and in which step
   std::string digest;          // of all vectors done, and of those left

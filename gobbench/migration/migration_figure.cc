@@ -33,6 +33,10 @@ double run_time(const std::vector<Trip>& trips) {
   return median_of(trips, [](const Trip& t) { return t.report.run_ms; });
 }
 
+double idle_time(const std::vector<Trip>& trips) {
+  return median_of(trips, [](const Trip& t) { return t.report.idle_ms; });
+}
+
 std::uint64_t bytes_of(std::size_t lines) { return Matrix::bytes_of(lines, lines); }
 double mebibytes_of(std::size_t lines) { return static_cast<double>(bytes_of(lines)) / kMiB; }
 
@@ -63,14 +67,14 @@ Status measure(Road& road, const MigrationFigureOptions& options, Trips& trips) 
       if (options.overhead) all.insert(all.begin(), Way::kStays);
       for (const Way way : all) {
         progress.step(std::to_string(lines) + " lines, " + name_of(way));
-        const Result<Trip> trip = road.travel(
-            way, {.lines = lines, .steps = steps[lines], .seconds = 0, .file = ""});
+        const Result<Trip> trip =
+            road.travel(way, {.lines = lines, .steps = steps[lines], .seconds = 0, .file = ""});
         if (!trip) return trip.error();
         if (options.overhead && trip->report.digest != digests[lines])
           return make_error(ErrorCode::kSystem,
                             "wrong result: a matrix of " + std::to_string(lines) +
-                                " lines is not what it would have been unmoved (" +
-                                name_of(way) + ")");
+                                " lines is not what it would have been unmoved (" + name_of(way) +
+                                ")");
         trips[{way, lines}].push_back(*trip);
       }
     }
@@ -99,11 +103,15 @@ Table freeze_table(const Trips& trips) {
                {"shorter_than_us", "shorter than, us"}});
   for (const auto& [key, all] : trips) {
     const auto& [way, lines] = key;
-    const auto [shortest, longest] = std::ranges::minmax(
-        all, {}, [](const Trip& t) { return t.report.gap_ms; });
-    std::vector<Cell> row = {"freeze", name_of(way), static_cast<std::int64_t>(lines),
-                             static_cast<std::int64_t>(bytes_of(lines)), freeze(all),
-                             shortest.report.gap_ms, longest.report.gap_ms};
+    const auto [shortest, longest] =
+        std::ranges::minmax(all, {}, [](const Trip& t) { return t.report.gap_ms; });
+    std::vector<Cell> row = {"freeze",
+                             name_of(way),
+                             static_cast<std::int64_t>(lines),
+                             static_cast<std::int64_t>(bytes_of(lines)),
+                             freeze(all),
+                             shortest.report.gap_ms,
+                             longest.report.gap_ms};
     const bool by_gob = way == Way::kGob || way == Way::kBasic;
     for (std::size_t i = 0; i < 4; ++i)
       row.push_back(i == 3 && !by_gob
@@ -112,8 +120,9 @@ Table freeze_table(const Trips& trips) {
     row.push_back(count(median_of(all, [](const Trip& t) { return t.sent_bytes; })));
     row.push_back(way == Way::kGob ? count(median_of(all, [](const Trip& t) { return t.faults; }))
                                    : Cell());
-    row.push_back(way == Way::kGob ? number(median_of(all, [](const Trip& t) { return t.fault_us; }))
-                                   : Cell());
+    row.push_back(way == Way::kGob
+                      ? number(median_of(all, [](const Trip& t) { return t.fault_us; }))
+                      : Cell());
     row.emplace_back();
     table.add(std::move(row));
   }
@@ -146,6 +155,7 @@ Table overhead_table(const Trips& trips) {
                {"steps", "vectors done"},
                {"run_ms", "run, ms"},
                {"overhead_ms", "overhead, ms"},
+               {"idle_ms", "not computing, ms"},
                {"freeze_ms", "freeze, ms"},
                {"sent_bytes", "sent, B"},
                {"used_bytes", "used afterwards, B"}});
@@ -153,17 +163,16 @@ Table overhead_table(const Trips& trips) {
     const auto& [way, lines] = key;
     const bool moved = way != Way::kStays;
     const double alone = run_time(trips.at({Way::kStays, lines}));
-    table.add({name_of(way), static_cast<std::int64_t>(lines),
-               static_cast<std::int64_t>(bytes_of(lines)),
-               static_cast<std::int64_t>(all.front().report.steps), run_time(all),
-               moved ? number(run_time(all) - alone) : Cell(), freeze(all),
-               moved ? count(median_of(all, [](const Trip& t) { return t.sent_bytes; })) : Cell(),
-               moved ? count(median_of(all,
-                                       [lines = lines](const Trip& t) {
-                                         return bytes_used_from(lines, t.report.gap_step,
-                                                                t.report.steps);
-                                       }))
-                     : Cell()});
+    table.add(
+        {name_of(way), static_cast<std::int64_t>(lines), static_cast<std::int64_t>(bytes_of(lines)),
+         static_cast<std::int64_t>(all.front().report.steps), run_time(all),
+         moved ? number(run_time(all) - alone) : Cell(), idle_time(all), freeze(all),
+         moved ? count(median_of(all, [](const Trip& t) { return t.sent_bytes; })) : Cell(),
+         moved ? count(median_of(all,
+                                 [lines = lines](const Trip& t) {
+                                   return bytes_used_from(lines, t.report.gap_step, t.report.steps);
+                                 }))
+               : Cell()});
   }
   return table;
 }
@@ -176,10 +185,10 @@ std::vector<Target> freeze_targets(const MigrationFigureOptions& options, const 
     found.push_back({"freeze with " + format_size(bytes_of(largest)) + ", times that with 16M",
                      freeze(trips.at({Way::kGob, largest})) / freeze(small->second), 1.2,
                      std::nullopt, Target::Better::kSmaller});
-  found.push_back({"freeze with " + format_size(bytes_of(largest)) + ", times CRIU's lazy",
-                   freeze(trips.at({Way::kGob, largest})) /
-                       freeze(trips.at({Way::kCriuLazy, largest})),
-                   1.1, 0.5, Target::Better::kSmaller});
+  found.push_back(
+      {"freeze with " + format_size(bytes_of(largest)) + ", times CRIU's lazy",
+       freeze(trips.at({Way::kGob, largest})) / freeze(trips.at({Way::kCriuLazy, largest})), 1.1,
+       0.5, Target::Better::kSmaller});
   return found;
 }
 
@@ -205,19 +214,18 @@ Plot draw(const std::string& title, const MigrationFigureOptions& options, const
               {},
               {}};
   Panel sent{"Sent by the source", "memory, MiB", "MiB", true, true, {}, {}};
-  Panel faults{"Page faults after the move (gob)", "shorter than, us", "faults", true, true, {}, {}};
+  Panel faults{
+      "Page faults after the move (gob)", "shorter than, us", "faults", true, true, {}, {}};
   for (const Way way : ways_of(options)) {
     Curve time{name_of(way), {}};
     Curve bytes{name_of(way), {}};
     for (const std::size_t lines : options.lines) {
       const std::vector<Trip>& all = trips.at({way, lines});
-      const double ms = options.overhead
-                            ? run_time(all) - run_time(trips.at({Way::kStays, lines}))
-                            : freeze(all);
+      const double ms =
+          options.overhead ? run_time(all) - run_time(trips.at({Way::kStays, lines})) : freeze(all);
       time.points.emplace_back(mebibytes_of(lines), ms);
-      bytes.points.emplace_back(
-          mebibytes_of(lines),
-          median_of(all, [](const Trip& t) { return t.sent_bytes; }) / kMiB);
+      bytes.points.emplace_back(mebibytes_of(lines),
+                                median_of(all, [](const Trip& t) { return t.sent_bytes; }) / kMiB);
     }
     panel.curves.push_back(std::move(time));
     sent.curves.push_back(std::move(bytes));
@@ -261,28 +269,33 @@ Result<Outcome> run_migration_figure(const Session& session,
     return make_error(ErrorCode::kInvalidArgument,
                       "figures 13 and 14 run on nodes of their own: leave --cluster-dir out");
   Result<Road> road = Road::open(
-      session,
-      {.largest_bytes = bytes_of(std::ranges::max(options.lines)), .criu = options.criu});
+      session, {.largest_bytes = bytes_of(std::ranges::max(options.lines)), .criu = options.criu});
   if (!road) return road.error();
   Trips trips;
   if (Status s = measure(*road, options, trips); !s) return s.error();
-  const std::string title = options.overhead ? "Figure 14: overhead of a move"
-                                             : "Figure 13: cost of a move";
+  const std::string title =
+      options.overhead ? "Figure 14: overhead of a move" : "Figure 13: cost of a move";
   std::vector<std::string> notes = {
       "median of " + std::to_string(options.runs) +
           " runs in turns; modified Gram-Schmidt, half of its vectors done when it begins, moved "
           "as soon as it is under way; its result is checked",
       "freeze: the longest time for which a thread of the program that looks at the clock every "
       "0.1 ms could not",
+      "the memory that a move will take, up to 1 GiB, is touched before, since a virtual machine's "
+      "free memory may have to come from its host first",
       "dump begins before the freeze: CRIU looks at the kernel first",
       "sent: by the source's network interface, until the program's end; CRIU's context images are "
       "copied from folder to folder, and not in it",
       "CRIU, lazy: dump --lazy-pages, a lazy-pages daemon at the target; CRIU, full: to a page "
       "server at the target; both as its manual says"};
   if (options.overhead) {
-    notes.emplace_back("used afterwards: bytes of the matrix that the program reads or writes after "
-                       "the move");
+    notes.emplace_back(
+        "used afterwards: bytes of the matrix that the program reads or writes after "
+        "the move");
     notes.emplace_back("overhead: the run's time less that of the same work, not moved");
+    notes.emplace_back(
+        "not computing: of the run's time, what the thread that computes spent frozen, waiting for "
+        "memory or for a processor, by its own clock: free of how fast the machine happened to be");
   } else {
     notes.emplace_back("faults: from the moment the target's server saw one to its answer");
     notes.emplace_back("paper, 2002: 83 ms at every size by containers");

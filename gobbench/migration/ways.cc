@@ -4,11 +4,14 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
 
+#include "gobbench/machine.h"
+#include "gobbench/matrix.h"
 #include "gobbench/migration/log_watch.h"
 #include "gobbench/table.h"
 #include "libgob/base/pipe.h"
@@ -26,6 +29,10 @@ constexpr std::chrono::seconds kReady{30};
 constexpr std::chrono::seconds kStep{120};  // of a move
 constexpr std::chrono::minutes kWhole{10};  // a run of the program
 constexpr const char* kPort = "7401";       // on the nodes' own addresses
+// The program's own, at both ends, and what carries it there.
+constexpr std::uint64_t kCopiesOfAPage = 4;
+constexpr std::uint64_t kMostWarmed = std::uint64_t{1} << 30;
+
 // Process 1 of the namespaces in which CRIU makes the process: CRIU's own numbers are put out of the
 // way; it ends with its standard input.
 constexpr const char* kTargetScript =
@@ -137,6 +144,8 @@ Result<Trip> Road::travel(Way way, MigrantOptions program) {
   std::error_code error;
   for (const std::string& folder : {from_, to_}) fs::create_directories(folder, error);
   if (error) return make_error(ErrorCode::kSystem, "cannot make " + images, error.value());
+  const std::uint64_t copies = kCopiesOfAPage * Matrix::bytes_of(program.lines, program.lines);
+  if (Status s = warm_memory(std::min(copies, kMostWarmed)); !s) return s.error();
   SpawnOptions spawn;
   spawn.argv = {"/proc/self/exe", "migrant", "--lines", std::to_string(program.lines),
                 "--steps", std::to_string(program.steps), "--seconds",
