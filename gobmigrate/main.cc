@@ -1,8 +1,10 @@
 // gobmigrate: moves a running process to another node. Parses, calls, prints. See gobmigrate(1).
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +15,7 @@
 
 #include "libgob/base/completion.h"
 #include "libgob/base/size.h"
+#include "libgob/base/unique_fd.h"
 #include "libgob/migration/common_keeper.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/session.h"
@@ -151,6 +154,12 @@ void print(const Plan& plan, const Ready& ready) {
   for (const std::string& folder : ready.folders()) std::cout << "  " << folder << '\n';
 }
 
+// Of a pidfd.
+bool has_ended(const UniqueFd& process) {
+  pollfd ended{process.get(), POLLIN, 0};
+  return !process || ::poll(&ended, 1, 0) != 0;
+}
+
 int move(Flags& flags) {
   if (::geteuid() != 0)
     return fail(flags, kRefused, "moving processes needs root; run gobmigrate with sudo");
@@ -191,6 +200,7 @@ int move(Flags& flags) {
     return fail(
         flags, kRefused,
         "process " + std::to_string(plan->pid) + " cannot move; it was not touched:\n  " + why);
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, plan->pid, 0)));
   const auto moved = migrate(flags.move, *plan, [&](const Moved& there) {
     if (!flags.json)
       std::cout << "Process " << plan->pid << " runs on " << flags.move.node << " as "
@@ -200,6 +210,11 @@ int move(Flags& flags) {
   if (!moved) {
     if (moved.error().code == ErrorCode::kLost)
       return fail(flags, kLostProcess, moved.error().message());
+    if (has_ended(process))
+      return fail(flags, kFailed,
+                  "process " + std::to_string(plan->pid) +
+                      " has ended before it could be moved; what failed then: " +
+                      moved.error().message());
     return fail(flags, kFailed,
                 "the process goes on here, it was not moved: " + moved.error().message());
   }

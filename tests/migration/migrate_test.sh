@@ -63,6 +63,14 @@ cp "$criu" "$dir/alone.sh.joined" && chmod +x "$dir/alone.sh"
 launch seen 32 && moves seen --criu "$dir/alone.sh"
 equal "$(json 'j["hidden_pages"]')" 0
 
+# One that ends by itself just before it is frozen is not said to go on.
+printf '#!/bin/sh\nif [ "$1" = dump ]; then kill -9 "$3"; while kill -0 "$3" 2>/dev/null; do sleep 0.02; done; fi\nexec %s "$@"\n' "$criu" >"$dir/late.sh"
+chmod +x "$dir/late.sh"
+launch ended 4
+expect 1 "$gobmigrate" "$pid" n2 --socket "$one" --criu "$dir/late.sh"
+says "process $pid has ended before it could be moved"
+none_left "$pid"
+
 # A program that knows nothing of all this, with an interpreter's memory.
 launch_python() {
   cat >"$dir/python.py" <<'END'
