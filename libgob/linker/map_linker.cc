@@ -86,6 +86,7 @@ Status MapLinker::add_mapping(std::shared_ptr<Mapping> mapping) {
     break;
   }
   const MappingId id = mapping->id();
+  container->news = container->news || mapping->has_news();
   if (mapping->link()) container->segment.emplace(Segment{mapping.get(), {}, false});
   if (!container->mappings.try_emplace(id, Linked{std::move(mapping), slot}).second)
     return make_error(ErrorCode::kAlreadyExists,
@@ -188,8 +189,10 @@ Status MapLinker::downgrade(PageSet pages) {
       if (((*slots >> slot) & 1) != 0) writable_through[slot] |= bit;
   });
   if (writable == 0) return {};
-  std::uint64_t failed = 0;
+  // A child that has just been forked writes where its parent could.
+  std::uint64_t failed = container->news ? writable : 0;
   for (auto& [id, linked] : container->mappings) {
+    if (failed == writable) break;
     const std::uint64_t mask =
         writable_through[linked.slot] & linked.mapping->mask_of_stripe(pages.stripe);
     if (mask != 0) failed |= protect(*linked.mapping, pages.with(mask));
@@ -324,7 +327,9 @@ Status MapLinker::refuse_page(Container& container, Mapping& mapping, PageIndex 
     case UffdOutcome::kNoFrame:
     case UffdOutcome::kNoMemory:
     case UffdOutcome::kFailed:
-      break;
+      if (!mapping.has_news() || result.errno_value != EAGAIN) break;
+      uffd_wake(mapping.uffd(), address, 1);  // it is asked for again, and refused
+      return {};
   }
   return make_error(ErrorCode::kSystem,
                     "cannot tell the program of mapping " + std::to_string(mapping.id().value()) +

@@ -62,8 +62,8 @@ class MapLinker {
   // action::DropContainer: frees every frame. Mappings stay, for the core to refuse their faults,
   // and keep the pool until the last of them is removed.
   Status drop_container(ContainerId id);
-  // The container must be there, and the mapping lie inside it. A linked segment is the only mapping
-  // of its container: its frames are its own, so no other mapping would see them.
+  // The container must be there, and the mapping lie inside it. A linked segment is the only
+  // mapping of its container: its frames are its own, so no other mapping would see them.
   Status add_mapping(std::shared_ptr<Mapping> mapping);
   // Faults of it are forgotten: a living program whose threads wait must be woken by whoever also
   // holds the userfaultfd.
@@ -82,8 +82,8 @@ class MapLinker {
   // Faults not yet resolved.
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
-  // A linked segment is to be cut off, with the bytes it has: from now on no page is taken away from
-  // it. What would be stays in it as its own, to be read and written.
+  // A linked segment is to be cut off, with the bytes it has: from now on no page is taken away
+  // from it. What would be stays in it as its own, to be read and written.
   void begin_cut(ContainerId id);
   // The pages of the container that are in the segment become its own, and the pool has copies. At
   // most so many; true: all are done.
@@ -137,7 +137,7 @@ class MapLinker {
     kPool,
     kToRead,   // in the segment
     kToWrite,  // in the segment, with the right to write it
-    kOwn,      // the segment's own since it is being cut off; the container's page may be in the pool
+    kOwn,  // the segment's own since it is being cut off; the container's page may be in the pool
   };
   struct Container {
     std::shared_ptr<const FramePool> pool;
@@ -145,6 +145,7 @@ class MapLinker {
     std::optional<Segment> segment;
     std::uint8_t next_slot = 0;
     bool dropped = false;
+    bool news = false;  // it had a mapping with news: nobody knows all that may write
   };
   // Where the bytes of a run are: packed in a message, or zeros everywhere.
   struct Source {

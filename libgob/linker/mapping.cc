@@ -1,6 +1,7 @@
 #include "libgob/linker/mapping.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <string>
 
 #include "libgob/linker/uffd_abi.h"
+#include "libgob/linker/uffd_calls.h"
 
 namespace gob {
 namespace {
@@ -45,7 +47,8 @@ ssize_t read_faults(int uffd, std::array<uffd_msg, kBatch>& batch) {
 
 }  // namespace
 
-Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& config) {
+Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& config,
+                                                 UniqueFd news) {
   const auto invalid = [&](const std::string& why) {
     return make_error(ErrorCode::kInvalidArgument,
                       "cannot link mapping " + std::to_string(config.id.value()) + ": " + why,
@@ -59,15 +62,16 @@ Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& co
   // The kernel keeps a flag of its own in the uppermost bit of these 32.
   const std::uint64_t features = features_of(uffd.get()) & 0x7fffffffu;
   if (features == 0) return invalid("the descriptor sent is not a userfaultfd after its handshake");
-  if (features != kUffdFeatures)
+  if (features != (news ? kUffdNewsFeatures : kUffdFeatures))
     return invalid(
         "its userfaultfd has other features than libgob asks for; is the program linked "
         "with the libgob of this gobd?");
-  return std::shared_ptr<Mapping>(new Mapping(std::move(uffd), std::nullopt, config));
+  return std::shared_ptr<Mapping>(
+      new Mapping(std::move(uffd), std::move(news), std::nullopt, config));
 }
 
 std::shared_ptr<Mapping> Mapping::of_link(KernelLink link, const Config& config) {
-  return std::shared_ptr<Mapping>(new Mapping({}, std::move(link), config));
+  return std::shared_ptr<Mapping>(new Mapping({}, {}, std::move(link), config));
 }
 
 std::uint64_t Mapping::mask_of_stripe(std::uint64_t stripe) const {
@@ -76,6 +80,30 @@ std::uint64_t Mapping::mask_of_stripe(std::uint64_t stripe) const {
   const std::uint64_t end = std::min(begin + kStripePages, config_.first.value() + config_.pages);
   if (first >= end) return 0;
   return (~std::uint64_t{0} >> (kStripePages - (end - first))) << (first - begin);
+}
+
+void Mapping::send_news() {
+  std::size_t sent = 0;
+  for (; sent < unsent_.size(); ++sent) {
+    News& news = unsent_[sent];
+    iovec part{&news.message, sizeof news.message};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    if (news.fd) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      cmsghdr* const header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(sizeof(int));
+      const int fd = news.fd.get();
+      std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    }
+    if (::sendmsg(news_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) break;
+  }
+  unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(sent));
 }
 
 Status Mapping::drain(std::vector<Fault>& out) {
@@ -91,6 +119,20 @@ Status Mapping::drain(std::vector<Fault>& out) {
     const std::size_t count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
     for (std::size_t i = 0; i < count; ++i) {
       const uffd_msg& message = batch[i];
+      if (news_ && message.event == UFFD_EVENT_FORK) {
+        unsent_.push_back({{id().value(), MappingNews::kForked, 0, 0, 0},
+                           UniqueFd(static_cast<int>(message.arg.fork.ufd))});
+        send_news();
+        continue;
+      }
+      if (news_ && message.event == UFFD_EVENT_REMAP) {
+        const auto& remap = message.arg.remap;
+        unsent_.push_back(
+            {{id().value(), MappingNews::kMoved, remap.from, remap.to, remap.len}, {}});
+        moved_ = true;
+        send_news();
+        continue;
+      }
       if (message.event != UFFD_EVENT_PAGEFAULT) {
         // A fork event carries a descriptor that is ours now.
         if (message.event == UFFD_EVENT_FORK) ::close(static_cast<int>(message.arg.fork.ufd));
@@ -104,7 +146,11 @@ Status Mapping::drain(std::vector<Fault>& out) {
       const std::uint64_t address = message.arg.pagefault.address;
       const PageIndex page{config_.first.value() + (address - config_.address) / kPageSize};
       // Of ranges that we were not told of nothing is served.
-      if (address < config_.address || !contains(page)) continue;
+      if (address < config_.address || !contains(page)) {
+        // It grew in its place: what lies behind it is the end of a file.
+        if (news_ && !moved_) uffd_poison(uffd_.get(), address & ~(kPageSize - 1), 1);
+        continue;
+      }
       const std::uint64_t flags = message.arg.pagefault.flags;
       Fault fault{id(), {config_.container, page}, Access::kRead, FaultKind::kMissing, {}};
       if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) fault.kind = FaultKind::kMinor;

@@ -35,6 +35,17 @@ struct KernelRequest {
   bool fill = false;  // it has not the page; else it asks for the right to write
 };
 
+// What a mapping with news tells whoever made it in the program, by a message of this.
+struct MappingNews {
+  enum Kind : std::uint64_t {
+    kForked,  // with a descriptor: the userfaultfd of the child's copy, at the same address
+    kMoved,   // by mremap(2): nothing of it is served any more
+  };
+  std::uint64_t mapping = 0;
+  std::uint64_t kind = kForked;
+  std::uint64_t from = 0, to = 0, bytes = 0;  // kMoved: addresses
+};
+
 // A thread of a program stands still until the page is mapped for `access`.
 struct Fault {
   MappingId mapping;
@@ -56,8 +67,10 @@ class Mapping {
   };
 
   // Takes a userfaultfd that a program sent, and refuses what is none, or not one made as
-  // create_uffd() makes it: the sender is not trusted.
-  static Result<std::shared_ptr<Mapping>> create(UniqueFd uffd, const Config& config);
+  // create_uffd() makes it: the sender is not trusted. With `news`, a socket that keeps messages
+  // apart, it has kUffdNewsFeatures.
+  static Result<std::shared_ptr<Mapping>> create(UniqueFd uffd, const Config& config,
+                                                 UniqueFd news = {});
   // A linked segment: the whole container, at address 0.
   static std::shared_ptr<Mapping> of_link(KernelLink link, const Config& config);
 
@@ -69,6 +82,8 @@ class Mapping {
   [[nodiscard]] bool contains(PageIndex page) const {
     return page >= config_.first && page.value() - config_.first.value() < config_.pages;
   }
+  // Copies of it may be in children that this node has not been told of yet, and have its rights.
+  [[nodiscard]] bool has_news() const { return static_cast<bool>(news_); }
   // Those pages of `stripe` that lie in the mapping.
   [[nodiscard]] std::uint64_t mask_of_stripe(std::uint64_t stripe) const;
   // Where the program sees the page.
@@ -85,13 +100,22 @@ class Mapping {
   void mark_dead() { dead_.store(true, std::memory_order_relaxed); }
 
  private:
-  Mapping(UniqueFd uffd, std::optional<KernelLink> link, const Config& config)
-      : uffd_(std::move(uffd)), link_(std::move(link)), config_(config) {}
+  Mapping(UniqueFd uffd, UniqueFd news, std::optional<KernelLink> link, const Config& config)
+      : uffd_(std::move(uffd)), news_(std::move(news)), link_(std::move(link)), config_(config) {}
+  void send_news();
 
   const UniqueFd uffd_;
+  const UniqueFd news_;
   const std::optional<KernelLink> link_;
   const Config config_;
   std::atomic<bool> dead_ = false;
+  // Not sent yet. A child whose descriptor were closed would read zeros.
+  struct News {
+    MappingNews message;
+    UniqueFd fd;
+  };
+  std::vector<News> unsent_;
+  bool moved_ = false;
 };
 
 }  // namespace gob

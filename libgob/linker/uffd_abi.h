@@ -31,14 +31,20 @@ struct uffdio_poison {
 namespace gob {
 
 // What a client asks for in the UFFDIO_API handshake; gobd accepts a userfaultfd with exactly
-// these. No event is among them (fork, remap, remove, unmap), nor WP_ASYNC, which would let the
-// kernel resolve write faults behind our back.
+// these, or those with news below. No other event is among them (remove, unmap), nor WP_ASYNC,
+// which would let the kernel resolve write faults behind our back.
 inline constexpr std::uint64_t kUffdFeatures =
     UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
     UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_POISON;
 
 inline constexpr std::uint64_t kUffdModes =
     UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
+
+// Of mappings that somebody else made in a program, who hears of what the kernel says beside
+// faults: the program forks (which the kernel grants to CAP_SYS_PTRACE alone), or moves them by
+// mremap(2).
+inline constexpr std::uint64_t kUffdNewsFeatures =
+    kUffdFeatures | UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP;
 
 // The calls on a range that a registration with kUffdModes must allow.
 inline constexpr std::uint64_t kUffdCalls =

@@ -11,9 +11,10 @@
 namespace gob {
 namespace {
 
-// EAGAIN without progress means that the program changes its mappings at this moment. With no event
-// enabled the kernel has no reason to say so for long.
-constexpr int kMaxRetries = 1000;
+// EAGAIN without progress means that the program changes its mappings at this moment: it forks, or
+// calls mremap(2), and goes on when that event has been read, maybe by this very thread. Who waits
+// for a page tries again then.
+constexpr int kMaxRetries = 16;
 
 std::uint64_t bytes_of(unsigned count) { return std::uint64_t{count} * kPageSize; }
 

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <random>
-#include <span>
 
 #include "libgob/base/ids.h"
 #include "libgob/migration/shared_memory.h"
@@ -14,7 +12,7 @@
 namespace gob::migration {
 namespace {
 
-constexpr std::size_t kKeepers = kPageSize / sizeof(std::uint64_t);
+constexpr int kKeepers = 64;
 
 }  // namespace
 
@@ -22,94 +20,66 @@ Result<CommonContainer> CommonContainer::create(const gobelins::Connection& gob,
                                                 const std::string& name, std::uint64_t bytes) {
   CommonContainer made(gob, name);
   try {
-    made.gob_.create(name, bytes + kPageSize);
-    made.memory_ = made.gob_.open(name).map(0, bytes);
+    made.gob_.create(name, bytes);
+    made.memory_ = made.gob_.open(name).map();
   } catch (const std::system_error& error) {
     return error_of(error,
                     "making a container for " + std::to_string(bytes) + " bytes of shared memory");
   }
-  if (Status mapped = made.map_list(); !mapped) return mapped.error();
   return made;
 }
 
 Result<CommonContainer> CommonContainer::open(const gobelins::Connection& gob,
                                               const std::string& name) {
   CommonContainer opened(gob, name);
-  if (Status mapped = opened.map_list(); !mapped) return mapped.error();
+  try {
+    static_cast<void>(opened.gob_.open(name));
+  } catch (const std::system_error& error) {
+    return error_of(error, "opening container " + name + " of shared memory");
+  }
   return opened;
 }
 
-Status CommonContainer::map_list() {
-  try {
-    gobelins::Container container = gob_.open(name_);
-    list_ = container.map(container.size_bytes() - kPageSize, kPageSize);
-  } catch (const std::system_error& error) {
-    return error_of(error, "opening container " + name_ + " of shared memory");
-  }
-  return {};
-}
-
-std::string CommonContainer::life_of(std::uint64_t keeper) const {
-  return name_ + ".keeper." + std::to_string(keeper);
-}
-
-Result<bool> CommonContainer::lives(std::uint64_t keeper) {
-  gobelins::Mutex life = gob_.mutex(life_of(keeper));
-  return is_held(life);
+gobelins::Mutex CommonContainer::life_of(int keeper) {
+  return gob_.mutex(name_ + ".keeper." + std::to_string(keeper));
 }
 
 Status CommonContainer::enter() {
-  if (self_ != 0) return {};
-  std::random_device random;
-  const std::uint64_t self = (std::uint64_t{random()} << 32) | random() | 1;
+  if (life_) return {};
   try {
-    life_.emplace(gob_.mutex(life_of(self)));
-    life_->lock();
     gobelins::Mutex mutex = gob_.mutex(name_ + ".list");
     const Held held(mutex);
-    for (std::uint64_t& word : list_.as<std::uint64_t>()) {
-      const auto keeper = load(&word);
-      if (!keeper) return keeper.error();
-      if (*keeper != 0) {
-        const auto alive = lives(*keeper);
-        if (!alive) return alive.error();
-        if (*alive) continue;
-      }
-      if (Status written = store(&word, self); !written) return written;
-      self_ = self;
-      return {};
+    for (int keeper = 0; keeper < kKeepers && !life_; ++keeper) {
+      gobelins::Mutex life = life_of(keeper);
+      const auto taken = is_held(life);
+      if (!taken) return taken.error();
+      if (*taken) continue;
+      life.lock();  // nobody else does, as long as the list is locked
+      life_.emplace(std::move(life));
     }
   } catch (const std::system_error& error) {
     return error_of(error, "noting the use of container " + name_);
   }
+  if (life_) return {};
   return make_error(ErrorCode::kNoSpace, "container " + name_ + " has more than " +
                                              std::to_string(kKeepers) + " keepers");
 }
 
 Status CommonContainer::leave() {
-  if (self_ == 0) return {};
+  if (!life_) return {};
   memory_ = gobelins::Mapping();
   try {
     gobelins::Mutex mutex = gob_.mutex(name_ + ".list");
     const Held held(mutex);
-    bool used = false;
-    for (std::uint64_t& word : list_.as<std::uint64_t>()) {
-      const auto keeper = load(&word);
-      if (!keeper) return keeper.error();
-      if (*keeper == self_) {
-        if (Status written = store(&word, std::uint64_t{0}); !written) return written;
-      } else if (*keeper != 0 && !used) {
-        const auto alive = lives(*keeper);
-        if (!alive) return alive.error();
-        used = *alive;
-      }
-    }
-    self_ = 0;
     life_->unlock();
-    if (!used) {
-      list_ = gobelins::Mapping();
-      gob_.remove(name_);
+    life_.reset();
+    for (int keeper = 0; keeper < kKeepers; ++keeper) {
+      gobelins::Mutex life = life_of(keeper);
+      const auto used = is_held(life);
+      if (!used) return used.error();
+      if (*used) return {};
     }
+    gob_.remove(name_);
   } catch (const std::system_error& error) {
     return error_of(error, "giving container " + name_ + " up");
   }

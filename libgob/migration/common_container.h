@@ -1,6 +1,6 @@
-// CommonContainer: a container in which processes have memory in common. Its last page is a list of
-// the keepers that have it in use, so that the last of them, on whatever node, removes it. Used by
-// one thread.
+// CommonContainer: a container in which processes have memory in common. Each keeper that has it in
+// use holds a lock with a number, so that the last of them, on whatever node, removes it, whichever
+// pages are left of it. Used by one thread.
 #pragma once
 
 #include <cstdint>
@@ -35,15 +35,12 @@ class CommonContainer {
  private:
   CommonContainer(gobelins::Connection gob, std::string name)
       : gob_(std::move(gob)), name_(std::move(name)) {}
-  Status map_list();
-  [[nodiscard]] std::string life_of(std::uint64_t keeper) const;
-  Result<bool> lives(std::uint64_t keeper);
+  gobelins::Mutex life_of(int keeper);
 
   gobelins::Connection gob_;
   std::string name_;
-  gobelins::Mapping list_, memory_;
-  std::uint64_t self_ = 0;
-  std::optional<gobelins::Mutex> life_;
+  gobelins::Mapping memory_;
+  std::optional<gobelins::Mutex> life_;  // held
   // Of memory_, what was not all holes when it was looked at: begin and end.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> filled_;
 };

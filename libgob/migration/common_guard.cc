@@ -1,5 +1,6 @@
 #include "libgob/migration/common_guard.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -7,19 +8,27 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <gob.hpp>
+#include <iterator>
 #include <map>
 #include <set>
 #include <vector>
 
+#include "libgob/linker/mapping.h"
+#include "libgob/linker/uffd_abi.h"
 #include "libgob/migration/common_container.h"
 #include "libgob/migration/common_memory.h"
+#include "libgob/migration/inspect.h"
+#include "libgob/runtime/control_client.h"
 
 namespace gob::migration {
 namespace {
 
 constexpr std::chrono::seconds kStops{3};
+constexpr std::chrono::seconds kAnswer{2};
+constexpr int kRounds = 16;  // of children that are forked meanwhile
 constexpr char kHold = 'h', kRelease = 'r', kDone = 'd';
 
 struct Word {
@@ -32,8 +41,9 @@ struct Ward {
   std::vector<UniqueFd> uffds;
 };
 
-// False: the other end is closed.
-bool hear(int socket, Word& word, UniqueFd& fd) {
+// False: the other end is closed, or nothing is there.
+template <class T>
+bool hear(int socket, T& word, UniqueFd& fd, int flags = 0) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   iovec part{&word, sizeof word};
   msghdr message{};
@@ -41,13 +51,30 @@ bool hear(int socket, Word& word, UniqueFd& fd) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  if (TEMP_FAILURE_RETRY(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) <= 0) return false;
+  if (TEMP_FAILURE_RETRY(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags)) <= 0) return false;
   if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
     int number = -1;
     std::memcpy(&number, CMSG_DATA(header), sizeof number);
     fd.reset(number);
   }
   return true;
+}
+
+// gobd reads no more, and a program that forks waits until somebody has.
+void read_news(int news, std::vector<UniqueFd>& uffds) {
+  MappingNews word;
+  for (UniqueFd child; hear(news, word, child, MSG_DONTWAIT);)
+    if (child) uffds.push_back(std::move(child));
+  for (std::size_t i = 0; i < uffds.size(); ++i) {
+    ::fcntl(uffds[i].get(), F_SETFL, ::fcntl(uffds[i].get(), F_GETFL) | O_NONBLOCK);
+    for (uffd_msg message{}; ::read(uffds[i].get(), &message, sizeof message) == sizeof message;)
+      if (message.event == UFFD_EVENT_FORK)
+        uffds.emplace_back(static_cast<int>(message.arg.fork.ufd));
+  }
+}
+
+bool answers(const std::string& gobd) {
+  return ControlClient::connect(gobd, "gobmigrate", kAnswer).ok();
 }
 
 // Nobody of this node uses the containers any more: if nobody else does, they go.
@@ -62,7 +89,7 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   }
 }
 
-[[noreturn]] void guard(int socket, const std::string& gobd) {
+[[noreturn]] void guard(int socket, const std::string& gobd, int news) {
   ::prctl(PR_SET_NAME, "gobmigrate-cgd");
   ::setsid();
   std::map<pid_t, Ward> wards;
@@ -72,16 +99,34 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
     if (word.what == kRelease) wards.erase(word.pid);
     if (word.what != kHold) continue;
     Ward& ward = wards[word.pid];
-    if (!ward.process) ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
-    ward.uffds.push_back(std::move(fd));
+    if (word.pid > 0 && !ward.process)
+      ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
+    if (fd) ward.uffds.push_back(std::move(fd));
   }
+  std::vector<UniqueFd> uffds;
+  for (auto& [pid, ward] : wards) std::ranges::move(ward.uffds, std::back_inserter(uffds));
   std::set<std::string> names;
-  for (auto& [pid, ward] : wards)
-    if (ward.process && ::syscall(SYS_pidfd_send_signal, ward.process.get(), 0, nullptr, 0) == 0) {
-      for (const auto& [name, area] : container_areas(pid)) names.insert(name);
+  std::set<std::uint64_t> inodes;
+  for (int round = 0; round < kRounds; ++round) {
+    read_news(news, uffds);
+    std::set<pid_t> losers;
+    for (const auto& [ward, held] : wards)
+      if (held.process && ::syscall(SYS_pidfd_send_signal, held.process.get(), 0, nullptr, 0) == 0)
+        for (const pid_t pid : tree_of(ward))
+          if (pid == ward ? round == 0 : !container_areas(pid).empty()) losers.insert(pid);
+    // With gobd all lose it; else others may have keepers of their own.
+    if (round > 0 && losers.empty() && !answers(gobd))
+      for (const pid_t pid : users_of(inodes)) losers.insert(pid);
+    for (const pid_t pid : losers) {
+      for (const auto& [name, area] : container_areas(pid)) {
+        names.insert(name);
+        inodes.insert(area.inode);
+      }
       lose_common(pid);
-      ward.uffds.clear();  // who waits tries again, and meets the loss
     }
+    if (round > 0 && losers.empty()) break;
+  }
+  uffds.clear();  // who waits tries again, and meets the loss
   give_up(gobd, names);
   ::_exit(0);
 }
@@ -109,7 +154,7 @@ void lose_common(pid_t pid) {
   if (!take_away(pid)) ::kill(pid, SIGKILL);
 }
 
-Result<CommonGuard> CommonGuard::start(const std::string& gobd) {
+Result<CommonGuard> CommonGuard::start(const std::string& gobd, int news) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
     return system_error("making a socket pair");
@@ -120,10 +165,12 @@ Result<CommonGuard> CommonGuard::start(const std::string& gobd) {
   if (pid == 0) {
     ours.reset();
     // Nor may it keep the keeper's link open.
-    const auto mine = static_cast<unsigned>(theirs.get());
-    if (mine > 3) ::close_range(3, mine - 1, 0);
-    ::close_range(mine + 1, ~0U, 0);
-    guard(theirs.get(), gobd);
+    const auto low = static_cast<unsigned>(std::min(theirs.get(), news));
+    const auto high = static_cast<unsigned>(std::max(theirs.get(), news));
+    if (low > 3) ::close_range(3, low - 1, 0);
+    if (high > low + 1) ::close_range(low + 1, high - 1, 0);
+    ::close_range(high + 1, ~0U, 0);
+    guard(theirs.get(), gobd, news);
   }
   return CommonGuard(std::move(ours));
 }

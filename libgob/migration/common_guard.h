@@ -20,14 +20,16 @@ void lose_common(pid_t pid);
 
 class CommonGuard {
  public:
-  // Forks: before there are threads or connections. `gobd`: its socket.
-  static Result<CommonGuard> start(const std::string& gobd);
+  // Forks: before there are threads or connections. `gobd`: its socket. `news`: where gobd sends
+  // what children get, which the guard takes in when this process has died.
+  static Result<CommonGuard> start(const std::string& gobd, int news);
   // Without done() before, this process's end is its death.
   ~CommonGuard() = default;
   CommonGuard(CommonGuard&&) noexcept = default;
   CommonGuard& operator=(CommonGuard&&) = delete;
 
-  // This process has such memory from now on; `uffd` is one of its.
+  // This process has such memory from now on; `uffd` is one of its, or -1. A negative number: a
+  // child whose own is not known yet.
   Status hold(pid_t pid, int uffd);
   // It has ended, or has moved away.
   Status release(pid_t pid);

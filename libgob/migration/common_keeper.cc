@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -48,7 +49,8 @@ class CommonKeeper {
 
   Status run() {
     while (link_ || !mapper_.idle()) {
-      std::vector<pollfd> waiting{{link_.get(), POLLIN, 0}, {mapper_.gobd(), POLLRDHUP, 0}};
+      std::vector<pollfd> waiting{
+          {link_.get(), POLLIN, 0}, {mapper_.gobd(), POLLRDHUP, 0}, {mapper_.news(), POLLIN, 0}};
       for (const int end : mapper_.ends()) waiting.push_back({end, POLLIN, 0});
       const int pause = mapper_.idle() ? -1 : some_sleep_ ? kWakeMs : kLookMs;
       const int ready = ::poll(waiting.data(), waiting.size(), pause);
@@ -57,7 +59,8 @@ class CommonKeeper {
       if (waiting[1].revents != 0)
         return make_error(ErrorCode::kUnavailable,
                           "gobd has ended, and with it the shared memory of its processes");
-      mapper_.reap();
+      if (waiting[2].revents != 0) mapper_.hear();
+      mapper_.look();
       if (waiting[0].revents != 0) obey();
       if (Clock::now() >= next_look_) look_for_sleepers();
     }
@@ -381,9 +384,17 @@ Status keep_common(const std::string& socket, int link) {
   ::prctl(PR_SET_NAME, "gobmigrate-kpr");
   ::signal(SIGPIPE, SIG_IGN);
   ::setenv("GOB_QUIET", "1", 1);
+  // Each child of a program with such memory costs descriptors, here and in the guard.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
   UniqueFd commands(link);
   ::fcntl(link, F_SETFD, FD_CLOEXEC);
-  auto guard = CommonGuard::start(socket);
+  auto news = NewsSocket::create();
+  if (!news) return news.error();
+  auto guard = CommonGuard::start(socket, news->heard.get());
   if (!guard) return guard.error();
   auto gobd = ControlClient::connect(socket, "gobmigrate", kGobd);
   if (!gobd) {
@@ -392,7 +403,8 @@ Status keep_common(const std::string& socket, int link) {
   }
   try {
     const gobelins::Connection gob(socket);
-    return CommonKeeper(gob, CommonMapper(std::move(*gobd), std::move(*guard)), std::move(commands))
+    return CommonKeeper(gob, CommonMapper(std::move(*gobd), std::move(*guard), std::move(*news)),
+                        std::move(commands))
         .run();
   } catch (const std::system_error& error) {
     return error_of(error, "connecting to gobd at " + socket);

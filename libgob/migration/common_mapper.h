@@ -1,18 +1,23 @@
 // CommonMapper: maps containers into programs that are visited, through one connection to gobd, and
-// looks after what it mapped. One thread, which is the tracer.
+// looks after what it mapped: also in the children that these programs fork, and where they move it
+// by mremap(2). One thread, which is the tracer.
 #pragma once
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
-#include <functional>
+#include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/mapping.h"
 #include "libgob/migration/common_guard.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/visit.h"
@@ -20,10 +25,16 @@
 
 namespace gob::migration {
 
+// gobd's end, and that of a mapper and its guard: what happens to mappings (MappingNews).
+struct NewsSocket {
+  static Result<NewsSocket> create();
+  UniqueFd told, heard;
+};
+
 class CommonMapper {
  public:
-  CommonMapper(std::unique_ptr<ControlClient> gobd, CommonGuard guard)
-      : gobd_(std::move(gobd)), guard_(std::move(guard)) {}
+  CommonMapper(std::unique_ptr<ControlClient> gobd, CommonGuard guard, NewsSocket news)
+      : gobd_(std::move(gobd)), guard_(std::move(guard)), news_(std::move(news)) {}
 
   // A container that will be mapped over an area of a process.
   struct Plan {
@@ -41,29 +52,57 @@ class CommonMapper {
   // A plan that is not carried out, or a mapping that is not there any more.
   void forget(std::uint64_t mapping);
 
-  // Descriptors that are readable once a process, or gobd, has ended.
+  // Descriptors that are readable once a process has ended.
   [[nodiscard]] std::vector<int> ends() const;
   [[nodiscard]] int gobd() const { return gobd_->fd(); }
-  // Lets go of processes that have ended.
-  void reap();
-  [[nodiscard]] bool idle() const { return held_.empty(); }
+  // Readable when hear() has something to do.
+  [[nodiscard]] int news() const { return news_.heard.get(); }
+  void hear();
+  // From time to time: lets go of processes that have ended, and looks which children there are.
+  void look();
+  [[nodiscard]] bool idle() const { return held_.empty() && children_.empty(); }
   struct Held {
     UniqueFd process;
     std::vector<NamedArea> areas;
     std::vector<std::uint64_t> mappings;
     std::vector<UniqueFd> uffds;
+    bool child = false;  // its mappings are among children_
   };
   [[nodiscard]] const std::map<pid_t, Held>& held() const { return held_; }
   // Of all processes, without harm to them.
   void done() { guard_.done(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // A copy of an area, in a process that was forked. Which one is not said, and does not matter.
+  struct Child {
+    std::uint64_t mapping = 0;  // 0: gobd does not serve it yet
+    UniqueFd uffd;
+    NamedArea area;
+  };
   Result<std::uint32_t> open(const std::string& container);
+  Result<ControlClient::Answer> ask(const std::string& container, const SharedArea& area);
+  Status ready(std::uint64_t mapping, std::uint64_t address, int uffd);
+  void forked(const NamedArea& area, UniqueFd uffd);
+  void serve(Child& child);
+  void moved(const MappingNews& news);
+  void reap_processes();
+  void reap_children();
+  void find_children();
+  // How many areas that process has, which is a child.
+  std::size_t take_in(pid_t pid, const std::set<std::uint64_t>& inodes);
 
   std::unique_ptr<ControlClient> gobd_;
   CommonGuard guard_;
+  NewsSocket news_;
   std::map<std::string, std::uint32_t> opened_;
+  std::map<std::uint64_t, NamedArea> areas_;                           // by gobd's numbers
+  std::deque<std::pair<Clock::time_point, std::uint64_t>> forgotten_;  // some of them
   std::map<pid_t, Held> held_;
+  std::map<int, Child> children_;  // by the guard's numbers
+  int last_child_ = 0;
+  int looks_ = 0;  // for children, that are still to be had
+  Clock::time_point next_look_{};
 };
 
 }  // namespace gob::migration

@@ -71,7 +71,7 @@ struct Line {
            (path.starts_with("/dev/shm/") && path.ends_with(kGone));
   }
   [[nodiscard]] SharedArea area(pid_t pid) const {
-    SharedArea area{start, end - start, offset, 0, false};
+    SharedArea area{start, end - start, offset, 0, false, inode};
     area.protection = (rights[0] == 'r' ? PROT_READ : 0) | (rights[1] == 'w' ? PROT_WRITE : 0) |
                       (rights[2] == 'x' ? PROT_EXEC : 0);
     struct stat link {};  // shows the rights with which it was opened
@@ -255,6 +255,17 @@ std::vector<NamedArea> container_areas(pid_t pid) {
 std::vector<NamedArea> places_of(pid_t pid) {
   const std::string before = std::string("/memfd:") + kPlaceName;
   return areas_named(pid, before, before.size());
+}
+
+std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes) {
+  std::vector<pid_t> users;
+  each_process([&](pid_t pid) {
+    if (std::ranges::any_of(container_areas(pid), [&](const NamedArea& named) {
+          return inodes.contains(named.second.inode);
+        }))
+      users.push_back(pid);
+  });
+  return users;
 }
 
 }  // namespace gob::migration

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,5 +53,7 @@ Result<UniqueFd> open_common(const CommonSegment& segment);
 using NamedArea = std::pair<std::string, SharedArea>;
 std::vector<NamedArea> container_areas(pid_t pid);  // as common memory
 std::vector<NamedArea> places_of(pid_t pid);
+// All processes of this machine with a container mapped whose memory file is one of these.
+std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes);
 
 }  // namespace gob::migration

@@ -138,13 +138,6 @@ Status Visit::map(const SharedArea& area, int fd) {
   return mapped ? Status() : Status(mapped.error());
 }
 
-Status Visit::keep_from_children(const SharedArea& area) {
-  const auto kept =
-      injector_.call("keeping memory of process " + std::to_string(pid()) + " from its children",
-                     SYS_madvise, {area.address, area.bytes, MADV_DONTFORK});
-  return kept ? Status() : Status(kept.error());
-}
-
 Result<UniqueFd> Visit::make_uffd(int device) {
   if (Status opened = open(); !opened) return opened.error();
   const std::string what = "making a userfaultfd in process " + std::to_string(pid());
@@ -164,7 +157,7 @@ Result<UniqueFd> Visit::make_uffd(int device) {
   if (!uffd) return uffd;
   uffdio_api api{};
   api.api = UFFD_API;
-  api.features = kUffdFeatures;
+  api.features = kUffdNewsFeatures;
   if (::ioctl(uffd->get(), UFFDIO_API, &api) != 0) return system_error(what + ": the handshake");
   return uffd;
 }

@@ -21,6 +21,7 @@ struct SharedArea {
   std::uint64_t offset = 0;  // in what is mapped
   int protection = 0;        // of mmap(2)
   bool may_write = false;    // the program may give itself the right to write
+  std::uint64_t inode = 0;   // of what is mapped, where that is known
 };
 
 class Visit {
@@ -37,10 +38,8 @@ class Visit {
   Result<std::vector<int>> give(std::initializer_list<int> fds);
   // Maps `fd`, a number there, over whatever is in the place.
   Status map(const SharedArea& area, int fd);
-  // Such an area is not inherited by children.
-  Status keep_from_children(const SharedArea& area);
-  // A new userfaultfd of that process, of which nothing is left there. `device`: a number there of
-  // /dev/userfaultfd, or -1.
+  // A new userfaultfd of that process with kUffdNewsFeatures, of which nothing is left there.
+  // `device`: a number there of /dev/userfaultfd, or -1.
   Result<UniqueFd> make_uffd(int device);
 
  private:

@@ -101,6 +101,10 @@ bool WardenProcess::hear() {
         std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
         if (bytes[0] == 'C')
           take_terminal(UniqueFd(fd));
+        else if (done_ && bytes[0] == 'U')
+          // Of a child that was forked when the last page came. Nobody reads its events any more,
+          // for which its own forks would wait.
+          ::close(fd);
         else
           (bytes[0] == 'U' ? uffds_ : streams_).emplace_back(fd);
       }
@@ -117,7 +121,9 @@ bool WardenProcess::hear() {
       ::kill(-1, SIGCONT);
       break;
     case 'K':
-      ::kill(-1, static_cast<int>(std::strtol(std::string(bytes + 1, static_cast<std::size_t>(got - 1)).c_str(), nullptr, 10)));
+      ::kill(-1,
+             static_cast<int>(std::strtol(
+                 std::string(bytes + 1, static_cast<std::size_t>(got - 1)).c_str(), nullptr, 10)));
       break;
     case 'A':
       attached_.emplace_back(bytes + 1, static_cast<std::size_t>(got - 1));

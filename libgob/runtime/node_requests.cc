@@ -216,11 +216,11 @@ void Node::map_container(ClientId client, const control::MapContainer& request,
         "cannot map container " + std::to_string(id.value()) + ": it was opened with fewer rights",
         EACCES));
   if (const Linkable* linked = segments_ == nullptr ? nullptr : segments_->of(id))
-    return responder.fail(make_error(
-        ErrorCode::kUnavailable,
-        "cannot map container " + std::to_string(id.value()) +
-            ": " + linked->name() + " of this node is linked to it; use that, or detach it",
-        EBUSY));
+    return responder.fail(make_error(ErrorCode::kUnavailable,
+                                     "cannot map container " + std::to_string(id.value()) + ": " +
+                                         linked->name() +
+                                         " of this node is linked to it; use that, or detach it",
+                                     EBUSY));
   const FramePool& pool = *local->second.pool;
   if (request.pages() == 0 || !pool.contains(PageIndex{request.first_page()}, request.pages()))
     return responder.fail(make_error(ErrorCode::kInvalidArgument,
@@ -261,12 +261,15 @@ void Node::mapping_ready(ClientId client, const control::MappingReady& request,
         ErrorCode::kInvalidArgument,
         "no mapping " + std::to_string(id.value()) + " of this connection waits to become ready",
         EINVAL));
-  if (fds.size() != 1)
-    return responder.fail(make_error(ErrorCode::kInvalidArgument,
-                                     "a mapping becomes ready with one userfaultfd", EINVAL));
+  if (fds.empty() || fds.size() > 2)
+    return responder.fail(make_error(
+        ErrorCode::kInvalidArgument,
+        "a mapping becomes ready with one userfaultfd, and a socket if there is to be news",
+        EINVAL));
   LocalMapping& local = found->second;
   local.config.address = request.address();
-  Result<std::shared_ptr<Mapping>> mapping = Mapping::create(std::move(fds[0]), local.config);
+  Result<std::shared_ptr<Mapping>> mapping = Mapping::create(
+      std::move(fds[0]), local.config, fds.size() == 2 ? std::move(fds[1]) : UniqueFd());
   if (!mapping) return responder.fail(mapping.error());
   local.ready = true;
   local.waiting.emplace(std::move(responder));

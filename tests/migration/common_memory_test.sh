@@ -3,53 +3,10 @@
 # nothing of gob go on sharing it, on two nodes. Arguments: gobctl gobd gobmigrate traveller criu_shim commoner.
 # shellcheck source=common.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
-commoner=$6
-end_commoners() {
-  local at
-  for at in $(pgrep -x 'commoner|python3'); do
-    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/"* ]] || kill -9 "$at"
-  done
-}
-trap 'end_commoners; clean_up' EXIT
+# shellcheck source=commoners.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/commoners.sh"
 begin 2 --mount
 for node in n1 n2; do serve $node && until_true 20 said $node "taking processes"; done
-
-# share NAME KIND PAGES: a parent, $pid, and a child, $child.
-share() {
-  start "$1" "$commoner" "$dir/$1" "${@:2}"
-  until_true 30 lines "$dir/$1.child" 3
-  child=$(pgrep -P "$pid" -x commoner)
-}
-# both_right NAME: both work on, and never met a wrong word.
-both_right() {
-  local one
-  for one in "$1" "$1.child"; do
-    until_true 60 lines "$dir/$one" $(($(wc -l <"$dir/$one") + 5))
-    [[ -z $(grep -v 'wrong 0$' "$dir/$one" | head -n 3) ]] || fail "$one: $(grep -v 'wrong 0$' "$dir/$one" | head -n 3)"
-  done
-}
-# all_counted NAME: they end, and no increment of either was lost.
-all_counted() {
-  local one sum=0 highest=0 rounds wrong said
-  touch "$dir/$1.stop"
-  for one in "$1" "$1.child"; do
-    until_true 60 lines "$dir/$one.end" 1
-    read -r rounds wrong said <"$dir/$one.end"
-    equal "$wrong" 0
-    sum=$((sum + rounds))
-    [[ $said -le $highest ]] || highest=$said
-  done
-  equal "$highest" "$sum"
-}
-zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
-# keepers NODE: those that look after memory there, of this test's cluster alone.
-keepers() {
-  local at
-  for at in $(pgrep -x gobmigrate-kpr); do
-    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"--socket $(socket "$1") "* ]] || echo "$at"
-  done
-}
-no_memory() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate-memory\.'; }
 
 # Moves that fail: CRIU says no, or gobmigrate is killed, when the memory is a container by then. Both go
 # on with it, here.

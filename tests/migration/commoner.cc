@@ -1,21 +1,30 @@
 // A program whose processes have memory in common, and that knows nothing of gob. Each counts in
 // it, and checks that nothing in it is lost, old, or wrong.
 //
-//   commoner NAME KIND PAGES [WAIT]
+//   commoner NAME KIND PAGES [wait | fork | mutex]
 //
 // KIND: anonymous (MAP_SHARED | MAP_ANONYMOUS), memfd (mapped, then closed), open (memfd that stays
 // open), segment (System V). The process has a child, in a session of its own; they write a line a
 // round to NAME and NAME.child, "ROUND wrong WORDS", until NAME.stop is there: then their rounds go
-// to NAME.end and NAME.child.end, with the sum of both. WAIT: the child waits in the memory for the
-// parent's word (a futex), which comes when NAME.wake is there; then it writes NAME.woken.
+// to NAME.end and NAME.child.end, with the sum of all. wait: the child waits in the memory for the
+// parent's word (a futex), which comes when NAME.wake is there; then it writes NAME.woken. fork: in
+// each round both fork a child, which adds to the sum and checks, too, and forks one of its own.
+// mutex: each waits for its turn, by a mutex and a condition of pthread(7) in the memory.
+//
+// When NAME.hire is there the parent forks a worker that does the same as the others, to NAME.worker
+// (also as NAME.child.hire, of the child). Then NAME.remap: mremap(2) of all of it; NAME.split: of a
+// part; NAME.cut: munmap(2) of its second half, which it does not use any more.
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdint>
@@ -34,10 +43,12 @@ constexpr std::size_t kPattern = 1024;  // of each page, from here on
 struct Head {
   std::atomic<std::uint64_t> sum;
   std::atomic<int> word;
+  pthread_mutex_t mutex;
+  pthread_cond_t turned;
+  std::uint64_t turn;
+  bool ended;
 };
-struct Page {
-  std::uint64_t own[2];  // by each process, round by round
-};
+constexpr int kWorker = 2;  // parent, child, worker of the parent, of the child
 
 [[noreturn]] void die(const char* what) {
   std::perror(what);
@@ -71,32 +82,115 @@ void add_line(const std::string& name, const std::string& line) {
   ::close(fd);
 }
 
-int run(const std::string& name, const std::string& stop, char* memory, std::size_t pages,
-        int self) {
-  auto& head = *reinterpret_cast<Head*>(memory);
-  std::vector<std::uint64_t> mine(pages), theirs(pages);
-  std::uint64_t round = 0, wrong = 0;
-  while (!exists(stop)) {
+struct Work {
+  std::string name, stop, mode;
+  char* memory;
+  std::size_t pages;
+  int self;
+};
+
+// One look at some pages, and a word added: how many were wrong.
+std::uint64_t check(const Work& work, std::uint64_t round) {
+  reinterpret_cast<Head*>(work.memory)->sum.fetch_add(1);
+  std::uint64_t wrong = 0;
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::size_t at = 1 + (round * 4 + i) % (work.pages - 1);
+    for (std::size_t byte = kPattern; byte < kPage; ++byte)
+      wrong += work.memory[at * kPage + byte] != pattern(at, byte);
+  }
+  return wrong;
+}
+
+// A child does it, and one of its own: none of them is there later. 255: it was killed.
+std::uint64_t check_by_children(const Work& work, std::uint64_t round, int generations) {
+  const pid_t child = ::fork();
+  if (child < 0) die("fork");
+  if (child == 0) {
+    std::uint64_t wrong = check(work, round);
+    if (generations > 1) wrong += check_by_children(work, round + 1, generations - 1);
+    ::_exit(static_cast<int>(std::min<std::uint64_t>(wrong, 254)));
+  }
+  int status = 0;
+  if (::waitpid(child, &status, 0) != child) die("waitpid");
+  return WIFEXITED(status) ? static_cast<std::uint64_t>(WEXITSTATUS(status)) : 255;
+}
+
+// Waits for its turn, and passes it on: whether what it found was right.
+bool take_turn(Head& head, int self) {
+  ::pthread_mutex_lock(&head.mutex);
+  while (!head.ended && head.turn % 2 != static_cast<std::uint64_t>(self))
+    ::pthread_cond_wait(&head.turned, &head.mutex);
+  const bool right = head.ended || head.turn % 2 == static_cast<std::uint64_t>(self);
+  if (!head.ended) ++head.turn;
+  ::pthread_cond_broadcast(&head.turned);
+  ::pthread_mutex_unlock(&head.mutex);
+  return right;
+}
+
+void change_places(Work& work) {
+  const std::size_t bytes = work.pages * kPage;
+  const bool all = exists(work.name + ".remap");
+  if (all || exists(work.name + ".split")) {
+    void* const room = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const std::size_t moved = all ? bytes : bytes / 2;
+    void* const now =
+        ::mremap(work.memory, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+    if (now == MAP_FAILED) die("mremap");
+    work.memory = static_cast<char*>(now);
+    work.pages = moved / kPage;
+    ::unlink((work.name + (all ? ".remap" : ".split")).c_str());
+  }
+  if (exists(work.name + ".cut")) {
+    work.pages /= 2;
+    if (::munmap(work.memory + work.pages * kPage, bytes - work.pages * kPage) != 0) die("munmap");
+    ::unlink((work.name + ".cut").c_str());
+  }
+}
+
+int run(Work work) {
+  std::vector<std::uint64_t> mine(work.pages), theirs(work.pages);
+  std::uint64_t round = 0, added = 0, wrong = 0;
+  while (!exists(work.stop)) {
+    auto& head = *reinterpret_cast<Head*>(work.memory);
     ++round;
-    head.sum.fetch_add(1);
+    wrong += check(work, round);
+    ++added;
     for (std::size_t i = 0; i < 4; ++i) {
-      const std::size_t at = 1 + (round * 4 + i) % (pages - 1);
-      char* const page = memory + at * kPage;
-      auto* const own = reinterpret_cast<std::atomic<std::uint64_t>*>(page);
-      wrong += own[self] != mine[at];
-      own[self] = mine[at] = round;
-      const std::uint64_t other = own[1 - self];
+      const std::size_t at = 1 + (round * 4 + i) % (work.pages - 1);
+      auto* const own = reinterpret_cast<std::atomic<std::uint64_t>*>(work.memory + at * kPage);
+      wrong += own[work.self] != mine[at];
+      own[work.self] = mine[at] = round;
+      const std::uint64_t other = own[work.self == 0 ? 1 : 0];
       wrong += other < theirs[at];
       theirs[at] = other;
-      for (std::size_t byte = kPattern; byte < kPage; ++byte)
-        wrong += page[byte] != pattern(at, byte);
     }
-    add_line(name, std::to_string(round) + " wrong " + std::to_string(wrong) + "\n");
+    if (work.mode == "fork") {
+      wrong += check_by_children(work, round, 2);
+      added += 2;
+    }
+    if (work.mode == "mutex") wrong += !take_turn(head, work.self);
+    add_line(work.name, std::to_string(round) + " wrong " + std::to_string(wrong) + "\n");
     std::this_thread::sleep_for(
         std::chrono::milliseconds(2));  // or it would take the cores from the nodes
+    change_places(work);
+    if (work.self < kWorker && exists(work.name + ".hire")) {
+      ::unlink((work.name + ".hire").c_str());
+      if (::fork() == 0) {
+        work.name += ".worker";
+        work.self += kWorker;
+        ::_exit(run(work));
+      }
+    }
   }
-  add_line(name + ".end", std::to_string(round) + " " + std::to_string(wrong) + " " +
-                              std::to_string(head.sum.load()) + "\n");
+  auto& head = *reinterpret_cast<Head*>(work.memory);
+  if (work.mode == "mutex") {
+    ::pthread_mutex_lock(&head.mutex);
+    head.ended = true;
+    ::pthread_cond_broadcast(&head.turned);
+    ::pthread_mutex_unlock(&head.mutex);
+  }
+  add_line(work.name + ".end", std::to_string(added) + " " + std::to_string(wrong) + " " +
+                                   std::to_string(head.sum.load()) + "\n");
   return wrong == 0 ? 0 : 1;
 }
 
@@ -106,13 +200,22 @@ int main(int argc, char** argv) {
   if (argc < 4) return 2;
   const std::string name = argv[1];
   const std::size_t pages = std::strtoul(argv[3], nullptr, 10);
-  const bool waits = argc > 4;
+  const std::string mode = argc > 4 ? argv[4] : "";
+  const bool waits = mode == "wait";
   char* const memory = make(argv[2], pages * kPage);
   for (std::size_t page = 1; page < pages; ++page)
     for (std::size_t at = kPattern; at < kPage; ++at) memory[page * kPage + at] = pattern(page, at);
   const std::string stop = name + ".stop";
   auto& head = *reinterpret_cast<Head*>(memory);
-  std::signal(SIGCHLD, SIG_IGN);
+  pthread_mutexattr_t shared;
+  ::pthread_mutexattr_init(&shared);
+  ::pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+  ::pthread_mutex_init(&head.mutex, &shared);
+  pthread_condattr_t shared_too;
+  ::pthread_condattr_init(&shared_too);
+  ::pthread_condattr_setpshared(&shared_too, PTHREAD_PROCESS_SHARED);
+  ::pthread_cond_init(&head.turned, &shared_too);
+  if (mode != "fork") std::signal(SIGCHLD, SIG_IGN);
   if (::fork() == 0) {
     ::setsid();
     std::thread waiter;
@@ -121,7 +224,7 @@ int main(int argc, char** argv) {
         while (head.word == 0) ::syscall(SYS_futex, &head.word, FUTEX_WAIT, 0, nullptr, nullptr, 0);
         add_line(name + ".woken", "woken\n");
       });
-    const int result = run(name + ".child", stop, memory, pages, 1);
+    const int result = run({name + ".child", stop, mode, memory, pages, 1});
     if (waits) waiter.join();
     return result;
   }
@@ -133,7 +236,7 @@ int main(int argc, char** argv) {
       head.word = 1;
       ::syscall(SYS_futex, &head.word, FUTEX_WAKE, 100, nullptr, nullptr, 0);
     });
-  const int result = run(name, stop, memory, pages, 0);
+  const int result = run({name, stop, mode, memory, pages, 0});
   if (waits) waker.join();
   return result;
 }

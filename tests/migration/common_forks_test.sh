@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Programs with memory in common go on as they like when it is a container: they fork children, which
+# have it, too, and move or remove a part of it. Arguments: gobctl gobd gobmigrate traveller criu_shim commoner.
+# shellcheck source=common.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/common.sh"
+# shellcheck source=commoners.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/commoners.sh"
+begin 2
+for node in n1 n2; do serve $node && until_true 20 said $node "taking processes"; done
+
+# hire NAME: it forks a worker, which begins to work.
+hire() {
+  touch "$dir/$1.hire"
+  until_true 60 lines "$dir/$1.worker" 5
+}
+# A server of many processes: one works elsewhere, and both fork, all the time, and workers that stay.
+for kind in anonymous segment; do
+  share $kind $kind 64 fork
+  move "$child" n1 n2
+  child=$there
+  both_right $kind
+  hire $kind
+  hire $kind.child
+  right $kind $kind.child $kind.worker $kind.child.worker
+  move "$child" n2 n1 # with its worker
+  child=$there
+  right $kind $kind.child $kind.worker $kind.child.worker
+  move "$child" n1 n2
+  right $kind $kind.child $kind.worker $kind.child.worker
+  all_counted $kind
+  until_true 30 no_memory
+done
+
+# A worker goes on when its parent has died, and gets a signal, as the others, if whoever looks after the memory dies.
+share orphan anonymous 64
+move "$child" n1 n2
+hire orphan
+hire orphan.child
+kill -9 "$there" "$pid"
+right orphan.worker orphan.child.worker
+for keeper in $(keepers n1) $(keepers n2); do kill -9 "$keeper"; done
+until_true 30 eval "[[ -z \$(commoners orphan) ]]"
+never_wrong orphan.worker
+never_wrong orphan.child.worker
+until_true 30 no_memory
+
+# A mutex and a condition of pthread, for their turns.
+share mutex anonymous 16 mutex
+move "$child" n1 n2
+both_right mutex
+move "$there" n2 n1
+both_right mutex
+touch "$dir/mutex.stop"
+for one in mutex mutex.child; do until_true 60 lines "$dir/$one.end" 1; done
+
+# It lies elsewhere, or only in part, or is cut: the memory stays the same.
+share moves anonymous 64
+move "$child" n1 n2
+for one in moves moves.child; do
+  touch "$dir/$one.remap"
+  until_true 30 done_with $one.remap
+  both_right moves
+  touch "$dir/$one.cut"
+  until_true 30 done_with $one.cut
+  both_right moves
+done
+move "$there" n2 n1
+both_right moves
+all_counted moves
+# Half of it elsewhere is a mapping of its own, which nobody serves: a signal, and no wrong word.
+share split anonymous 64
+move "$child" n1 n2
+touch "$dir/split.child.split"
+until_true 30 said n2 "process $there ended with signal 7"
+never_wrong split.child
+right split
+touch "$dir/split.stop"
+until_true 30 no_memory
+for node in n1 n2; do end_server $node; done
+finish

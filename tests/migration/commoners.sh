@@ -1,0 +1,63 @@
+# What the tests of memory in common share, beside common.sh. Sourced after it, with commoner as the
+# sixth argument.
+# shellcheck shell=bash
+commoner=$6
+end_commoners() {
+  local at
+  for at in $(pgrep -x commoner) $(pgrep -x python3); do
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/"* ]] || kill -9 "$at"
+  done
+}
+trap 'end_commoners; clean_up' EXIT
+
+# share NAME KIND PAGES: a parent, $pid, and a child, $child.
+share() {
+  start "$1" "$commoner" "$dir/$1" "${@:2}"
+  until_true 30 lines "$dir/$1.child" 3
+  child=$(pgrep -o -P "$pid" -x commoner) # it may have children of a moment
+}
+# never_wrong NAME: it never met a wrong word.
+never_wrong() {
+  [[ -z $(grep -v 'wrong 0$' "$dir/$1" | head -n 3) ]] || fail "$1: $(grep -v 'wrong 0$' "$dir/$1" | head -n 3)"
+}
+# right NAMES...: they work on, and never met a wrong word.
+right() {
+  local one
+  for one in "$@"; do
+    until_true 60 lines "$dir/$one" $(($(wc -l <"$dir/$one") + 5))
+    never_wrong "$one"
+  done
+}
+both_right() { right "$1" "$1.child"; }
+# all_counted NAME: they end, those that they hired, too, and no increment of any was lost.
+all_counted() {
+  local one sum=0 highest=0 rounds wrong said
+  touch "$dir/$1.stop"
+  for one in "$1" "$1.child" "$1.worker" "$1.child.worker"; do
+    [[ -e $dir/$one ]] || continue
+    until_true 60 lines "$dir/$one.end" 1
+    read -r rounds wrong said <"$dir/$one.end"
+    equal "$wrong" 0
+    sum=$((sum + rounds))
+    [[ $said -le $highest ]] || highest=$said
+  done
+  equal "$highest" "$sum"
+}
+# commoners NAME: all processes of it.
+commoners() {
+  local at
+  for at in $(pgrep -x commoner); do
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/$1 "* ]] || echo "$at"
+  done
+}
+zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
+# keepers NODE: those that look after memory there, of this test's cluster alone.
+keepers() {
+  local at
+  for at in $(pgrep -x gobmigrate-kpr); do
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"--socket $(socket "$1") "* ]] || echo "$at"
+  done
+}
+# done_with FILE: whoever it was for has taken it away.
+done_with() { [[ ! -e $dir/$1 ]]; }
+no_memory() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate-memory\.'; }
