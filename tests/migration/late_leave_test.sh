@@ -4,7 +4,7 @@
 # shellcheck source=common.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 # shellcheck disable=SC2016  # it is another shell's
-printf '#!/bin/sh\nfor config; do :; done\n(echo leave_timeout_ms = 1000; cat "$config") >"$config.new" && mv "$config.new" "$config"\nexec %s "$@"\n' "$gobd" >"$dir/gobd.sh"
+printf '#!/bin/sh\nfor config; do :; done\nsed -i "s/^leave_timeout_ms = .*/leave_timeout_ms = 1000/" "$config"\nexec %s "$@"\n' "$gobd" >"$dir/gobd.sh"
 chmod +x "$dir/gobd.sh"
 gobd=$dir/gobd.sh
 begin 3
