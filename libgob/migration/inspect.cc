@@ -150,7 +150,7 @@ class Inspector {
                "; end the debugger first");
     const std::string state = status_field(pid, "State");
     if (state.starts_with("T") || state.starts_with("t"))
-      obstacle(who + "is stopped; continue it first (kill -CONT)");
+      obstacle(who + "is stopped; continue it first (fg or bg in its shell, or kill -CONT)");
     plan_.threads += names_in(proc(pid, "task")).size();
     plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
     mounts_.emplace(proc(pid, "mountinfo"));

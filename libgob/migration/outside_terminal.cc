@@ -106,7 +106,8 @@ std::optional<Terminal> OutsideTerminal::terminal(const std::vector<pid_t>& movi
     if (process.session == pid && known == nullptr)
       obstacles.push_back("process " + std::to_string(pid) + " is the first of the session of " +
                           use.path +
-                          ", which ends with it: start the program from a shell that stays");
+                          ", which ends with it: start the program from a shell that stays, "
+                          "as in sh -c 'PROGRAM; :'");
     if (known != nullptr) break;
     found.set_controls(true);
     if (process.foreground == process.group) found.set_foreground(true);

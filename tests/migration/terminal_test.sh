@@ -220,6 +220,13 @@ goes_on alone
 alone=$(pgrep -P "$pid" -x python3)
 expect 3 "$gobmigrate" "$alone" n2 --socket "$(socket n1)"
 says "is the first of the session"
+says "sh -c 'PROGRAM; :'"
+# A shell that stays does as it is told there.
+begin_in advised bg setsid -c -w sh -c "python3 '$dir/talk.py'; :"
+goes_on advised
+shell=$(pgrep -P "$pid" -x sh)
+expect 0 "$gobmigrate" "$(pgrep -P "$shell" -x python3)" n2 --socket "$(socket n1)"
+goes_on advised
 
 for node in n1 n2 n3; do end_server $node; done
 finish
