@@ -327,7 +327,7 @@ Status MapLinker::refuse_page(Container& container, Mapping& mapping, PageIndex 
     case UffdOutcome::kNoFrame:
     case UffdOutcome::kNoMemory:
     case UffdOutcome::kFailed:
-      if (!mapping.has_news() || result.errno_value != EAGAIN) break;
+      if (result.errno_value != EAGAIN) break;
       uffd_wake(mapping.uffd(), address, 1);  // it is asked for again, and refused
       return {};
   }
