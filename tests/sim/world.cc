@@ -316,7 +316,8 @@ void World::settle_access(NodeId node, const Effects::Done& done) {
   const bool writes = done.access == Access::kWrite;
   history_.add({node, done.thread, done.page, writes, done.value});
   if (writes) return note_write(node, done.page, done.value);
-  doubt_[done.page] = 0;
+  // What a node sees that the others count as dead settles nothing for them.
+  if (!oracle_.cut_off(node)) doubt_[done.page] = 0;
   if (done.value == current_[done.page]) seen_by_[done.page].insert(node);
   roll_back(done.page, done.value);
   if (done.value != current_[done.page] && !may_be_stale(node, done.page)) {

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "libgob/base/unique_fd.h"
 #include "tests/system/failing_disk.h"
@@ -196,6 +197,31 @@ TEST(FileFailures, ABusyMountEndsWithItsNode) {
   nodes.start(1);
   nodes.wait_ready();
   EXPECT_EQ(content(seen_at(nodes, 1) + "/data"), "data");
+}
+
+// Short of processors for longer than a dead machine would be waited for: programs wait with it.
+TEST(FileFailures, AHomeThatStandsStillIsWaitedFor) {
+  constexpr std::size_t kBytes = std::size_t{8} << 20;
+  DaemonConfig settings = file_settings();
+  settings.peer_timeout_ms = 1000;
+  Nodes nodes(2, settings);
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/large") << std::string(kBytes, 'l');
+  ASSERT_EQ(open_error(seen_at(nodes, 1) + "/large"), 0);
+  ASSERT_EQ(::kill(nodes.pid_of(0), SIGSTOP), 0);
+  const pid_t program = ::fork();
+  if (program == 0) {
+    const bool read = content(seen_at(nodes, 1) + "/large") == std::string(kBytes, 'l');
+    std::ofstream file(seen_at(nodes, 1) + "/new");
+    file << "new" << std::flush;
+    ::_exit(read && file.good() ? 0 : 1);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(6 * settings.peer_timeout_ms));
+  ASSERT_EQ(::kill(nodes.pid_of(0), SIGCONT), 0);
+  EXPECT_EQ(Nodes::wait_for(program, 60'000), 0);
+  EXPECT_EQ(content(folder.tree() + "/new"), "new");
+  EXPECT_EQ(nodes.log_of(1).find(" is down"), std::string::npos);
 }
 
 // The system call that a thread of this name waits in; 0: none.
