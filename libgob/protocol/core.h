@@ -145,6 +145,7 @@ class Core {
   void park_for_room(PageId page);
   void wait_at_home(PageId page);
   void look_for_room_again();
+  void may_give_way(PageId page);
 
   // get_page.cc, grab_page.cc: the requester's end
   void on_page(NodeId from, const Message& message, PageId page, Out& out);

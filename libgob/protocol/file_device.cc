@@ -178,6 +178,7 @@ void Core::on_device_read(PageId page, bool ok, Out& out) {
   LocalPage& read = locals_[key_of(page)];
   read.dirty = false;
   read.shared = false;
+  may_give_way(page);  // while it was read, it could not
   out.act(action::Install{PageSet::of(page), Access::kNone, false});
   if (granted) {
     const Pending pending = found->second;

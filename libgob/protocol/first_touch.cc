@@ -148,7 +148,11 @@ void Core::drop_pending(PageId page) {
   if (found->second.reserved) --reserved_;
   pending_.erase(found);
   if (jobs_wait_.contains(key_of(page))) jobs_ready_.insert(key_of(page));
-  // A page that is here may give way from now on.
+  may_give_way(page);
+}
+
+// What kept the page here has ended. If all others were offered in vain, it may be the one to go.
+void Core::may_give_way(PageId page) {
   const bool starved = !parked_for_room_.empty() || !waiting_at_home_.empty();
   if (starved && is_resident(local(page).state)) kept_in_a_row_ = 0;
 }

@@ -79,6 +79,7 @@ void Core::on_hold_expired(PageId page, Out& out) {
   LocalPage* local = locals_.find(key_of(page));
   if (local == nullptr || !local->held) return;
   local->held = false;
+  may_give_way(page);
   if (const auto found = pending_.find(key_of(page));
       found != pending_.end() && found->second.job == Pending::Job::kDiscard &&
       found->second.stage == Pending::Stage::kGranted && found->second.acks_missing == 0)
