@@ -58,6 +58,9 @@ FILE_CHECKS = [
     (SIMULATOR, "100 seeds, files, crashes, cut links",
      "--seed 200600 --seeds 100 --steps 10000 --files --crashes --disconnects --swap --budget 12"
      " --nodes 3 --jobs 2"),
+    (SIMULATOR, "40 seeds, files, crashes, cut links, no swap",
+     "--seed 101440 --seeds 40 --steps 10000 --files --crashes --disconnects --budget 12"
+     " --nodes 3 --jobs 2"),
 ]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
 
