@@ -20,6 +20,7 @@
 #include "libgob/linker/uffd_abi.h"
 #include "libgob/migration/common_container.h"
 #include "libgob/migration/common_memory.h"
+#include "libgob/migration/hear_word.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/runtime/control_client.h"
 
@@ -41,29 +42,10 @@ struct Ward {
   std::vector<UniqueFd> uffds;
 };
 
-// False: the other end is closed, or nothing is there.
-template <class T>
-bool hear(int socket, T& word, UniqueFd& fd, int flags = 0) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec part{&word, sizeof word};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (TEMP_FAILURE_RETRY(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags)) <= 0) return false;
-  if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(header), sizeof number);
-    fd.reset(number);
-  }
-  return true;
-}
-
 // gobd reads no more, and a program that forks waits until somebody has.
 void read_news(int news, std::vector<UniqueFd>& uffds) {
   MappingNews word;
-  for (UniqueFd child; hear(news, word, child, MSG_DONTWAIT);)
+  for (UniqueFd child; hear_word(news, word, child, MSG_DONTWAIT);)
     if (child) uffds.push_back(std::move(child));
   for (std::size_t i = 0; i < uffds.size(); ++i) {
     ::fcntl(uffds[i].get(), F_SETFL, ::fcntl(uffds[i].get(), F_GETFL) | O_NONBLOCK);
@@ -94,7 +76,7 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   ::setsid();
   std::map<pid_t, Ward> wards;
   Word word;
-  for (UniqueFd fd; hear(socket, word, fd); fd.reset()) {
+  for (UniqueFd fd; hear_word(socket, word, fd); fd.reset()) {
     if (word.what == kDone) ::_exit(0);
     if (word.what == kRelease) wards.erase(word.pid);
     if (word.what != kHold) continue;

@@ -13,6 +13,7 @@
 #include "libgob/base/ids.h"
 #include "libgob/linker/uffd_abi.h"
 #include "libgob/linker/uffd_client.h"
+#include "libgob/migration/hear_word.h"
 #include "libgob/migration/inspect.h"
 
 namespace gob::migration {
@@ -42,25 +43,6 @@ bool has_memory(int uffd, std::uint64_t address) {
 void wake(int uffd, std::uint64_t address, std::uint64_t bytes) {
   uffdio_range range{address, bytes};
   ::ioctl(uffd, UFFDIO_WAKE, &range);
-}
-
-bool receive_news(int socket, MappingNews& news, UniqueFd& uffd) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec part{&news, sizeof news};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (TEMP_FAILURE_RETRY(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)) !=
-      static_cast<ssize_t>(sizeof news))
-    return false;
-  if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(header), sizeof number);
-    uffd.reset(number);
-  }
-  return true;
 }
 
 }  // namespace
@@ -177,7 +159,7 @@ void CommonMapper::hear() {
   while (true) {
     MappingNews news;
     UniqueFd uffd;
-    if (!receive_news(news_.heard.get(), news, uffd)) return;
+    if (!hear_word(news_.heard.get(), news, uffd, MSG_DONTWAIT)) return;
     const auto found = areas_.find(news.mapping);
     if (found == areas_.end()) continue;
     if (news.kind == MappingNews::kForked && uffd)
