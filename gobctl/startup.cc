@@ -99,6 +99,8 @@ Status Startup::wait(
         if (!message->status.empty()) node.status = message->status;
         if (!message->ready || node.ready) continue;
         node.ready = true;
+        // If --gobd is a script, it has become gobd since.
+        if (Status known = record_process(dir_.node(node.node), node.process); !known) return known;
         on_ready(node.node,
                  std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - node.since));
       }
