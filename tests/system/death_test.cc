@@ -205,11 +205,11 @@ TEST(Death, AGobdThatStandsStillForAWhileIsWaitedFor) {
   };
   const pid_t there = nodes.spawn(1, read_all);
   under_way.hear();
-  ASSERT_EQ(::kill(nodes.pid_of(1), SIGSTOP), 0);
+  ASSERT_TRUE(nodes.suspend(1));
   // n3 wants pages that n2 has, or manages.
   const pid_t beside = nodes.spawn(2, read_all);
   std::this_thread::sleep_for(std::chrono::milliseconds(kStands * config.peer_timeout_ms));
-  ASSERT_EQ(::kill(nodes.pid_of(1), SIGCONT), 0);
+  ASSERT_TRUE(nodes.resume(1));
   EXPECT_EQ(Nodes::wait_for(there, 60'000), 0);
   EXPECT_EQ(Nodes::wait_for(beside, 60'000), 0);
   for (const unsigned node : {0u, 1u, 2u})
@@ -229,14 +229,14 @@ TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
     return true;
   });
   taken.hear();
-  ASSERT_EQ(::kill(nodes.pid_of(2), SIGSTOP), 0);
+  ASSERT_TRUE(nodes.suspend(2));
   // Whoever waits for its lock has it when the others have gone on without that node.
   const pid_t waiting =
       nodes.spawn(0, [](gobelins::Connection& gob) { return gob.mutex("held").lock_owner_died(); });
   EXPECT_EQ(Nodes::wait_for(waiting, 60'000), 0);
   EXPECT_NE(nodes.log_of(0).find("it is stopped or hangs"), std::string::npos) << nodes.log_of(0);
   // It learns that, and ends, rather than to serve anything old.
-  ASSERT_EQ(::kill(nodes.pid_of(2), SIGCONT), 0);
+  ASSERT_TRUE(nodes.resume(2));
   EXPECT_EQ(nodes.await_end(2), 75);
   ::kill(holder, SIGKILL);
   Nodes::wait_for(holder, kEndsWithinMs);

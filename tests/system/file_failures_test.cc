@@ -209,7 +209,7 @@ TEST(FileFailures, AHomeThatStandsStillIsWaitedFor) {
   folder.attach(nodes);
   std::ofstream(folder.tree() + "/large") << std::string(kBytes, 'l');
   ASSERT_EQ(open_error(seen_at(nodes, 1) + "/large"), 0);
-  ASSERT_EQ(::kill(nodes.pid_of(0), SIGSTOP), 0);
+  ASSERT_TRUE(nodes.suspend(0));
   const pid_t program = ::fork();
   if (program == 0) {
     const bool read = content(seen_at(nodes, 1) + "/large") == std::string(kBytes, 'l');
@@ -218,7 +218,7 @@ TEST(FileFailures, AHomeThatStandsStillIsWaitedFor) {
     ::_exit(read && file.good() ? 0 : 1);
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(6 * settings.peer_timeout_ms));
-  ASSERT_EQ(::kill(nodes.pid_of(0), SIGCONT), 0);
+  ASSERT_TRUE(nodes.resume(0));
   EXPECT_EQ(Nodes::wait_for(program, 60'000), 0);
   EXPECT_EQ(content(folder.tree() + "/new"), "new");
   EXPECT_EQ(nodes.log_of(1).find(" is down"), std::string::npos);
@@ -256,7 +256,7 @@ TEST(FileFailures, AKilledNodeEndsThoughItWaitsForItself) {
     return ::pread(fd, &byte, 1, static_cast<off_t>((i * 1361 + 700) % kPages * 4096)) == 1;
   };
   for (std::size_t i = 0; i < 15; ++i) ASSERT_TRUE(read_page(i));
-  ASSERT_EQ(::kill(nodes.pid_of(0), SIGSTOP), 0);
+  ASSERT_TRUE(nodes.suspend(0));
   const pid_t reader = ::fork();  // with this read the fetch begins, and waits for the home
   if (reader == 0) ::_exit(read_page(15) ? 0 : 1);
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
@@ -279,7 +279,7 @@ TEST(FileFailures, AKilledNodeEndsThoughItWaitsForItself) {
   ::umount2(nodes.mount_of(1).c_str(), MNT_FORCE);  // should it be: so that this test ends
   nodes.kill_node(1);
   EXPECT_EQ(Nodes::wait_for(reader, kEndTimeoutMs), 1);
-  EXPECT_EQ(::kill(nodes.pid_of(0), SIGCONT), 0);
+  EXPECT_TRUE(nodes.resume(0));
   ::close(fd);
 }
 

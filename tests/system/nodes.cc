@@ -172,6 +172,15 @@ int Nodes::await_end(unsigned node) {
   return status;
 }
 
+bool Nodes::suspend(unsigned node) {
+  // A thread on another processor goes on for a moment after kill(2), and might answer a peer.
+  int status = 0;
+  return ::kill(pids_[node], SIGSTOP) == 0 &&
+         ::waitpid(pids_[node], &status, WUNTRACED) == pids_[node] && WIFSTOPPED(status);
+}
+
+bool Nodes::resume(unsigned node) { return ::kill(pids_[node], SIGCONT) == 0; }
+
 std::string Nodes::socket_of(unsigned node) const {
   return folder_ + "/" + settings_.nodes[node].name + ".sock";
 }

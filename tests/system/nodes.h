@@ -34,6 +34,9 @@ class Nodes {
   void kill_node(unsigned node);  // SIGKILL, and reaps it
   int stop_node(unsigned node);   // SIGTERM; its exit status, or -1
   int await_end(unsigned node);   // that comes by itself; likewise
+  // SIGSTOP; false unless all its threads stand when this returns. resume(): SIGCONT.
+  [[nodiscard]] bool suspend(unsigned node);
+  [[nodiscard]] bool resume(unsigned node);
   [[nodiscard]] pid_t pid_of(unsigned node) const { return pids_[node]; }
   [[nodiscard]] bool runs(unsigned node) const { return pids_[node] > 0; }
   [[nodiscard]] std::string socket_of(unsigned node) const;
