@@ -21,21 +21,28 @@ void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
 }
 
 // If the peer's end let go, a host that then refuses connections proves that it died in touch with
-// us. After silence, or if we let go, it may have gone on without us before it died.
-static LinkEnd link_end(DownReason reason) {
+// us. After silence, if we let go, or if it may have done so because we stood still, it may have
+// gone on without us before it died.
+static LinkEnd link_end(DownReason reason, bool may_be_put_out) {
   const bool closed = reason == DownReason::kClosed || reason == DownReason::kReset;
-  return closed ? LinkEnd::kClosed : LinkEnd::kSilence;
+  return closed && !may_be_put_out ? LinkEnd::kClosed : LinkEnd::kSilence;
 }
 
 void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std::string& detail) {
   PeerLink& link = links_[peer.value()];
   if (link.channel_down(channel, std::string(to_string(reason)) + ", " + detail)) {
     spdlog::warn("node {} is down: {}", name_of(peer), link.last_down());
+    const bool may_be_put_out = pulse_.may_be_put_out(peer, now_ms());
+    if (may_be_put_out)
+      spdlog::warn(
+          "this node stood still for so long that node {} may have gone on without it "
+          "(stall_timeout_ms): it does not go on alone if that node is dead",
+          name_of(peer));
     pulse_.down(peer);
     file_client_->node_down(peer);
     file_server_->drop_node(peer);
     file_messages_.erase(peer);
-    step_membership(membership::PeerDown{peer, link_end(reason)});
+    step_membership(membership::PeerDown{peer, link_end(reason, may_be_put_out)});
     SyncService::Out out;
     sync_.peer_down(peer, out);
     perform_sync(out);

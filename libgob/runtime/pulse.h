@@ -1,11 +1,14 @@
 // Pulse: which peers have stopped speaking although their kernels answer: a gobd that is stopped or
-// hangs keeps its sockets open, and TCP finds nothing wrong with them. Each node says a word to each
-// peer several times within the limit; anything that a peer says counts. The time is the caller's.
+// hangs keeps its sockets open, and TCP finds nothing wrong with them. Each node says a word to
+// each peer several times within the limit; anything that a peer says counts. And the other way
+// round: whether a peer may have found this node to be such a one. The time is the caller's.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/ids.h"
@@ -16,30 +19,47 @@ class Pulse {
  public:
   static constexpr std::uint64_t kWordsWithinLimit = 4;
 
-  explicit Pulse(std::uint64_t limit_ms) : limit_ms_(limit_ms), interval_ms_(limit_ms / kWordsWithinLimit) {}
+  explicit Pulse(std::uint64_t limit_ms)
+      : limit_ms_(limit_ms), interval_ms_(limit_ms / kWordsWithinLimit) {}
 
   void up(NodeId peer, std::uint64_t now_ms) {
-    if (heard_.empty()) next_ms_ = now_ms + interval_ms_;
-    heard_[peer] = now_ms;
+    if (peers_.empty()) {
+      next_ms_ = now_ms + interval_ms_;
+      word_ms_ = word_before_ms_ = now_ms;
+    }
+    peers_[peer] = {now_ms, now_ms};
   }
-  void down(NodeId peer) { heard_.erase(peer); }
+  void down(NodeId peer) { peers_.erase(peer); }
   void heard(NodeId peer, std::uint64_t now_ms) {
-    if (const auto found = heard_.find(peer); found != heard_.end()) found->second = now_ms;
+    if (const auto found = peers_.find(peer); found != peers_.end())
+      found->second.heard_ms = now_ms;
+  }
+
+  // True: when the link to this peer ended, the peer may have put this node out, which had not said
+  // a word for the limit, and gone on without it. It is the word before the last one that counts:
+  // that the link had ended may lie behind much else in the socket when a node that stood still
+  // says its first word again.
+  [[nodiscard]] bool may_be_put_out(NodeId peer, std::uint64_t now_ms) const {
+    const auto found = peers_.find(peer);
+    if (found == peers_.end()) return false;
+    return now_ms >= std::max(word_before_ms_, found->second.up_ms) + limit_ms_;
   }
 
   // When to call tick().
   [[nodiscard]] std::optional<std::uint64_t> next_wakeup() const {
-    return heard_.empty() ? std::nullopt : std::optional(next_ms_);
+    return peers_.empty() ? std::nullopt : std::optional(next_ms_);
   }
-  // Null: it is not yet time. Otherwise each peer wants a word now, and those of the answer have been
-  // silent for longer than the limit.
+  // Null: it is not yet time. Otherwise each peer wants a word now, and those of the answer have
+  // been silent for longer than the limit.
   [[nodiscard]] std::optional<std::vector<NodeId>> tick(std::uint64_t now_ms) {
-    if (heard_.empty() || now_ms < next_ms_) return std::nullopt;
+    if (peers_.empty() || now_ms < next_ms_) return std::nullopt;
     // If this node itself was held up, what the peers said meanwhile has not been read yet.
     const std::uint64_t late_ms = now_ms - next_ms_;
     next_ms_ = now_ms + interval_ms_;
+    word_before_ms_ = std::exchange(word_ms_, now_ms);
     std::vector<NodeId> silent;
-    for (auto& [peer, at] : heard_) {
+    for (auto& [peer, times] : peers_) {
+      std::uint64_t& at = times.heard_ms;
       if (at < now_ms - late_ms) at += late_ms;
       if (now_ms > at + limit_ms_) silent.push_back(peer);
     }
@@ -47,9 +67,15 @@ class Pulse {
   }
 
  private:
+  struct Times {
+    std::uint64_t up_ms = 0;
+    std::uint64_t heard_ms = 0;
+  };
   const std::uint64_t limit_ms_, interval_ms_;
   std::uint64_t next_ms_ = 0;
-  std::map<NodeId, std::uint64_t> heard_;  // when, of each peer that is up
+  std::uint64_t word_ms_ = 0;         // when this node said its last word to its peers
+  std::uint64_t word_before_ms_ = 0;  // and the one before
+  std::map<NodeId, Times> peers_;     // that are up
 };
 
 }  // namespace gob

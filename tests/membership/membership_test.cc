@@ -201,6 +201,18 @@ TEST_P(TwoNodes, DeathAfterSilenceIsNoReasonToGoOn) {
   EXPECT_NE(sim.ending(NodeId{1}).find("fenced"), std::string::npos);
 }
 
+// The same with more: those that went on without it are dead to the last.
+TEST_P(MembershipTest, DeathOfAllAfterSilenceIsNoReasonToGoOn) {
+  start_all();
+  for (const NodeId i : nodes({0, 1})) sim.cut(i, NodeId{2});
+  sim.run_for(kSettled);
+  ASSERT_TRUE(sim.one_view(nodes({0, 1})));
+  for (const NodeId i : nodes({0, 1})) sim.crash(i, true);
+  for (const NodeId i : nodes({0, 1})) sim.heal(i, NodeId{2});
+  sim.run_for(kFenceTimeout);
+  EXPECT_NE(sim.ending(NodeId{2}).find("fenced"), std::string::npos);
+}
+
 TEST_P(FiveNodes, TheSmallerHalfOfASplitStops) {
   start_all();
   for (const NodeId a : nodes({0, 1}))

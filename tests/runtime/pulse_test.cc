@@ -59,5 +59,45 @@ TEST(Pulse, OfAPeerThatComesAgainBeginsAnew) {
   EXPECT_EQ(pulse.tick(5250), Nodes{});
 }
 
+// A peer counts from this node's last word on, so while words leave in time it cannot have.
+TEST(Pulse, ANodeThatSpeaksIsNotPutOut) {
+  Pulse pulse(1000);
+  pulse.up(kOne, 0);
+  for (std::uint64_t now = 250; now <= 5000; now += 250) {
+    EXPECT_FALSE(pulse.may_be_put_out(kOne, now)) << now;
+    static_cast<void>(pulse.tick(now));
+  }
+  // Nor a little late, twice.
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 5400));
+  static_cast<void>(pulse.tick(5400));
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 5900));
+}
+
+TEST(Pulse, ANodeThatStoodStillMayBePutOut) {
+  Pulse pulse(1000);
+  pulse.up(kOne, 0);
+  static_cast<void>(pulse.tick(250));
+  static_cast<void>(pulse.tick(500));
+  EXPECT_TRUE(pulse.may_be_put_out(kOne, 60'000)) << "the end of the link is seen at once";
+  static_cast<void>(pulse.tick(60'000));
+  EXPECT_TRUE(pulse.may_be_put_out(kOne, 60'100)) << "it lay behind much else";
+  static_cast<void>(pulse.tick(60'250));
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 60'300)) << "the link outlived the first word";
+}
+
+TEST(Pulse, OnlyLinksThatWereUpMeanwhileAreInDoubt) {
+  Pulse pulse(1000);
+  pulse.up(kOne, 0);
+  static_cast<void>(pulse.tick(250));
+  pulse.up(kTwo, 60'000);
+  EXPECT_TRUE(pulse.may_be_put_out(kOne, 60'001));
+  EXPECT_FALSE(pulse.may_be_put_out(kTwo, 60'001));
+  pulse.down(kOne);
+  pulse.down(kTwo);
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 60'002)) << "not up";
+  pulse.up(kOne, 90'000);
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 90'001));
+}
+
 }  // namespace
 }  // namespace gob

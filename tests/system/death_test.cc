@@ -246,5 +246,42 @@ TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
   }));
 }
 
+// Who put it out went on alone, and is dead when it runs again: nobody can tell it, and all it sees
+// are closed links and a host that refuses connections, as if it were the survivor.
+TEST(Death, AGobdThatWasPutOutByOneThatDiedSinceDoesNotGoOn) {
+  DaemonConfig config = settings();
+  config.stall_timeout_ms = 6000;
+  config.page_timeout_ms = DaemonConfig{}.page_timeout_ms;
+  Nodes nodes(2, config);
+  ASSERT_TRUE(nodes.run(0, [](gobelins::Connection& gob) {
+    gob.create("data", kPage);
+    gob.open("data").map().as<char>()[0] = 1;
+    return true;
+  }));
+  const Pipe seen;
+  // It has a copy of the page, and reads on until its gobd ends.
+  const pid_t reader = nodes.spawn(1, [&](gobelins::Connection& gob) {
+    auto memory = gob.open("data").map();
+    volatile const char* bytes = memory.as<char>().data();
+    if (bytes[0] != 1) return false;
+    seen.tell();
+    return gets_sigbus([&] {
+      while (bytes[0] == 1) std::this_thread::yield();
+    });
+  });
+  seen.hear();
+  ASSERT_TRUE(nodes.suspend(1));
+  // Granted when n1 has gone on without n2.
+  ASSERT_TRUE(nodes.run(0, [](gobelins::Connection& gob) {
+    gob.open("data").map().as<char>()[0] = 2;
+    return true;
+  }));
+  EXPECT_NE(nodes.log_of(0).find("it is stopped or hangs"), std::string::npos) << nodes.log_of(0);
+  nodes.kill_node(0);
+  ASSERT_TRUE(nodes.resume(1));
+  EXPECT_EQ(nodes.await_end(1), 75);
+  EXPECT_EQ(Nodes::wait_for(reader, kEndsWithinMs), 0);
+}
+
 }  // namespace
 }  // namespace gob
