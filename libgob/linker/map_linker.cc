@@ -324,12 +324,13 @@ Status MapLinker::refuse_page(Container& container, Mapping& mapping, PageIndex 
       return {};
     case UffdOutcome::kNotMapped:
       return {};
+    case UffdOutcome::kChanging:
+      uffd_wake(mapping.uffd(), address, 1);  // it is asked for again, and refused
+      return {};
     case UffdOutcome::kNoFrame:
     case UffdOutcome::kNoMemory:
     case UffdOutcome::kFailed:
-      if (result.errno_value != EAGAIN) break;
-      uffd_wake(mapping.uffd(), address, 1);  // it is asked for again, and refused
-      return {};
+      break;
   }
   return make_error(ErrorCode::kSystem,
                     "cannot tell the program of mapping " + std::to_string(mapping.id().value()) +

@@ -97,6 +97,7 @@ std::uint64_t MapLinker::copy_to(Container& container, Mapping& mapping, PageSet
         case UffdOutcome::kNoFrame:
         case UffdOutcome::kNoMemory:
         case UffdOutcome::kFailed:
+        case UffdOutcome::kChanging:
           ++done;  // left to store and continue, whose failures count
           break;
       }
@@ -180,6 +181,7 @@ void MapLinker::grant_page(Container& container, Mapping& mapping, PageIndex pag
     case UffdOutcome::kNotMapped:
     case UffdOutcome::kNoMemory:
     case UffdOutcome::kFailed:
+    case UffdOutcome::kChanging:
       // The thread faults again if it still wants the page.
       uffd_wake(mapping.uffd(), address, 1);
       return;

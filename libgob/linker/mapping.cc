@@ -18,7 +18,8 @@ namespace gob {
 namespace {
 
 constexpr unsigned kBatch = 16;
-constexpr unsigned kMaxBatches = 4;  // then others get their turn; poll says if more wait
+constexpr unsigned kMaxBatches = 4;          // then others get their turn; poll says if more wait
+constexpr std::uint64_t kMostRefused = 512;  // pages in one call
 
 // Features the kernel shows of a userfaultfd, in /proc/self/fdinfo; 0 if the descriptor is none.
 std::uint64_t features_of(int fd) {
@@ -101,9 +102,25 @@ void Mapping::send_news() {
       const int fd = news.fd.get();
       std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
     }
-    if (::sendmsg(news_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) break;
+    if (::sendmsg(news_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) continue;
+    // ETOOMANYREFS: too many descriptors wait to be read.
+    if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ||
+        errno == ETOOMANYREFS)
+      break;
+    if (news.fd) refuse_all(news.fd.get());
   }
   unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(sent));
+}
+
+// A page that is mapped there stays so: it was read or written before.
+void Mapping::refuse_all(int child) const {
+  for (std::uint64_t done = 0; done < config_.pages;) {
+    const auto count =
+        static_cast<unsigned>(std::min<std::uint64_t>(config_.pages - done, kMostRefused));
+    const UffdResult result = uffd_poison(child, config_.address + done * kPageSize, count);
+    if (result.outcome == UffdOutcome::kDead) return;
+    done += result.outcome == UffdOutcome::kDone ? count : result.done + 1;
+  }
 }
 
 Status Mapping::drain(std::vector<Fault>& out) {
@@ -147,8 +164,13 @@ Status Mapping::drain(std::vector<Fault>& out) {
       const PageIndex page{config_.first.value() + (address - config_.address) / kPageSize};
       // Of ranges that we were not told of nothing is served.
       if (address < config_.address || !contains(page)) {
-        // It grew in its place: what lies behind it is the end of a file.
-        if (news_ && !moved_) uffd_poison(uffd_.get(), address & ~(kPageSize - 1), 1);
+        // It grew in its place: what lies behind it is the end of a file. While the program forks
+        // the kernel refuses: then it is asked for again.
+        if (news_ && !moved_) {
+          const std::uint64_t start = address & ~(kPageSize - 1);
+          if (uffd_poison(uffd_.get(), start, 1).outcome != UffdOutcome::kDone)
+            uffd_wake(uffd_.get(), start, 1);
+        }
         continue;
       }
       const std::uint64_t flags = message.arg.pagefault.flags;

@@ -95,6 +95,13 @@ class Mapping {
   // the descriptor does not behave as a linked mapping's: the mapping is dead then.
   Status drain(std::vector<Fault>& out);
 
+  // News that the socket has no room for. Whoever polls uffd() calls send_news() when news() can be
+  // written to, until nothing is unsent, also if the mapping has ended meanwhile.
+  [[nodiscard]] bool has_unsent_news() const { return !unsent_.empty(); }
+  [[nodiscard]] int news() const { return news_.get(); }
+  // If nobody will ever read them, the pages that a child has not touched yet raise SIGBUS there.
+  void send_news();
+
   // The program is gone or misbehaves: nothing is to be done for it any more. Any thread.
   [[nodiscard]] bool dead() const { return dead_.load(std::memory_order_relaxed); }
   void mark_dead() { dead_.store(true, std::memory_order_relaxed); }
@@ -102,7 +109,7 @@ class Mapping {
  private:
   Mapping(UniqueFd uffd, UniqueFd news, std::optional<KernelLink> link, const Config& config)
       : uffd_(std::move(uffd)), news_(std::move(news)), link_(std::move(link)), config_(config) {}
-  void send_news();
+  void refuse_all(int child) const;
 
   const UniqueFd uffd_;
   const UniqueFd news_;

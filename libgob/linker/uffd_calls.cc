@@ -1,6 +1,5 @@
 #include "libgob/linker/uffd_calls.h"
 
-#include <sched.h>
 #include <sys/ioctl.h>
 
 #include <cerrno>
@@ -11,10 +10,10 @@
 namespace gob {
 namespace {
 
-// EAGAIN without progress means that the program changes its mappings at this moment: it forks, or
-// calls mremap(2), and goes on when that event has been read, maybe by this very thread. Who waits
-// for a page tries again then.
-constexpr int kMaxRetries = 16;
+// EAGAIN without progress: a page table changed under the kernel, which is over at once, or the
+// program changes its mappings (it forks, or calls mremap(2)), and goes on when that event has been
+// read. That may be for this very thread to do, so it must not wait here: kChanging.
+constexpr int kAtOnce = 4;
 
 std::uint64_t bytes_of(unsigned count) { return std::uint64_t{count} * kPageSize; }
 
@@ -33,6 +32,8 @@ UffdOutcome outcome_of(int error) {
     case ENOMEM:
     case ENOSPC:
       return UffdOutcome::kNoMemory;
+    case EAGAIN:
+      return UffdOutcome::kChanging;
     default:
       return UffdOutcome::kFailed;
   }
@@ -52,10 +53,7 @@ UffdResult repeat(unsigned count, F&& step) {
       continue;
     }
     const int error = pages == 0 ? EAGAIN : static_cast<int>(-pages);
-    if ((error == EAGAIN || error == EINTR) && ++idle < kMaxRetries) {
-      ::sched_yield();
-      continue;
-    }
+    if (error == EINTR || (error == EAGAIN && ++idle < kAtOnce)) continue;
     result.outcome = outcome_of(error);
     result.errno_value = error;
     break;

@@ -15,6 +15,8 @@ enum class UffdOutcome : std::uint8_t {
   kNotMapped,  // the program unmapped the page, or mapped something else there
   kDead,       // the program's memory is gone: it exited
   kNoMemory,   // of the host
+  kChanging,   // the program changes its mappings: it goes on when an event of this userfaultfd,
+               // maybe in this thread's own queue, has been read. Wake who waits: it asks again.
   kFailed,     // anything else; errno_value says what
 };
 

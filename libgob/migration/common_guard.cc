@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,7 +31,7 @@ namespace {
 constexpr std::chrono::seconds kStops{3};
 constexpr std::chrono::seconds kAnswer{2};
 constexpr int kRounds = 16;  // of children that are forked meanwhile
-constexpr char kHold = 'h', kRelease = 'r', kDone = 'd';
+constexpr char kHold = 'h', kRelease = 'r', kDone = 'd', kKey = 'k';
 
 struct Word {
   char what = 0;
@@ -71,13 +72,20 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   }
 }
 
+[[noreturn]] void end_with(const std::set<int>& keys) {
+  for (const int segment : keys) ::shmctl(segment, IPC_RMID, nullptr);
+  ::_exit(0);
+}
+
 [[noreturn]] void guard(int socket, const std::string& gobd, int news) {
   ::prctl(PR_SET_NAME, "gobmigrate-cgd");
   ::setsid();
   std::map<pid_t, Ward> wards;
+  std::set<int> keys;
   Word word;
   for (UniqueFd fd; hear_word(socket, word, fd); fd.reset()) {
-    if (word.what == kDone) ::_exit(0);
+    if (word.what == kDone) end_with(keys);
+    if (word.what == kKey) keys.insert(word.pid);
     if (word.what == kRelease) wards.erase(word.pid);
     if (word.what != kHold) continue;
     Ward& ward = wards[word.pid];
@@ -110,7 +118,7 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   }
   uffds.clear();  // who waits tries again, and meets the loss
   give_up(gobd, names);
-  ::_exit(0);
+  end_with(keys);
 }
 
 Status take_away(pid_t pid) {
@@ -180,6 +188,7 @@ Status CommonGuard::say(char what, pid_t pid, int fd) {
 
 Status CommonGuard::hold(pid_t pid, int uffd) { return say(kHold, pid, uffd); }
 Status CommonGuard::release(pid_t pid) { return say(kRelease, pid, -1); }
+Status CommonGuard::hold_key(int segment) { return say(kKey, segment, -1); }
 void CommonGuard::done() { static_cast<void>(say(kDone, 0, -1).ok()); }
 
 }  // namespace gob::migration

@@ -33,6 +33,8 @@ class CommonGuard {
   Status hold(pid_t pid, int uffd);
   // It has ended, or has moved away.
   Status release(pid_t pid);
+  // A System V segment that only holds a key, and is removed when all has ended.
+  Status hold_key(int segment);
   // All is in order.
   void done();
 

@@ -268,13 +268,24 @@ class CommonKeeper {
       }
       return done.error();
     }
-    // Who comes later shall find nothing, rather than what it was.
     for (const CommonSegment& segment : common->segments)
-      if (segment.system_v) ::shmctl(static_cast<int>(segment.inode), IPC_RMID, nullptr);
+      if (segment.system_v) end_segment(static_cast<int>(segment.inode));
     for (Made& each : made_) each.file.reset();
     staying.clear();
     const double stopped = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
     return std::to_string(places) + " " + std::to_string(bytes) + " " + std::to_string(stopped);
+  }
+
+  // Who comes later shall find nothing, rather than what it was; nor make a new segment by the same
+  // key, which would be empty, and shared with nobody. One byte holds the key: who asks for more
+  // gets EINVAL, who creates exclusively EEXIST, and who is not root EACCES.
+  void end_segment(int segment) {
+    shmid_ds info{};
+    const bool known = ::shmctl(segment, IPC_STAT, &info) == 0;
+    ::shmctl(segment, IPC_RMID, nullptr);
+    if (!known || info.shm_perm.__key == IPC_PRIVATE) return;
+    const int held = ::shmget(info.shm_perm.__key, 1, IPC_CREAT | IPC_EXCL);
+    if (held >= 0) mapper_.hold_key(held);  // else somebody was faster
   }
 
   // In the processes that move, for memory that becomes a container and for containers of earlier

@@ -156,21 +156,40 @@ std::vector<int> CommonMapper::ends() const {
 }
 
 void CommonMapper::hear() {
-  while (true) {
-    MappingNews news;
-    UniqueFd uffd;
-    if (!hear_word(news_.heard.get(), news, uffd, MSG_DONTWAIT)) return;
-    const auto found = areas_.find(news.mapping);
-    if (found == areas_.end()) continue;
-    if (news.kind == MappingNews::kForked && uffd)
-      forked(NamedArea(found->second), std::move(uffd));
-    if (news.kind == MappingNews::kMoved) moved(news);
-  }
+  while (hear_one()) continue;
 }
 
-void CommonMapper::forked(const NamedArea& area, UniqueFd uffd) {
-  const int number = ++last_child_;
-  static_cast<void>(guard_.hold(-number, uffd.get()).ok());
+// The guard has a child before the socket has not: whenever this process dies, one of them does.
+bool CommonMapper::hear_one() {
+  MappingNews news;
+  UniqueFd uffd;
+  if (!hear_word(news_.heard.get(), news, uffd, MSG_DONTWAIT | MSG_PEEK)) return false;
+  const bool is_fork = news.kind == MappingNews::kForked && uffd;
+  const int number = is_fork ? ++last_child_ : 0;
+  if (is_fork) static_cast<void>(guard_.hold(-number, uffd.get()).ok());
+  MappingNews again;
+  UniqueFd same;
+  if (!hear_word(news_.heard.get(), again, same, MSG_DONTWAIT)) return false;
+  news.mapping = latest(news.mapping);
+  if (is_fork) {
+    // One that nobody knows stays with the guard, and waits for ever rather than go on with zeros.
+    const auto found = areas_.find(news.mapping);
+    if (found != areas_.end()) forked(number, NamedArea(found->second), std::move(uffd));
+  } else if (news.kind == MappingNews::kMoved && areas_.contains(news.mapping)) {
+    moved(news);
+  }
+  return true;
+}
+
+// News of a mapping that moved may be on their way when another one is in its place.
+std::uint64_t CommonMapper::latest(std::uint64_t mapping) const {
+  for (auto next = followed_by_.find(mapping); next != followed_by_.end();
+       next = followed_by_.find(mapping))
+    mapping = next->second;
+  return mapping;
+}
+
+void CommonMapper::forked(int number, const NamedArea& area, UniqueFd uffd) {
   Child& child = children_[number];
   child.uffd = std::move(uffd);
   child.area = area;
@@ -183,8 +202,11 @@ void CommonMapper::serve(Child& child) {
   if (!answer) return;
   const std::uint64_t mapping = answer->reply.map_container().mapping_id();
   areas_[mapping] = child.area;
+  const bool again = std::exchange(child.tried, true);
   if (!ready(mapping, child.area.second.address, child.uffd.get())) return forget(mapping);
   child.mapping = mapping;
+  // Faults of then were heard by a mapping that is no more.
+  if (again) wake(child.uffd.get(), child.area.second.address, child.area.second.bytes);
 }
 
 void CommonMapper::moved(const MappingNews& news) {
@@ -213,6 +235,7 @@ void CommonMapper::moved(const MappingNews& news) {
     if (const auto answer = ask(after.first, after.second)) {
       *mapping = answer->reply.map_container().mapping_id();
       areas_[*mapping] = after;
+      followed_by_[news.mapping] = *mapping;
       served = ready(*mapping, news.to, uffd).ok();
     }
   }
@@ -233,13 +256,16 @@ void CommonMapper::moved(const MappingNews& news) {
 
 void CommonMapper::look() {
   reap_processes();
+  hear();  // of children of those that have ended: gobd has told all by now
   if (Clock::now() < next_look_) return;
   next_look_ = Clock::now() + kLook;
   while (!forgotten_.empty() && forgotten_.front().first + kMemory < Clock::now()) {
     areas_.erase(forgotten_.front().second);
+    followed_by_.erase(forgotten_.front().second);
     forgotten_.pop_front();
   }
   reap_children();
+  hear();
   if (looks_ > 0) find_children();
   // gobd had too much to do.
   for (auto& [number, child] : children_)

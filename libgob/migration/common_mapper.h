@@ -69,6 +69,8 @@ class CommonMapper {
     bool child = false;  // its mappings are among children_
   };
   [[nodiscard]] const std::map<pid_t, Held>& held() const { return held_; }
+  // As long as this does, or longer if it dies (CommonGuard).
+  void hold_key(int segment) { static_cast<void>(guard_.hold_key(segment).ok()); }
   // Of all processes, without harm to them.
   void done() { guard_.done(); }
 
@@ -79,11 +81,14 @@ class CommonMapper {
     std::uint64_t mapping = 0;  // 0: gobd does not serve it yet
     UniqueFd uffd;
     NamedArea area;
+    bool tried = false;  // to give it to gobd
   };
   Result<std::uint32_t> open(const std::string& container);
   Result<ControlClient::Answer> ask(const std::string& container, const SharedArea& area);
   Status ready(std::uint64_t mapping, std::uint64_t address, int uffd);
-  void forked(const NamedArea& area, UniqueFd uffd);
+  bool hear_one();
+  [[nodiscard]] std::uint64_t latest(std::uint64_t mapping) const;
+  void forked(int number, const NamedArea& area, UniqueFd uffd);
   void serve(Child& child);
   void moved(const MappingNews& news);
   void reap_processes();
@@ -98,6 +103,7 @@ class CommonMapper {
   std::map<std::string, std::uint32_t> opened_;
   std::map<std::uint64_t, NamedArea> areas_;                           // by gobd's numbers
   std::deque<std::pair<Clock::time_point, std::uint64_t>> forgotten_;  // some of them
+  std::map<std::uint64_t, std::uint64_t> followed_by_;  // forgotten ones, when the memory moved
   std::map<pid_t, Held> held_;
   std::map<int, Child> children_;  // by the guard's numbers
   int last_child_ = 0;

@@ -274,9 +274,11 @@ void Node::mapping_ready(ClientId client, const control::MappingReady& request,
   local.ready = true;
   local.waiting.emplace(std::move(responder));
   local.shards_missing = config_.shards;
-  for (unsigned i = 0; i < config_.shards; ++i) {
-    const bool polls = i == id.value() % config_.shards;
-    const bool posted = shards_[i]->post([this, id, polls, made = *mapping](Shard& shard) {
+  // The one that polls comes last: faults may wait already, and it passes them on to the others.
+  for (unsigned i = 1; i <= config_.shards; ++i) {
+    const bool polls = i == config_.shards;
+    const std::uint64_t to = (id.value() + i) % config_.shards;
+    const bool posted = shards_[to]->post([this, id, polls, made = *mapping](Shard& shard) {
       const Status status = shard.add_mapping(made, polls);
       static_cast<void>(mailbox_.post([this, id, status] { mapping_added(id, status); }));
     });
@@ -307,7 +309,14 @@ void Node::unmap_container(ClientId client, const control::UnmapContainer& reque
                                      "this connection has no mapping " + std::to_string(id.value()),
                                      EINVAL));
   end_mapping(id);
-  responder.done();
+  // All news of it that will ever come have been sent when the answer does: whoever hears them
+  // knows then whether there are children.
+  const auto waiting = std::make_shared<Responder>(std::move(responder));
+  const auto& polling = shards_[id.value() % config_.shards];
+  if (!polling->post([this, waiting](Shard&) {
+        static_cast<void>(mailbox_.post([waiting] { waiting->done(); }));
+      }))
+    waiting->done();
 }
 
 void Node::end_mapping(MappingId id) {

@@ -210,6 +210,7 @@ class Shard final : private ChannelSink {
   void drain_mapping(MappingId id);
   void drain_device();
   void take_request(const abi::Request& request);
+  void send_news(const std::shared_ptr<Mapping>& mapping);
   void on_fault(PolledMapping& polled, const Fault& fault);
   void refuse_here(const Fault& fault, unsigned owner);
   void take_fault(const Fault& fault, const StreamDetector::Run& ahead);
@@ -309,10 +310,11 @@ class Shard final : private ChannelSink {
   Core core_;
   MapLinker linker_;
   std::map<MappingId, PolledMapping> polled_;
-  std::shared_ptr<GobDevice> device_;  // the shard that reads it; else null
+  std::map<MappingId, std::shared_ptr<Mapping>> unsent_;  // with news that wait for room
+  std::shared_ptr<GobDevice> device_;                     // the shard that reads it; else null
   std::shared_ptr<const LinkTable> links_;
   std::vector<abi::Request> early_requests_;  // of links that are held
-  std::array<Asker, 64> askers_;  // the latest; the oldest are forgotten
+  std::array<Asker, 64> askers_;              // the latest; the oldest are forgotten
   std::size_t next_asker_ = 0;
   std::unordered_map<PageKey, Waited> waited_;
   std::map<ContainerId, ContainerCounters> counters_;

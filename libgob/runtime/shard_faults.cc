@@ -10,7 +10,28 @@
 
 namespace gob {
 
+// News of a mapping that has no room: again when there is some, whether it is still polled or not.
+void Shard::send_news(const std::shared_ptr<Mapping>& mapping) {
+  const MappingId id = mapping->id();
+  if (mapping->has_unsent_news()) {
+    epoll_event event{};
+    event.events = EPOLLOUT;
+    event.data.u64 = id.value();
+    if (unsent_.try_emplace(id, mapping).second)
+      must(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, mapping->news(), &event) == 0
+               ? Status()
+               : Status(system_error("cannot watch the news of a mapping")));
+  } else if (unsent_.erase(id) != 0) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, mapping->news(), nullptr);
+  }
+}
+
 void Shard::drain_mapping(MappingId id) {
+  if (const auto unsent = unsent_.find(id); unsent != unsent_.end()) {
+    const std::shared_ptr<Mapping> mapping = unsent->second;
+    mapping->send_news();
+    send_news(mapping);
+  }
   const auto found = polled_.find(id);
   if (found == polled_.end()) return;
   PolledMapping& polled = found->second;
@@ -20,6 +41,7 @@ void Shard::drain_mapping(MappingId id) {
     if (!status) spdlog::warn("a program's mapping is given up: {}", status.error().message());
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled.mapping->uffd(), nullptr);
   }
+  send_news(polled.mapping);
   for (const Fault& fault : faults_) on_fault(polled, fault);
 }
 

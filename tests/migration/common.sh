@@ -22,7 +22,7 @@ clean_up() {
   for pid in $(travellers "$dir/*"); do kill -9 "$pid" 2>/dev/null; done
   for pid in "${server[@]}"; do kill "$pid" 2>/dev/null; done
   "$gobctl" cluster down --timeout 10 >/dev/null 2>&1
-  [[ $failures -eq 0 ]] || tail -n 100 "$dir"/*.log
+  [[ $failures -eq 0 ]] || tail -n 100 "$dir"/*.log "$GOB_DIR"/*/gobd.log
   # What is still mounted are somebody's files: rm must not get there.
   for name in "$GOB_DIR"/*.mnt; do [[ ! -d $name ]] || umount -l "$name" 2>/dev/null; done
   rm -rf --one-file-system "$dir"

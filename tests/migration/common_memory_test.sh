@@ -111,6 +111,22 @@ both_right opened
 expect 0 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --dry-run  # they move together
 all_counted opened
 
+# A key that leads to the segment: nobody makes a new, empty one by it as long as the old one is used.
+share key key 64
+key=$((0x60b00000 + pid))
+# ask FLAGS: shmget(2) with them says this number, or 0.
+ask() { perl -e '$! = 0; shmget($ARGV[0], 64 * 4096, $ARGV[1]); print $! + 0' "$key" "$1"; }
+equal "$(ask 0)" 0
+move "$child" n1 n2
+equal "$(ask $((01600)))" 22 # IPC_CREAT: EINVAL
+equal "$(ask $((03600)))" 17 # and IPC_EXCL: EEXIST
+equal "$(ask 0)" 22
+both_right key
+all_counted key
+until_true 30 no_memory
+no_key() { [[ $(ask 0) -eq 2 ]]; }
+until_true 30 no_key
+
 for kind in anonymous segment memfd; do
   share $kind $kind 256
   number=$pid

@@ -4,16 +4,17 @@
 //   commoner NAME KIND PAGES [wait | fork | mutex]
 //
 // KIND: anonymous (MAP_SHARED | MAP_ANONYMOUS), memfd (mapped, then closed), open (memfd that stays
-// open), segment (System V). The process has a child, in a session of its own; they write a line a
-// round to NAME and NAME.child, "ROUND wrong WORDS", until NAME.stop is there: then their rounds go
-// to NAME.end and NAME.child.end, with the sum of all. wait: the child waits in the memory for the
-// parent's word (a futex), which comes when NAME.wake is there; then it writes NAME.woken. fork: in
-// each round both fork a child, which adds to the sum and checks, too, and forks one of its own.
-// mutex: each waits for its turn, by a mutex and a condition of pthread(7) in the memory.
+// open), segment (System V), key (one that has a key: 0x60b00000 + the number of the process). The
+// process has a child, in a session of its own; they write a line a round to NAME and NAME.child,
+// "ROUND wrong WORDS", until NAME.stop is there: then their rounds go to NAME.end and
+// NAME.child.end, with the sum of all. wait: the child waits in the memory for the parent's word (a
+// futex), which comes when NAME.wake is there; then it writes NAME.woken. fork: in each round both
+// fork a child, which adds to the sum and checks, too, and forks one of its own. mutex: each waits
+// for its turn, by a mutex and a condition of pthread(7) in the memory.
 //
-// When NAME.hire is there the parent forks a worker that does the same as the others, to NAME.worker
-// (also as NAME.child.hire, of the child). Then NAME.remap: mremap(2) of all of it; NAME.split: of a
-// part; NAME.cut: munmap(2) of its second half, which it does not use any more.
+// When NAME.hire is there the parent forks a worker that does the same as the others, to
+// NAME.worker (also as NAME.child.hire, of the child). Then NAME.remap: mremap(2) of all of it;
+// NAME.split: of a part; NAME.cut: munmap(2) of its second half, which it does not use any more.
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -66,6 +67,8 @@ char* make(const std::string& kind, std::size_t bytes) {
     if (kind == "memfd") ::close(fd);
   }
   if (kind == "segment") at = ::shmat(::shmget(IPC_PRIVATE, bytes, 0600), nullptr, 0);
+  if (kind == "key")
+    at = ::shmat(::shmget(0x60b00000 + ::getpid(), bytes, IPC_CREAT | IPC_EXCL | 0600), nullptr, 0);
   if (at == MAP_FAILED) die("making the memory");
   return static_cast<char*>(at);
 }
@@ -133,8 +136,7 @@ void change_places(Work& work) {
   if (all || exists(work.name + ".split")) {
     void* const room = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     const std::size_t moved = all ? bytes : bytes / 2;
-    void* const now =
-        ::mremap(work.memory, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+    void* const now = ::mremap(work.memory, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, room);
     if (now == MAP_FAILED) die("mremap");
     work.memory = static_cast<char*>(now);
     work.pages = moved / kPage;
