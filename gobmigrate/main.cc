@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -160,7 +161,10 @@ bool has_ended(const UniqueFd& process) {
   return !process || ::poll(&ended, 1, 0) != 0;
 }
 
-int move(Flags& flags) {
+constexpr int kDumps = 3;
+
+// `dumps`: so many times, all in all, a dump is made anew if CRIU took a page for zeros by mistake.
+int move(Flags& flags, int dumps = kDumps) {
   if (::geteuid() != 0)
     return fail(flags, kRefused, "moving processes needs root; run gobmigrate with sudo");
   flags.move.socket = socket_path(flags.move.socket);
@@ -210,6 +214,12 @@ int move(Flags& flags) {
   if (!moved) {
     if (moved.error().code == ErrorCode::kLost)
       return fail(flags, kLostProcess, moved.error().message());
+    if (moved.error().code == ErrorCode::kUnavailable && moved.error().errno_value == EAGAIN &&
+        dumps > 1) {
+      if (!flags.json)
+        std::cerr << "gobmigrate: " << moved.error().context << "; trying again\n";
+      return move(flags, dumps - 1);
+    }
     if (has_ended(process))
       return fail(flags, kFailed,
                   "process " + std::to_string(plan->pid) +

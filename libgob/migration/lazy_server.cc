@@ -190,8 +190,14 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
   std::optional<LazyRanges::Run> run;
   {
     const std::lock_guard lock(mutex_);
-    run = task.ranges.find(address, 1);
-    if (!run) {
+    // Who goes through memory in order gets more with each fault, of what the source fills at once.
+    const std::uint64_t window = address == task.behind ? std::min(2 * task.window, kFillPages) : 1;
+    run = task.ranges.find(address, window);
+    if (run) {
+      run->pages = std::min(run->pages, kFillPages - run->page % kFillPages);
+      task.window = run->pages;
+      task.behind = task.cursor = address + run->pages * kPageSize;
+    } else {
       uffdio_zeropage zero{};
       zero.range = {address, kPageSize};
       if (::ioctl(task.uffd.get(), UFFDIO_ZEROPAGE, &zero) == 0) {
@@ -206,12 +212,13 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
       return;
     }
   }
-  const auto bytes = store_.bring(run->page, 1, true);
+  const auto bytes = store_.bring(run->page, run->pages, true);
   if (!bytes) return fail(bytes.error());
   const std::lock_guard lock(mutex_);
-  // The program may have moved or dropped the page while it came.
-  const auto still = task.ranges.find(address, 1);
-  if (!still || still->page != run->page || copy(task, address, *bytes, 1) == Copied::kLater) {
+  // The program may have moved or dropped pages while they came.
+  const auto still = task.ranges.find(address, run->pages);
+  if (!still || still->page != run->page ||
+      copy(task, address, *bytes, still->pages) == Copied::kLater) {
     task.waiting.push_back(address);
     return;
   }
@@ -220,7 +227,6 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
       std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
   counts_.fault_ns += took;
   ++counts_.slots[std::min<std::size_t>(std::bit_width(took / 1000), counts_.slots.size() - 1)];
-  task.cursor = address + kPageSize;
 }
 
 void LazyServer::serve_faults() {

@@ -74,6 +74,8 @@ class LazyServer {
     std::vector<LazyRanges::Run> early;  // still to be streamed, before all else
     pid_t pid = 0;             // in its namespace; 0: of a fork, not known yet
     std::uint64_t cursor = 0;  // where the stream goes on
+    std::uint64_t behind = 0;  // the address after the pages that the last fault brought,
+    std::uint64_t window = 1;  // and how many these were
     bool ended = false;
     std::vector<std::uint64_t> waiting;  // faults to be answered
   };

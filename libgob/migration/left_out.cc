@@ -1,5 +1,6 @@
 #include "libgob/migration/left_out.h"
 
+#include <cerrno>
 #include <sstream>
 
 #include "libgob/base/ids.h"
@@ -28,7 +29,8 @@ Status add_left_out(pid_t pid, LazyTask& task) {
     return make_error(ErrorCode::kUnavailable,
                       "CRIU left out page 0x" + where.str() + " of process " + std::to_string(pid) +
                           ", which it took for one of zeros; move the process once more, or use "
-                          "CRIU 4");
+                          "CRIU 4",
+                      EAGAIN);
   }
   task.runs.insert(task.runs.end(), found.begin(), found.end());
   task.saved.insert(task.saved.end(), found.begin(), found.end());

@@ -12,8 +12,8 @@
 namespace gob::migration {
 
 // Adds to `task.runs` and `task.saved` what the stopped process `pid` (as this side sees it) has and
-// CRIU did not see. kUnavailable: such a page is one that has to be in the images (another dump will
-// have it). Reads 8 bytes for each page of the areas: not needed where shares_zero_page() (page_map.h).
+// CRIU did not see. kUnavailable with EAGAIN: such a page is one that has to be in the images (another
+// dump will have it). Reads 8 bytes for each page of the areas: not needed where shares_zero_page() (page_map.h).
 Status add_left_out(pid_t pid, LazyTask& task);
 
 }  // namespace gob::migration

@@ -15,7 +15,10 @@ namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
 constexpr std::uint64_t kWarmPages = 8192;  // 32 MiB: more would cost other programs their pages
-constexpr std::uint64_t kAhead = 16;  // runs: what the stream waited for, and what it wants next
+// Runs: what the stream waited for, and what it wants next; it is told when the first of them are
+// filled: with what it asks for, gobd's read-ahead (256 pages) would take away what is empty still.
+constexpr std::uint64_t kAhead = 16;
+constexpr std::uint64_t kToldAhead = 1 + 256 / kFillPages;
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
 bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
@@ -198,7 +201,7 @@ Status SourceStore::fill_all() {
     while (filled[next]) next = (next + 1) % runs;
     if (Status done = fill(next); !done) return done;
     if (ahead != 0) --ahead;
-    if (awaited && ahead == 0) {
+    if (awaited && ahead <= kAhead - kToldAhead) {
       awaited = false;
       tell();
     }

@@ -53,6 +53,7 @@ TEST_F(LeftOut, APageThatHasToBeInTheImagesStopsTheMove) {
   const Status status = add_left_out(::getpid(), task_);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(status.error().errno_value, EAGAIN);
 }
 
 }  // namespace

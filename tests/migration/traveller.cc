@@ -250,19 +250,19 @@ int main(int argc, char** argv) {
         const std::lock_guard<std::mutex> lock(mutex);
         wrong += bad;
       });
-    // "part": another 64th each round, so that most of it is not touched for long.
-    std::size_t first = 0;
     std::size_t last = threads == 1 ? memory.count : share;
-    std::uint64_t turns = round;
-    if (kind == "part") {
-      first = round % kParts * (memory.count / kParts);
-      last = first + memory.count / kParts;
-      turns = round / kParts;
-    }
     // "corner": the first 64th only, so that the rest is not touched before FILE.all exists.
     if (kind == "corner" && access((file + ".all").c_str(), F_OK) != 0) last = memory.count / kParts;
-    const std::size_t mine =
-        is_sparse ? sparse(memory, round) : turn(memory, turns, first, last);
+    std::size_t mine = 0;
+    if (kind == "part") {
+      // Every 64th page, others each round: most are not touched for long, and none comes with the
+      // one before it.
+      constexpr std::size_t kWords = kPage / sizeof(std::uint64_t);
+      for (std::size_t i = round % kParts * kWords; i < memory.count; i += kParts * kWords)
+        mine += turn(memory, round / kParts, i, i + kWords);
+    } else {
+      mine = is_sparse ? sparse(memory, round) : turn(memory, round, 0, last);
+    }
     for (std::thread& worker : workers) worker.join();
     wrong += mine;
     wrong += hidden(round);
