@@ -215,7 +215,7 @@ int move(Flags& flags, int dumps = kDumps) {
     if (moved.error().code == ErrorCode::kLost)
       return fail(flags, kLostProcess, moved.error().message());
     if (moved.error().code == ErrorCode::kUnavailable && moved.error().errno_value == EAGAIN &&
-        dumps > 1) {
+        dumps > 1 && !has_ended(process)) {
       if (!flags.json)
         std::cerr << "gobmigrate: " << moved.error().context << "; trying again\n";
       return move(flags, dumps - 1);

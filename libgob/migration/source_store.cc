@@ -170,7 +170,8 @@ Status SourceStore::fill_all() {
   std::uint64_t next = 0;
   const std::uint64_t early = runs_of(early_);
   std::uint64_t ahead = early;            // runs from `next` on that are filled at any pace,
-  bool awaited = false;                   // and then the target is told
+  bool awaited = false;                   // and the target is told
+  std::uint64_t told_at = 0;              // when so many of them are left
   const auto fill = [&](std::uint64_t run) -> Status {
     if (filled[run]) return {};
     if (Status done = fill_run(run); !done) return done;
@@ -196,12 +197,13 @@ Status SourceStore::fill_all() {
       next = *behind - 1;
       ahead = pace_ == Pace::kAll ? kAhead : next < early ? early - next : 1;
       awaited = true;
+      told_at = ahead - std::min(ahead, kToldAhead);
     }
     if (left == 0 || (ahead == 0 && pace_ == Pace::kAsked)) continue;
     while (filled[next]) next = (next + 1) % runs;
     if (Status done = fill(next); !done) return done;
     if (ahead != 0) --ahead;
-    if (awaited && ahead <= kAhead - kToldAhead) {
+    if (awaited && ahead <= told_at) {
       awaited = false;
       tell();
     }

@@ -309,12 +309,12 @@ void Node::unmap_container(ClientId client, const control::UnmapContainer& reque
                                      "this connection has no mapping " + std::to_string(id.value()),
                                      EINVAL));
   end_mapping(id);
-  // All news of it that will ever come have been sent when the answer does: whoever hears them
-  // knows then whether there are children.
+  // All its events have been read when the answer comes: whoever hears their news knows then
+  // whether there are children, if the socket of the news had room.
   const auto waiting = std::make_shared<Responder>(std::move(responder));
   const auto& polling = shards_[id.value() % config_.shards];
   if (!polling->post([this, waiting](Shard&) {
-        static_cast<void>(mailbox_.post([waiting] { waiting->done(); }));
+        static_cast<void>(mailbox_.post_reply([waiting] { waiting->done(); }));
       }))
     waiting->done();
 }
