@@ -13,6 +13,7 @@ void Core::flush(PageId page, Out& out) {
   if (pending_.contains(key_of(page))) return;  // somebody here is about to use it
   local->flushing = true;
   ++flushing_;
+  ++leaving_frames_;
   send(manager(page), make(MessageType::kFlush, page), out);
 }
 
@@ -25,6 +26,7 @@ void Core::on_flush_discard(NodeId from, const Message& message, PageId page, Ou
   }
   local->flushing = false;
   --flushing_;
+  if (is_resident(local->state)) --leaving_frames_;
   // Without `confirm` the manager speaks of a copy that was taken or invalidated while the wish was
   // on its way; one that is here all the same came home after that.
   if (local->state == PageState::kRead && message.confirm)
@@ -65,6 +67,7 @@ void Core::end_flush(PageId page, NodeId owner, Out& out) {
   if (local.flushing) {
     local.flushing = false;
     --flushing_;
+    if (is_resident(local.state)) --leaving_frames_;
     Message message = make(MessageType::kFlushDone, page);
     message.node = owner;
     message.written = owner == kNoNode;

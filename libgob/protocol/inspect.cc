@@ -44,11 +44,13 @@ bool Core::at_rest() const {
 std::string Core::check() const {
   std::uint64_t resident = 0;
   std::uint64_t flushing = 0;
+  std::uint64_t leaving = 0;
   std::uint64_t reserved = 0;
   std::string broken;
   locals_.for_each([&](PageKey key, const LocalPage& local) {
     if (is_resident(local.state)) ++resident;
     if (local.flushing) ++flushing;
+    if (local.flushing && is_resident(local.state)) ++leaving;
     if (local.state == PageState::kInvalid && !local.flushing)
       broken = "an empty frame table entry";
     if (local.state == PageState::kStored) {
@@ -83,6 +85,7 @@ std::string Core::check() const {
   });
   if (resident != resident_) broken = "resident frames miscounted";
   if (flushing != flushing_) broken = "flushes miscounted";
+  if (leaving != leaving_frames_) broken = "frames that are being freed miscounted";
   if (reserved != reserved_) broken = "reserved frames miscounted";
   return broken;
 }

@@ -30,7 +30,11 @@ void Core::reclaim(Out& out) {
   const bool starved = !parked_for_room_.empty() || !waiting_at_home_.empty();
   if (free_frames() - promised > low && !starved) return;
   const auto away = static_cast<std::uint64_t>(std::ranges::count_if(injections_, waits_at_home));
-  const auto free_soon = [&] { return free_frames() + flushing_ - std::min(flushing_, away); };
+  // A page that left otherwise while its flush was on its way frees nothing more. Its manager may
+  // answer only when another's flush of it has ended, which may wait at home for a frame of ours.
+  const auto free_soon = [&] {
+    return free_frames() + leaving_frames_ - std::min(leaving_frames_, away);
+  };
   if (free_soon() >= high + promised) return;
   const auto enough = [&] { return free_soon() >= high + promised; };
   // Pages of files give way first: they have another place, memory has not (paper §4.3.3). Of
