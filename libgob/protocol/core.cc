@@ -313,7 +313,6 @@ void Core::remove_container(ContainerId id, Out& out) {
   });
   for (PageKey key : doomed) {
     set_state(page_of(key), PageState::kInvalid);
-    if (locals_.find(key)->flushing) --flushing_;
     locals_.erase(key);
   }
   doomed.clear();

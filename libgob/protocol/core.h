@@ -261,8 +261,7 @@ class Core {
   PageTable<LocalPage> locals_;
   std::uint64_t resident_ = 0;       // entries of locals_ that have a frame
   std::uint64_t reserved_ = 0;       // frames promised to requests under way
-  std::uint64_t flushing_ = 0;       // entries of locals_ with `flushing`
-  std::uint64_t leaving_frames_ = 0;  // those of them that have a frame
+  std::uint64_t being_flushed_ = 0;  // of those, the ones with `flushing`
   std::uint64_t kept_in_a_row_ = 0;  // flushes that found no place, since a frame was last freed
   std::map<PageKey, std::vector<Deferred>> deferred_;
   std::map<PageKey, Injection> injections_;

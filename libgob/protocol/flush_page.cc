@@ -12,8 +12,7 @@ void Core::flush(PageId page, Out& out) {
   if (local->state != PageState::kRead && local->state != PageState::kWrite) return;
   if (pending_.contains(key_of(page))) return;  // somebody here is about to use it
   local->flushing = true;
-  ++flushing_;
-  ++leaving_frames_;
+  ++being_flushed_;
   send(manager(page), make(MessageType::kFlush, page), out);
 }
 
@@ -25,8 +24,7 @@ void Core::on_flush_discard(NodeId from, const Message& message, PageId page, Ou
     return;
   }
   local->flushing = false;
-  --flushing_;
-  if (is_resident(local->state)) --leaving_frames_;
+  if (is_resident(local->state)) --being_flushed_;
   // Without `confirm` the manager speaks of a copy that was taken or invalidated while the wish was
   // on its way; one that is here all the same came home after that.
   if (local->state == PageState::kRead && message.confirm)
@@ -66,8 +64,7 @@ void Core::end_flush(PageId page, NodeId owner, Out& out) {
   LocalPage& local = locals_[key_of(page)];
   if (local.flushing) {
     local.flushing = false;
-    --flushing_;
-    if (is_resident(local.state)) --leaving_frames_;
+    if (is_resident(local.state)) --being_flushed_;
     Message message = make(MessageType::kFlushDone, page);
     message.node = owner;
     message.written = owner == kNoNode;

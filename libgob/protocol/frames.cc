@@ -8,13 +8,13 @@ void Core::set_state(PageId page, PageState state) {
   LocalPage& local = locals_[key_of(page)];
   if (is_resident(local.state) && !is_resident(state)) {
     --resident_;
-    if (local.flushing) --leaving_frames_;
+    if (local.flushing) --being_flushed_;
     kept_in_a_row_ = 0;
     if (file_frames_.size() != 0) file_frames_.erase(key_of(page));
   }
   if (!is_resident(local.state) && is_resident(state)) {
     ++resident_;
-    if (local.flushing) ++leaving_frames_;
+    if (local.flushing) ++being_flushed_;
     if (home_of(page) != kNoNode) {
       file_frames_[key_of(page)] = 1;
       kept_in_a_row_ = 0;  // another that may give way

@@ -44,13 +44,11 @@ bool Core::at_rest() const {
 std::string Core::check() const {
   std::uint64_t resident = 0;
   std::uint64_t flushing = 0;
-  std::uint64_t leaving = 0;
   std::uint64_t reserved = 0;
   std::string broken;
   locals_.for_each([&](PageKey key, const LocalPage& local) {
     if (is_resident(local.state)) ++resident;
-    if (local.flushing) ++flushing;
-    if (local.flushing && is_resident(local.state)) ++leaving;
+    if (local.flushing && is_resident(local.state)) ++flushing;
     if (local.state == PageState::kInvalid && !local.flushing)
       broken = "an empty frame table entry";
     if (local.state == PageState::kStored) {
@@ -84,8 +82,7 @@ std::string Core::check() const {
     if (!is_resident(local(page_of(key)).state)) broken = "a frame of a file that is none";
   });
   if (resident != resident_) broken = "resident frames miscounted";
-  if (flushing != flushing_) broken = "flushes miscounted";
-  if (leaving != leaving_frames_) broken = "frames that are being freed miscounted";
+  if (flushing != being_flushed_) broken = "flushes miscounted";
   if (reserved != reserved_) broken = "reserved frames miscounted";
   return broken;
 }
@@ -205,7 +202,7 @@ std::uint64_t Core::hash() const {
 bool operator==(const Core& a, const Core& b) {
   const auto content = [](const Core& c) {
     return std::tie(c.config_, c.view_, c.phase_, c.leaving_, c.left_said_, c.leavers_,
-                    c.containers_, c.locals_, c.resident_, c.reserved_, c.flushing_,
+                    c.containers_, c.locals_, c.resident_, c.reserved_, c.being_flushed_,
                     c.kept_in_a_row_, c.deferred_, c.injections_, c.room_, c.pending_,
                     c.parked_for_room_, c.waiting_at_home_, c.file_dirty_, c.file_listed_,
                     c.writing_, c.jobs_wait_, c.jobs_ready_, c.syncs_, c.directory_,

@@ -33,7 +33,7 @@ void Core::reclaim(Out& out) {
   // A page that left otherwise while its flush was on its way frees nothing more. Its manager may
   // answer only when another's flush of it has ended, which may wait at home for a frame of ours.
   const auto free_soon = [&] {
-    return free_frames() + leaving_frames_ - std::min(leaving_frames_, away);
+    return free_frames() + being_flushed_ - std::min(being_flushed_, away);
   };
   if (free_soon() >= high + promised) return;
   const auto enough = [&] { return free_soon() >= high + promised; };
@@ -87,7 +87,7 @@ bool Core::reclaim_files(bool shared_only, bool starved, const std::function<boo
       local.referenced = false;
       continue;
     }
-    const std::uint64_t before = flushing_;
+    const std::uint64_t before = being_flushed_;
     // Its neighbours go with it: a run costs one message, one notification and one kernel call.
     const PageSet stripe = PageSet::of(page_of(key)).with(~std::uint64_t{0});
     for_each_page(stripe, [&](PageId page) {
@@ -95,7 +95,7 @@ bool Core::reclaim_files(bool shared_only, bool starved, const std::function<boo
       const LocalPage& neighbour = *locals_.find(key_of(page));
       if (!neighbour.referenced && (!shared_only || neighbour.shared)) flush(page, out);
     });
-    if (flushing_ != before) files_in_vain_ = 0;
+    if (being_flushed_ != before) files_in_vain_ = 0;
   }
   return held;
 }
@@ -115,7 +115,7 @@ void Core::leave(Out& out) {
   }
   if (phase_ != Phase::kServing) return;
   std::vector<PageKey> swapped;
-  for (std::size_t i = 0; i < locals_.slot_count() && flushing_ < kMaxFlushesAtOnce; ++i) {
+  for (std::size_t i = 0; i < locals_.slot_count() && being_flushed_ < kMaxFlushesAtOnce; ++i) {
     const auto& slot = locals_.slot(i);
     if (slot.key == PageTable<LocalPage>::kEmpty) continue;
     if (slot.value.state == PageState::kSwapped && swapped.size() < kMaxFlushesAtOnce)

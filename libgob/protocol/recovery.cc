@@ -59,7 +59,7 @@ void Core::abandon_transit() {
   waiting_requests_.clear();
   deferred_.clear();
   injections_.clear();
-  flushing_ = leaving_frames_ = 0;
+  being_flushed_ = 0;
   std::vector<PageKey> empty;
   locals_.for_each([&](PageKey key, LocalPage& local) {
     local.flushing = false;
