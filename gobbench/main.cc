@@ -21,6 +21,7 @@
 #include "gobbench/worker_main.h"
 #include "libgob/base/completion.h"
 #include "libgob/base/size.h"
+#include "libgob/base/usage.h"
 
 namespace gob::bench {
 namespace {
@@ -97,8 +98,11 @@ class Commands {
   int run(int argc, char** argv) {
     try {
       app_.parse(argc, argv);
+    } catch (const CLI::Success& success) {  // --help, --version
+      return app_.exit(success);
     } catch (const CLI::ParseError& error) {
-      return app_.exit(error) == 0 ? 0 : kExitUsage;
+      say_usage_error(app_, "gobbench", error, std::cerr);
+      return kExitUsage;
     }
     return action_();
   }

@@ -6,23 +6,12 @@
 #include "gobctl/command_line.h"
 #include "gobctl/exit_code.h"
 #include "libgob/base/completion.h"
+#include "libgob/base/usage.h"
 
 namespace {
 
 using namespace gob;
 using namespace gob::ctl;
-
-int usage_error(const CommandLine& line, const std::string& message) {
-  // The innermost subcommand knows best what is missing.
-  const CLI::App* app = &line.app();
-  std::string name = "gobctl";
-  while (!app->get_subcommands().empty()) {
-    app = app->get_subcommands().front();
-    name += " " + app->get_name();
-  }
-  std::cerr << name << ": " << message << "\n\"" << name << " --help\" shows how it is used.\n";
-  return kExitUsage;
-}
 
 int run(int argc, char** argv) {
   CommandLine line;
@@ -31,7 +20,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& success) {  // --help, --version
     return line.app().exit(success, std::cout, std::cerr);
   } catch (const CLI::ParseError& error) {
-    return usage_error(line, error.what());
+    say_usage_error(line.app(), "gobctl", error, std::cerr);
+    return kExitUsage;
   }
   const bool completion = !line.arguments().shell.empty();
   if (line.chosen() == nullptr && !completion) {

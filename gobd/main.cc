@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "libgob/base/size.h"
+#include "libgob/base/usage.h"
 #include "libgob/runtime/config.h"
 #include "libgob/runtime/node.h"
 
@@ -146,8 +147,11 @@ int main(int argc, char** argv) {
   define(app, flags);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kOk : kUsage;
+    gob::say_usage_error(app, "gobd", error, std::cerr);
+    return kUsage;
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("gobd"));
 

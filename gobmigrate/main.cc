@@ -17,6 +17,7 @@
 #include "libgob/base/completion.h"
 #include "libgob/base/size.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/base/usage.h"
 #include "libgob/migration/common_keeper.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/session.h"
@@ -328,8 +329,11 @@ int main(int argc, char** argv) {
   common(*keeping);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kOk : kUsage;
+    say_usage_error(app, "gobmigrate", error, std::cerr);
+    return kUsage;
   }
   if (completing->parsed()) {
     print_completion(app, "gobmigrate", shell, std::cout);

@@ -24,9 +24,16 @@ std::string images_folder(const SourceOptions& options, const std::string& sessi
 
 // Tells the server of the target's node about the session.
 Status knock(gobelins::Connection& gob, const std::string& node, const std::string& session) {
+  std::string nodes;
   bool known = false;
-  for (int i = 0; i < gob.node_count(); ++i) known = known || gob.node_name(i) == node;
-  if (!known) return make_error(ErrorCode::kNotFound, "the cluster has no node " + node, ENOENT);
+  for (int i = 0; i < gob.node_count(); ++i) {
+    const std::string name = gob.node_name(i);
+    known = known || name == node;
+    nodes += (i == 0 ? "" : ", ") + name;
+  }
+  if (!known)
+    return make_error(ErrorCode::kNotFound,
+                      "the cluster has no node " + node + "; its nodes are " + nodes, ENOENT);
   if (gob.node_name(gob.node_id()) == node)
     return make_error(ErrorCode::kInvalidArgument, "the process is on node " + node + " already");
   gobelins::Mutex alive = gob.mutex(alive_name(node));

@@ -1,6 +1,7 @@
 #include "libgob/runtime/config.h"
 
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include <set>
 #include <sstream>
@@ -138,6 +139,11 @@ NodeId DaemonConfig::self() const {
 }
 
 Result<DaemonConfig> load_config(const std::string& path) {
+  // The parser does not say why a file cannot be opened.
+  if (::access(path.c_str(), R_OK) != 0)
+    return system_error("cannot read configuration " + path +
+                        " (gobd.toml(5) says what is in it; \"gobctl cluster up\" starts a cluster "
+                        "on this machine without one)");
   try {
     return read(toml::parse_file(path), path);
   } catch (const toml::parse_error& error) {

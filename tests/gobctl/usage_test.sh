@@ -11,7 +11,12 @@ unset GOB_SOCKET XDG_RUNTIME_DIR
 # Usage errors: status 2, and the way to help.
 expect 2 "$gobctl"; says "Subcommands:"
 expect 2 "$gobctl" cluster; says "Usage: gobctl cluster"
-expect 2 "$gobctl" explode; says "explode"
+expect 2 "$gobctl" explode; says "gobctl: there is no command 'explode'"; says_not "meant?"
+expect 2 "$gobctl" atach x --file y; says "there is no command 'atach'; was 'attach' meant?"
+expect 2 "$gobctl" cluster upp --nodes 2; says "gobctl cluster: there is no command 'upp'; was 'up' meant?"
+expect 2 "$gobctl" lea; says "was 'leave' meant?"
+expect 2 "$gobctl" ls --nod n1; says "gobctl ls: there is no option '--nod'; was '--node' meant?"
+expect 2 "$gobctl" ls x; says "'x' is one argument too many"
 expect 2 "$gobctl" create; says "gobctl create: NAME is required"; says "gobctl create --help"
 expect 2 "$gobctl" create x; says "--size is required"
 expect 2 "$gobctl" create x --size; says "--size"
