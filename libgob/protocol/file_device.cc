@@ -176,8 +176,7 @@ void Core::on_device_read(PageId page, bool ok, Out& out) {
   }
   set_state(page, PageState::kRead);
   LocalPage& read = locals_[key_of(page)];
-  read.dirty = false;
-  read.shared = false;
+  read.dirty = read.foreign = read.shared = false;
   may_give_way(page);  // while it was read, it could not
   out.act(action::Install{PageSet::of(page), Access::kNone, false});
   if (granted) {

@@ -115,7 +115,8 @@ void Core::on_written_back(PageId page, bool ok, Out& out) {
       !found->second.device)
     return retry(page, out);  // a view change came between: it is asked for again
   if (ok) kept_in_a_row_ = 0;  // what the disk refused before, it may take now
-  if (LocalPage* here = locals_.find(key_of(page)); here != nullptr && ok) here->dirty = false;
+  if (LocalPage* here = locals_.find(key_of(page)); here != nullptr && ok)
+    here->dirty = here->foreign = false;
   end_job(page, ok ? Refusal::kNone : Refusal::kIo, ok, out);
 }
 

@@ -52,8 +52,9 @@ void Core::on_flush_alone(NodeId from, const Message& message, PageId page, Out&
   set_state(page, PageState::kInjecting);
   injections_[key_of(page)].sole = message.sole;
   if (home_of(page) != kNoNode) {
-    locals_[key_of(page)].dirty = message.dirty;
-    locals_[key_of(page)].shared = false;
+    local->dirty = message.dirty;
+    local->foreign = local->foreign && message.dirty;
+    local->shared = false;
     if (message.dirty && message.sole && home_is_here(page)) return write_out(page, out);
   }
   offer(page, out);

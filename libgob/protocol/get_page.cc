@@ -29,6 +29,7 @@ void Core::on_page(NodeId from, const Message& message, PageId page, Out& out) {
     set_state(page, PageState::kRead);
     LocalPage& arrived = locals_[key_of(page)];
     arrived.dirty = message.dirty;
+    arrived.foreign = message.dirty && home_is_here(page);
     arrived.shared = home_of(page) != kNoNode;
     out.act(action::Install{PageSet::of(page), Access::kRead, false});
   } else {

@@ -44,7 +44,9 @@ void Core::on_grant(NodeId from, const Message& message, PageId page, Out& out) 
     }
     pending.bytes_here = true;
     set_state(page, complete ? PageState::kWrite : PageState::kStored);
-    locals_[key_of(page)].dirty = home_of(page) != kNoNode;
+    LocalPage& arrived = locals_[key_of(page)];
+    arrived.dirty = home_of(page) != kNoNode;
+    arrived.foreign = message.dirty && home_is_here(page);
     out.act(action::Install{PageSet::of(page), complete ? Access::kWrite : Access::kNone,
                             message.payload == Payload::kZero});
   }

@@ -74,6 +74,7 @@ void Core::on_inject(NodeId from, const Message& message, PageId page, Out& out)
   if (!absent && local->state == PageState::kRead && (must_take || !local->flushing)) {
     reply.accepted = true;
     local->dirty = local->dirty || message.dirty;
+    local->foreign = local->foreign || (message.dirty && home_is_here(page));
   }
   if (absent && !leaving_ && message.payload != Payload::kNone) {
     if (must_take) use_reservation(page);
@@ -82,7 +83,9 @@ void Core::on_inject(NodeId from, const Message& message, PageId page, Out& out)
     reply.accepted = resident_ + reserved_ + keep < config_.budget_frames;
     if (reply.accepted) {
       set_state(page, PageState::kRead);
-      locals_[key_of(page)].dirty = message.dirty;
+      LocalPage& arrived = locals_[key_of(page)];
+      arrived.dirty = message.dirty;
+      arrived.foreign = message.dirty && home_is_here(page);
       out.act(action::Install{PageSet::of(page), Access::kNone, false});
     }
   }

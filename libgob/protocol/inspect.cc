@@ -93,7 +93,8 @@ std::string Core::describe(PageId page) const {
        << static_cast<int>(phase_) << ":";
   const LocalPage l = local(page);
   text << " state " << static_cast<int>(l.state) << (l.held ? " held" : "")
-       << (l.flushing ? " flushing" : "") << (l.dirty ? " dirty" : "");
+       << (l.flushing ? " flushing" : "") << (l.dirty ? " dirty" : "")
+       << (l.foreign ? " foreign" : "");
   if (const Pending* p = pending(page))
     text << "; pending stage " << static_cast<int>(p->stage) << " access "
          << static_cast<int>(p->access) << " wanted " << static_cast<int>(p->wanted)
@@ -145,7 +146,8 @@ std::uint64_t Core::hash() const {
     unordered +=
         combine(key, static_cast<std::uint64_t>(l.state) | std::uint64_t{l.held} << 8 |
                          std::uint64_t{l.flushing} << 9 | std::uint64_t{l.referenced} << 10 |
-                         std::uint64_t{l.dirty} << 11 | std::uint64_t{l.shared} << 12);
+                         std::uint64_t{l.dirty} << 11 | std::uint64_t{l.shared} << 12 |
+                         std::uint64_t{l.foreign} << 13);
   });
   directory_.for_each([&](PageKey key, const DirectoryEntry& e) {
     unordered += combine(~key, e.copyset().bits() | std::uint64_t{e.owner().value()} << 48 |

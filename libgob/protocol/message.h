@@ -84,8 +84,8 @@ struct Message {
                                // from it: offer the page again, there is room;
                                // kInvalidate: of a kDiscard, so also of the only copy;
                                // kConfirm: from the home, which keeps no copy
-  bool dirty = false;          // kPage, kInject, kReport, kExists, kFlushAlone: newer than the file;
-                               // kInvalidateAck: of such a kExists, not of an invalidation
+  bool dirty = false;          // kPage, kGrant, kInject, kReport, kExists, kFlushAlone: newer than
+                               // the file; kInvalidateAck: of such a kExists, not of an invalidation
   bool written = false;        // kConfirm, kFlushDone: the file has these bytes now
   NodeId requester = kNoNode;  // kForward*, kInvalidate*: on whose behalf; kExists: who will write
   NodeId node = kNoNode;       // kFlushDone: new owner; kRefuse, kReport: the node to blame

@@ -67,6 +67,7 @@ void Core::serve_move(PageId page, NodeId requester, std::uint32_t acks, bool wa
                       Out& out) {
   Message message = make(MessageType::kGrant, page);
   message.payload = Payload::kMove;
+  message.dirty = locals_[key_of(page)].dirty;
   message.acks = acks;
   message.confirm = wants_confirm;
   send(requester, message, out);

@@ -24,6 +24,7 @@ struct LocalPage {
   bool referenced : 1 = false;  // used since the clock hand last passed
   bool dirty : 1 = false;       // file container: the file may be older
   bool shared : 1 = false;      // another node had a copy when last heard of
+  bool foreign : 1 = false;     // at the home: dirty by others than this node
   friend bool operator==(const LocalPage&, const LocalPage&) = default;
 };
 static_assert(sizeof(LocalPage) == 2);

@@ -107,16 +107,19 @@ void Core::absorb_page(const Message& message, PageId page, Out& out) {
   switch (message.type) {
     case MessageType::kPage:
     case MessageType::kGrant:
-    case MessageType::kInject:
+    case MessageType::kInject: {
       // A node that departs, or has said that it can, asked for nothing; who offers it a page keeps
       // the bytes.
       if (message.payload == Payload::kNone || view_.departs(config_.self) || left_said_) return;
       if (locals_.find(key_of(page)) != nullptr) return;
       set_state(page, PageState::kRead);
-      locals_[key_of(page)].dirty =
+      LocalPage& arrived = locals_[key_of(page)];
+      arrived.dirty =
           message.dirty || (message.type == MessageType::kGrant && home_of(page) != kNoNode);
+      arrived.foreign = message.dirty && home_is_here(page);
       out.act(action::Install{PageSet::of(page), Access::kNone, message.payload == Payload::kZero});
       return;
+    }
     case MessageType::kReport: {
       // Of a rebuilding that was overtaken: who holds it will be said again, that it existed may
       // not.
@@ -216,7 +219,8 @@ void Core::report_all(Out& out) {
   locals_.for_each([&](PageKey key, const LocalPage& local) {
     // What is being read from a file is no copy yet.
     if (local.state == PageState::kSwappingIn && home_of(page_of(key)) != kNoNode) return;
-    note(key, is_sole(local.state) ? Holding::kSole : Holding::kRead, kNoNode, local.dirty, false);
+    note(key, is_sole(local.state) ? Holding::kSole : Holding::kRead, kNoNode, local.dirty,
+         local.foreign);
   });
   // As the home we know of pages that were being written, should manager and writer be dead.
   for (const auto& [stripe, mask] : file_dirty_)

@@ -325,6 +325,8 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     }
     next.oracle = parts_.put_oracle(std::move(after));
   }
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (writer_of(next, page) != 0 && disk_has_last(next, page)) set_writer(next, page, 0);
 }
 
 // Events that are not steps of a core.
@@ -338,7 +340,10 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
     else
       oracle.disconnect(event.from, event.node);
     next.oracle = parts_.put_oracle(std::move(oracle));
-    if (event.kind == Kind::kDisconnect) next.truth |= kCrashed;
+    if (event.kind == Kind::kDisconnect) {
+      next.truth |= kCrashed;
+      forget_writers(next, event.node);
+    }
     return note_losses(next);
   }
   for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
@@ -350,6 +355,7 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
     }
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
+    forget_writers(next, event.node);
     bool left_behind = false;
     for (unsigned other = 0; other < n_; ++other)
       left_behind = left_behind || oracle.cut_off(node_id(other));
@@ -407,7 +413,22 @@ void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
     if (home_of(page) == kNoNode) return;
     next.truth &= ~(std::uint64_t{1} << (8 + page));  // what was lost before is of no account
     if (disk_of(next, page) == 1) set_disk(next, page, 2);
+    if (writer != home_of(page) && !oracle.cut_off(writer)) set_writer(next, page, 1u + writer.value());
   });
+}
+
+void Explorer::set_writer(State& state, unsigned page, unsigned writer) {
+  if (page >= kWriterPages) return;
+  state.truth &= ~(std::uint64_t{7} << (kWriter + 3 * page));
+  state.truth |= std::uint64_t{writer} << (kWriter + 3 * page);
+}
+
+void Explorer::forget_writers(State& next, NodeId gone) const {
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    const bool discarding = ((next.truth >> (kDiscarding + page)) & 1) != 0;
+    if (writer_of(next, page) == 1u + gone.value() || (home_of(page) == gone && discarding))
+      set_writer(next, page, 0);
+  }
 }
 
 PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
@@ -443,7 +464,7 @@ bool Explorer::disk_has_last(const State& state, unsigned page) const {
 PageMask Explorer::rolled_back(const State& state) const {
   PageMask pages = 0;
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
-    if (home_of(page) != kNoNode) pages |= 1u << page;
+    if (home_of(page) != kNoNode && writer_of(state, page) == 0) pages |= 1u << page;
   if (pages != 0) pages &= static_cast<PageMask>(state.truth >> 8) & 0xff & ~existing(state);
   return pages;
 }

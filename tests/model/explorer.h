@@ -66,7 +66,8 @@ class Explorer {
     std::uint32_t accesses = 0;  // left, 4 bits a node: 2 reads, 2 writes; all set: any number
     std::uint64_t luck = 0;      // left of each Luck, 4 bits; kAny is never used up
     // 8 bits: pages written; 8: pages that may be lost; crashed; failed; 8: pages written by others
-    // since a node was left behind; from kDisk on, 2 a page: what the file has whose home is down;
+    // since a node was left behind; from kWriter on, for the first pages, 3 each: 1 + a node other
+    // than the home that wrote what the file has not, or 0; from kDisk on, 2 a page: what the file has whose home is down;
     // from kDoubt on, 8: pages of which cores may not know that the file has them; from kDiscarding
     // on, 8: pages whose discard is under way
     std::uint64_t truth = 0;
@@ -86,6 +87,8 @@ class Explorer {
   static constexpr std::uint64_t kCrashed = 1u << 16;
   static constexpr std::uint64_t kFailed = 1u << 17;
   static constexpr unsigned kOutran = 18;
+  static constexpr unsigned kWriter = 26;
+  static constexpr unsigned kWriterPages = 2;
   static constexpr unsigned kDisk = 32;
   static constexpr unsigned kDoubt = 48;
   static constexpr unsigned kDiscarding = 56;
@@ -110,6 +113,12 @@ class Explorer {
   void note_losses(State& next) const;
   void note_doubts(State& next) const;
   void note_writes(State& next, NodeId writer, PageMask wrote) const;
+  [[nodiscard]] static unsigned writer_of(const State& state, unsigned page) {
+    return page < kWriterPages ? static_cast<unsigned>(state.truth >> (kWriter + 3 * page)) & 7 : 0;
+  }
+  static void set_writer(State& state, unsigned page, unsigned writer);
+  // The node ends, or is left behind.
+  void forget_writers(State& next, NodeId gone) const;
   // Pages of which the node may read old bytes: it is left behind, and others wrote since.
   [[nodiscard]] PageMask may_be_stale(const State& state, unsigned node) const;
   void check(const State& state);
@@ -119,6 +128,7 @@ class Explorer {
   [[nodiscard]] PageMask existing(const State& state) const;
   // Pages of files whose last write ended with their home: the file's bytes are what counts.
   [[nodiscard]] PageMask rolled_back(const State& state) const;
+  [[nodiscard]] bool both_died(const View& view, unsigned page) const;
   [[nodiscard]] NodeId home_of(unsigned page) const {
     return config_.home_of(config_.geometry.page(page).container);
   }

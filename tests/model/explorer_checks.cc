@@ -88,6 +88,8 @@ void Explorer::check_rest(const State& state) {
       if (!holders.empty()) complain("a page is held, but its manager does not know it");
       const bool in_file = home_of(page) != kNoNode && disk_has_last(state, page);
       if (written && !may_be_lost && !in_file) complain("a page is forgotten");
+      if (writer_of(state, page) != 0 && !in_file && !both_died(view, page))
+        complain("a page that others than the home wrote is taken for what the file has");
     } else if (entry->lost != 0) {
       if (!holders.empty()) complain("a manager says lost of a page that is held");
     } else if (entry->copyset() != holders || !holders.has(entry->owner())) {
@@ -97,6 +99,18 @@ void Explorer::check_rest(const State& state) {
       complain("a manager says that the file has a page, but the file is older");
     }
   }
+}
+
+// Manager and home died at once, or were one node: nobody is answered with what the file has.
+bool Explorer::both_died(const View& view, unsigned page) const {
+  const PageId id = config_.geometry.page(page);
+  return std::ranges::any_of(view.losses, [&](const Loss& loss) {
+    const NodeId manager =
+        manager_among(loss.members, id.container, id.page.value() / kStripePages);
+    const bool home_survived = std::ranges::count(loss.members, home_of(page)) != 0 &&
+                               std::ranges::count(loss.dead, home_of(page)) == 0;
+    return std::ranges::count(loss.dead, manager) != 0 && !home_survived;
+  });
 }
 
 // From every state, some state where nobody waits can be reached by the mere passing of time.

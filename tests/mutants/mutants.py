@@ -50,6 +50,7 @@ FILE_CHECKS = [
      " --restarts 1"),
     (EXPLORER, "3 nodes, a file, small budgets",
      "--nodes 3 --files --flushes 1 --accesses 3 --write-backs 1 --budgets 2 2 2"),
+    (EXPLORER, "3 nodes, a file, two crashes", "--nodes 3 --files --accesses 3 --crashes 2"),
     (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files --jobs 2"),
     (SIMULATOR, "400 seeds, files, crashes",
      "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),
@@ -61,6 +62,8 @@ FILE_CHECKS = [
     (SIMULATOR, "20 more of them",
      "--seed 204830 --seeds 20 --steps 10000 --files --crashes --disconnects --swap --budget 12"
      " --nodes 3 --jobs 2"),
+    (SIMULATOR, "25 seeds, files, crashes, cut links, large budgets",
+     "--seed 7010400 --seeds 25 --steps 10000 --files --crashes --disconnects --jobs 2"),
     (SIMULATOR, "12 more of them",
      "--seed 7020315 --seeds 12 --steps 10000 --files --crashes --disconnects --swap --budget 12"
      " --nodes 3 --jobs 2"),

@@ -120,6 +120,13 @@ std::string device_name(MessageType type) {
   return type == MessageType::kInject ? "to file" : "from file";
 }
 
+namespace {
+const char* sole_name(MessageType type) {
+  if (type == MessageType::kReport) return "foreign";
+  return type == MessageType::kSync || type == MessageType::kExists ? "list" : "sole";
+}
+}  // namespace
+
 std::string message_text(const Message& message, const Names& names) {
   std::vector<std::string> notes;
   switch (message.payload) {
@@ -141,9 +148,7 @@ std::string message_text(const Message& message, const Names& names) {
   if (message.refusal != Refusal::kNone) notes.push_back(refusal_name(message.refusal));
   if (message.acks != 0) notes.push_back(acks_text(message.acks));
   if (message.sole)
-    notes.emplace_back(message.type == MessageType::kSync || message.type == MessageType::kExists
-                           ? "list"
-                           : "sole");
+    notes.emplace_back(sole_name(message.type));
   if (message.device) notes.emplace_back(device_name(message.type));
   if (message.dirty) notes.emplace_back("dirty");
   if (message.written) notes.emplace_back("written");
@@ -224,7 +229,8 @@ namespace {
 
 std::string page_situation(const LocalPage& local) {
   return state_name(local.state) + (local.held ? " held" : "") +
-         (local.flushing ? " flushing" : "") + (local.dirty ? " dirty" : "");
+         (local.flushing ? " flushing" : "") + (local.dirty ? " dirty" : "") +
+         (local.foreign ? " foreign" : "");
 }
 
 std::string request_situation(const Pending& pending) {

@@ -61,14 +61,10 @@ bool World::outlived(NodeId node, unsigned page) const {
   return revived_[page] != 0 && may_be_stale(node, page);
 }
 
-// A node ends. What others wrote to a file of it is known to be lost as long as a manager lives who
-// knows of it, and unless the home was to have it discarded.
+// A node ends. What others wrote to a file of it is known to be lost, whoever managed or manages it,
+// unless the home was to have it discarded.
 void World::end_of(NodeId node) {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-    const PageId id = config_.geometry.page(page);
-    for (unsigned v = 0; v < oracle_.views(); ++v)
-      if (oracle_.view(v).manager(id.container, id.page.value() / kStripePages) == node)
-        foreign_[page] = 0;
     seen_by_[page].erase(node);
     if (home_of(page) != node) continue;
     asked_[page].clear();

@@ -59,6 +59,8 @@ std::string World::check_rest() const {
       const bool in_file = nodes_[manager.value()].of_file(page) && exists(page);
       if (current_[page] != 0 && may_be_lost_[page] == 0 && !in_file)
         return name + "it is forgotten";
+      if (foreign_[page] != 0 && !exists(page) && !forgotten(page) && !both_died(page))
+        return name + "others than the home wrote it, and it is taken for what the file has";
       continue;
     }
     if (entry->lost != 0) {
