@@ -2,7 +2,6 @@
 #include <malloc.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 
@@ -13,6 +12,7 @@
 #include <iostream>
 #include <optional>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/base/size.h"
 #include "libgob/base/usage.h"
 #include "libgob/runtime/config.h"
@@ -58,7 +58,8 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--swap", flags.swap, "Most disk space to use there, such as 16G");
   app.add_option("--mount", flags.mount, "Folder where attached files appear");
   app.add_option("--linker", flags.linker,
-                 "auto: the patched kernel's linkers for System V segments and linked files, where /dev/gob is; "
+                 "auto: the patched kernel's linkers for System V segments and linked files, where "
+                 "/dev/gob is; "
                  "kernel: with them or not at all; userfaultfd: without");
   app.add_option("--transport", flags.transport,
                  "auto: RDMA to peers where both ends can, else TCP; verbs: RDMA or nothing; tcp");
@@ -131,14 +132,6 @@ void keep_memory() {
   ::mallopt(M_TRIM_THRESHOLD, 2 * kMost);
 }
 
-// A descriptor for each peer, program and mapping: take what the system allows.
-void raise_file_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -171,7 +164,7 @@ int main(int argc, char** argv) {
     std::perror("gobd: cannot take signals");
     return kFailed;
   }
-  raise_file_limit();
+  gob::raise_file_limit();  // one for each peer, program and mapping
   keep_memory();
   gob::Result<std::unique_ptr<gob::Node>> node = gob::Node::create(*config);
   if (!node) {

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "libgob/base/completion.h"
+#include "libgob/base/file_limit.h"
 #include "libgob/base/size.h"
 #include "libgob/base/unique_fd.h"
 #include "libgob/base/usage.h"
@@ -263,6 +264,7 @@ int run_keep(const Flags& flags) {
 }
 
 int run_receive(const Flags& flags) {
+  raise_file_limit();  // each child of the migrant costs some
   const Status status =
       run_target({.socket = flags.move.socket, .session = flags.session, .criu = flags.move.criu});
   if (status) return kOk;

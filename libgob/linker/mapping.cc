@@ -85,6 +85,7 @@ std::uint64_t Mapping::mask_of_stripe(std::uint64_t stripe) const {
 
 void Mapping::send_news() {
   std::size_t sent = 0;
+  kernel_lacks_room_ = false;
   for (; sent < unsent_.size(); ++sent) {
     News& news = unsent_[sent];
     iovec part{&news.message, sizeof news.message};
@@ -103,10 +104,10 @@ void Mapping::send_news() {
       std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
     }
     if (::sendmsg(news_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) continue;
-    // ETOOMANYREFS: too many descriptors wait to be read.
-    if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ||
-        errno == ETOOMANYREFS)
-      break;
+    if (errno == EAGAIN || errno == EINTR) break;
+    // ETOOMANYREFS: too many descriptors wait to be read, in whatever sockets.
+    kernel_lacks_room_ = errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
+    if (kernel_lacks_room_) break;
     if (news.fd) refuse_all(news.fd.get());
   }
   unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(sent));
@@ -125,9 +126,15 @@ void Mapping::refuse_all(int child) const {
 
 Status Mapping::drain(std::vector<Fault>& out) {
   std::array<uffd_msg, kBatch> batch;
+  lacks_descriptor_ = false;
   for (unsigned round = 0; round < kMaxBatches; ++round) {
     const ssize_t got = read_faults(uffd_.get(), batch);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+    // The event stays with the kernel, behind all faults.
+    if (got < 0 && news_ && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+      lacks_descriptor_ = true;
+      return {};
+    }
     if (got <= 0 || static_cast<std::size_t>(got) % sizeof(uffd_msg) != 0) {
       if (got >= 0) errno = EIO;
       mark_dead();

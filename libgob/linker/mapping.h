@@ -94,10 +94,15 @@ class Mapping {
   // Appends the faults that wait, at most a few batches of 16; never blocks. An Error means that
   // the descriptor does not behave as a linked mapping's: the mapping is dead then.
   Status drain(std::vector<Fault>& out);
+  // This process had no descriptor left for a child of the program, which waits in fork(2): to be
+  // drained again a little later. No event says when, and uffd() stays readable.
+  [[nodiscard]] bool lacks_descriptor() const { return lacks_descriptor_; }
 
   // News that the socket has no room for. Whoever polls uffd() calls send_news() when news() can be
   // written to, until nothing is unsent, also if the mapping has ended meanwhile.
   [[nodiscard]] bool has_unsent_news() const { return !unsent_.empty(); }
+  // It is the kernel that has no room, and no event says when: again a little later.
+  [[nodiscard]] bool kernel_lacks_room() const { return kernel_lacks_room_; }
   [[nodiscard]] int news() const { return news_.get(); }
   // If nobody will ever read them, the pages that a child has not touched yet raise SIGBUS there.
   void send_news();
@@ -123,6 +128,8 @@ class Mapping {
   };
   std::vector<News> unsent_;
   bool moved_ = false;
+  bool lacks_descriptor_ = false;
+  bool kernel_lacks_room_ = false;
 };
 
 }  // namespace gob

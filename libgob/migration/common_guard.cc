@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <gob.hpp>
 #include <iterator>
@@ -17,6 +18,7 @@
 #include <set>
 #include <vector>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/linker/mapping.h"
 #include "libgob/linker/uffd_abi.h"
 #include "libgob/migration/common_container.h"
@@ -30,7 +32,8 @@ namespace {
 
 constexpr std::chrono::seconds kStops{3};
 constexpr std::chrono::seconds kAnswer{2};
-constexpr int kRounds = 16;  // of children that are forked meanwhile
+constexpr int kRounds = 16;   // of children that are forked meanwhile
+constexpr int kReserve = 24;  // descriptors, to take memory away from processes
 constexpr char kHold = 'h', kRelease = 'r', kDone = 'd', kKey = 'k';
 
 struct Word {
@@ -43,17 +46,28 @@ struct Ward {
   std::vector<UniqueFd> uffds;
 };
 
-// gobd reads no more, and a program that forks waits until somebody has.
-void read_news(int news, std::vector<UniqueFd>& uffds) {
+// gobd reads no more, and a program that forks waits until somebody has. False: some may be left,
+// for whose descriptors there is no room.
+bool read_news(int news, std::vector<UniqueFd>& uffds) {
   MappingNews word;
-  for (UniqueFd child; hear_word(news, word, child, MSG_DONTWAIT);)
+  for (UniqueFd child;;) {
+    const Heard heard = hear_word(news, word, child, MSG_DONTWAIT | MSG_PEEK);
+    if (heard == Heard::kNoRoom) return false;
+    if (heard == Heard::kNothing) break;
+    const bool last = child && is_among_last(child.get(), kReserve);
     if (child) uffds.push_back(std::move(child));
+    drop_word(news);
+    if (last) return false;
+  }
   for (std::size_t i = 0; i < uffds.size(); ++i) {
     ::fcntl(uffds[i].get(), F_SETFL, ::fcntl(uffds[i].get(), F_GETFL) | O_NONBLOCK);
     for (uffd_msg message{}; ::read(uffds[i].get(), &message, sizeof message) == sizeof message;)
       if (message.event == UFFD_EVENT_FORK)
         uffds.emplace_back(static_cast<int>(message.arg.fork.ufd));
+    if (errno == EMFILE || errno == ENFILE || is_among_last(uffds.back().get(), kReserve))
+      return false;
   }
+  return true;
 }
 
 bool answers(const std::string& gobd) {
@@ -83,7 +97,9 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   std::map<pid_t, Ward> wards;
   std::set<int> keys;
   Word word;
-  for (UniqueFd fd; hear_word(socket, word, fd); fd.reset()) {
+  UniqueFd fd;
+  Heard heard = Heard::kNothing;
+  while ((heard = hear_word(socket, word, fd)) == Heard::kWord) {
     if (word.what == kDone) end_with(keys);
     if (word.what == kKey) keys.insert(word.pid);
     if (word.what == kRelease) wards.erase(word.pid);
@@ -91,21 +107,30 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
     Ward& ward = wards[word.pid];
     if (word.pid > 0 && !ward.process)
       ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
+    const int highest = std::max(fd.get(), ward.process.get());
     if (fd) ward.uffds.push_back(std::move(fd));
+    if (is_among_last(highest, kReserve)) {
+      heard = Heard::kNoRoom;
+      break;
+    }
   }
+  // Nobody would protect that process if the keeper died.
+  if (heard == Heard::kNoRoom)
+    std::fputs("the guard of shared memory has no file descriptor left: it takes the memory away\n",
+               stderr);
   std::vector<UniqueFd> uffds;
   for (auto& [pid, ward] : wards) std::ranges::move(ward.uffds, std::back_inserter(uffds));
   std::set<std::string> names;
   std::set<std::uint64_t> inodes;
   for (int round = 0; round < kRounds; ++round) {
-    read_news(news, uffds);
+    const bool all_known = heard != Heard::kNoRoom && read_news(news, uffds);
     std::set<pid_t> losers;
     for (const auto& [ward, held] : wards)
       if (held.process && ::syscall(SYS_pidfd_send_signal, held.process.get(), 0, nullptr, 0) == 0)
         for (const pid_t pid : tree_of(ward))
           if (pid == ward ? round == 0 : !container_areas(pid).empty()) losers.insert(pid);
     // With gobd all lose it; else others may have keepers of their own.
-    if (round > 0 && losers.empty() && !answers(gobd))
+    if (round > 0 && losers.empty() && (!all_known || !answers(gobd)))
       for (const pid_t pid : users_of(inodes)) losers.insert(pid);
     for (const pid_t pid : losers) {
       for (const auto& [name, area] : container_areas(pid)) {

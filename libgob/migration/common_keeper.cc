@@ -4,9 +4,9 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,6 +20,7 @@
 #include <set>
 #include <sstream>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/migration/common_container.h"
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_memory.h"
@@ -285,7 +286,13 @@ class CommonKeeper {
     ::shmctl(segment, IPC_RMID, nullptr);
     if (!known || info.shm_perm.__key == IPC_PRIVATE) return;
     const int held = ::shmget(info.shm_perm.__key, 1, IPC_CREAT | IPC_EXCL);
-    if (held >= 0) mapper_.hold_key(held);  // else somebody was faster
+    if (held < 0) return;  // somebody was faster
+    const Status kept = mapper_.hold_key(held);
+    if (kept) return;
+    // Nobody would ever remove it.
+    ::shmctl(held, IPC_RMID, nullptr);
+    spdlog::error("key {:#x} of shared memory is free for others: {}", info.shm_perm.__key,
+                  kept.error().message());
   }
 
   // In the processes that move, for memory that becomes a container and for containers of earlier
@@ -396,11 +403,7 @@ Status keep_common(const std::string& socket, int link) {
   ::signal(SIGPIPE, SIG_IGN);
   ::setenv("GOB_QUIET", "1", 1);
   // Each child of a program with such memory costs descriptors, here and in the guard.
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-  }
+  raise_file_limit();
   UniqueFd commands(link);
   ::fcntl(link, F_SETFD, FD_CLOEXEC);
   auto news = NewsSocket::create();

@@ -1,15 +1,22 @@
 #include "libgob/migration/common_mapper.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/base/ids.h"
 #include "libgob/linker/uffd_abi.h"
 #include "libgob/linker/uffd_client.h"
@@ -26,6 +33,12 @@ constexpr std::chrono::milliseconds kLook{40};
 constexpr int kLooks = 4;
 // News may be on its way from a process that has ended.
 constexpr std::chrono::seconds kMemory{30};
+// Of descriptors: for gobd's answers, for a look at processes, and to be in one.
+constexpr int kReserve = 32;
+// How long a child may wait for a descriptor.
+constexpr std::chrono::seconds kPatience{10};
+// Any address that a process could have.
+constexpr std::uint64_t kSomewhere = std::uint64_t{1} << 30;
 
 // The process of a userfaultfd still has the memory that it was made for. The kernel says so of a
 // call that fails in any case, since its bytes cannot be read.
@@ -37,6 +50,25 @@ bool has_memory(int uffd, std::uint64_t address) {
   call.src = reinterpret_cast<std::uintptr_t>(nothing);
   call.len = kPageSize;
   return ::ioctl(uffd, UFFDIO_COPY, &call) == 0 || errno != ESRCH;
+}
+
+// When a process began, in the kernel's ticks; 0: it has ended.
+std::uint64_t start_of(pid_t pid) {
+  constexpr int kState = 3, kStart = 22;  // fields of proc(5)
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  // The name may hold anything.
+  std::istringstream fields(line.substr(std::min(line.rfind(')'), line.size() - 1) + 1));
+  std::string field;
+  for (int number = kState; number <= kStart; ++number) fields >> field;
+  return std::strtoull(field.c_str(), nullptr, 10);
+}
+
+// A keeper of a node that processes only leave has no log of its own.
+void tell(const std::string& what) {
+  spdlog::error("{}", what);
+  ::syslog(LOG_DAEMON | LOG_ERR, "gobmigrate: %s", what.c_str());
 }
 
 // Who waits there tries again.
@@ -110,6 +142,9 @@ Result<CommonMapper::Plan> CommonMapper::plan(Visit& visit, const std::string& c
     auto uffd = visit.make_uffd(device ? there->back() : -1);
     if (!uffd) return uffd.error();
     plan.uffd = std::move(*uffd);
+    if (is_among_last(plan.uffd.get(), kReserve))
+      return make_error(ErrorCode::kNoSpace,
+                        "the keeper of shared memory has no file descriptor left", EMFILE);
     return {};
   }();
   if (made) return plan;
@@ -144,9 +179,11 @@ Status CommonMapper::map(Visit& visit, Plan plan) {
 void CommonMapper::forget(std::uint64_t mapping) {
   control::Request request;
   request.mutable_unmap_container()->set_mapping_id(mapping);
-  forgotten_.emplace_back(Clock::now(), mapping);
   // If gobd is gone, so is the mapping.
-  static_cast<void>(gobd_->call(request, {}, kGobd).ok());
+  const auto answer = gobd_->call(request, {}, kGobd);
+  // What is in the socket by now is read in time; else it is remembered for good.
+  if (!answer || !answer->reply.unmap().news_follow())
+    forgotten_.emplace_back(Clock::now(), mapping);
 }
 
 std::vector<int> CommonMapper::ends() const {
@@ -163,19 +200,31 @@ void CommonMapper::hear() {
 bool CommonMapper::hear_one() {
   MappingNews news;
   UniqueFd uffd;
-  if (!hear_word(news_.heard.get(), news, uffd, MSG_DONTWAIT | MSG_PEEK)) return false;
+  const Heard heard = hear_word(news_.heard.get(), news, uffd, MSG_DONTWAIT | MSG_PEEK);
+  no_room_ = heard == Heard::kNoRoom || (uffd && is_among_last(uffd.get(), kReserve));
+  if (heard == Heard::kNothing) return false;
+  if (no_room_) {
+    // It is heard again when others have ended. If it has itself, nobody needs it.
+    if (!uffd || has_memory(uffd.get(), kSomewhere)) return false;
+    drop_word(news_.heard.get());
+    return true;
+  }
   const bool is_fork = news.kind == MappingNews::kForked && uffd;
   const int number = is_fork ? ++last_child_ : 0;
-  if (is_fork) static_cast<void>(guard_.hold(-number, uffd.get()).ok());
-  MappingNews again;
-  UniqueFd same;
-  if (!hear_word(news_.heard.get(), again, same, MSG_DONTWAIT)) return false;
-  news.mapping = latest(news.mapping);
   if (is_fork) {
-    // One that nobody knows stays with the guard, and waits for ever rather than go on with zeros.
-    const auto found = areas_.find(news.mapping);
-    if (found != areas_.end()) forked(number, NamedArea(found->second), std::move(uffd));
-  } else if (news.kind == MappingNews::kMoved && areas_.contains(news.mapping)) {
+    if (Status held = guard_.hold(-number, uffd.get()); !held)
+      tell("the guard of shared memory does not know of a child: " + held.error().message());
+  }
+  drop_word(news_.heard.get());
+  news.mapping = latest(news.mapping);
+  const auto found = areas_.find(news.mapping);
+  if (found == areas_.end()) {
+    if (!is_fork) return true;
+    tell("a child of an unknown process has shared memory: it will wait for that");
+    strays_.push_back(std::move(uffd));
+  } else if (is_fork) {
+    forked(number, NamedArea(found->second), std::move(uffd));
+  } else if (news.kind == MappingNews::kMoved) {
     moved(news);
   }
   return true;
@@ -194,50 +243,73 @@ void CommonMapper::forked(int number, const NamedArea& area, UniqueFd uffd) {
   child.uffd = std::move(uffd);
   child.area = area;
   looks_ = kLooks;
-  serve(child);
+  static_cast<void>(serve(child).ok());  // if not now, then at the next look
 }
 
-void CommonMapper::serve(Child& child) {
+Status CommonMapper::serve(Child& child) {
+  const bool again = std::exchange(child.tried, true);
   const auto answer = ask(child.area.first, child.area.second);
-  if (!answer) return;
+  if (!answer) return answer.error();
   const std::uint64_t mapping = answer->reply.map_container().mapping_id();
   areas_[mapping] = child.area;
-  const bool again = std::exchange(child.tried, true);
-  if (!ready(mapping, child.area.second.address, child.uffd.get())) return forget(mapping);
+  if (Status served = ready(mapping, child.area.second.address, child.uffd.get()); !served) {
+    forget(mapping);
+    return served;
+  }
   child.mapping = mapping;
+  if (child.former != 0) followed_by_[child.former] = mapping;
   // Faults of then were heard by a mapping that is no more.
   if (again) wake(child.uffd.get(), child.area.second.address, child.area.second.bytes);
+  return {};
+}
+
+// True: it is served there, or will be at a later look.
+bool CommonMapper::move_child(const MappingNews& news, Child& child) {
+  const std::uint64_t before = std::exchange(child.area.second.address, news.to);
+  if (news.from != before || news.bytes < child.area.second.bytes) return false;
+  if (child.mapping != 0) forget(std::exchange(child.mapping, 0));
+  child.former = news.mapping;
+  areas_[news.mapping] = child.area;  // until it is served it has no other number
+  static_cast<void>(serve(child).ok());
+  return true;
 }
 
 void CommonMapper::moved(const MappingNews& news) {
-  const NamedArea before = areas_[news.mapping];
+  bool known = false, served = false;
   int uffd = -1;
-  std::uint64_t* mapping = nullptr;
-  for (auto& [pid, held] : held_)
-    for (std::size_t i = 0; i < held.mappings.size(); ++i)
-      if (held.mappings[i] == news.mapping) {
-        mapping = &held.mappings[i];
-        uffd = held.uffds[i].get();
-      }
+  std::uint64_t from = news.from;
   for (auto& [number, child] : children_)
-    if (child.mapping == news.mapping) {
-      child.area.second.address = news.to;
-      mapping = &child.mapping;
+    if (child.mapping == news.mapping || (child.mapping == 0 && child.former == news.mapping)) {
+      known = true;
       uffd = child.uffd.get();
+      from = child.area.second.address;
+      served = move_child(news, child);
     }
-  if (mapping == nullptr) return;
-  NamedArea after = before;
-  after.second.address = news.to;
-  // A part of it would need a userfaultfd of its own.
-  bool served = false;
-  if (news.from == before.second.address && news.bytes >= before.second.bytes) {
-    forget(news.mapping);
-    if (const auto answer = ask(after.first, after.second)) {
-      *mapping = answer->reply.map_container().mapping_id();
-      areas_[*mapping] = after;
-      followed_by_[news.mapping] = *mapping;
-      served = ready(*mapping, news.to, uffd).ok();
+  for (auto& [pid, held] : held_)
+    for (std::size_t i = 0; i < held.mappings.size(); ++i) {
+      if (held.mappings[i] != news.mapping) continue;
+      known = true;
+      uffd = held.uffds[i].get();
+      const NamedArea before = areas_[news.mapping];
+      from = before.second.address;
+      NamedArea after = before;
+      after.second.address = news.to;
+      // A part of it would need a userfaultfd of its own.
+      if (news.from == before.second.address && news.bytes >= before.second.bytes) {
+        forget(news.mapping);
+        areas_[news.mapping] = after;
+        if (const auto answer = ask(after.first, after.second)) {
+          held.mappings[i] = answer->reply.map_container().mapping_id();
+          areas_[held.mappings[i]] = after;
+          followed_by_[news.mapping] = held.mappings[i];
+          served = ready(held.mappings[i], news.to, held.uffds[i].get()).ok();
+        }
+      }
     }
+  if (!known) return;
+  if (!served) {
+    looks_ = 1;
+    find_children();
   }
   for (auto& [pid, held] : held_) {
     const auto now = container_areas(pid);
@@ -251,7 +323,7 @@ void CommonMapper::moved(const MappingNews& news) {
   }
   // What faulted meanwhile was nobody's.
   wake(uffd, news.to, news.bytes);
-  wake(uffd, before.second.address, before.second.bytes);
+  wake(uffd, from, news.bytes);
 }
 
 void CommonMapper::look() {
@@ -259,7 +331,7 @@ void CommonMapper::look() {
   hear();  // of children of those that have ended: gobd has told all by now
   if (Clock::now() < next_look_) return;
   next_look_ = Clock::now() + kLook;
-  while (!forgotten_.empty() && forgotten_.front().first + kMemory < Clock::now()) {
+  while (!no_room_ && !forgotten_.empty() && forgotten_.front().first + kMemory < Clock::now()) {
     areas_.erase(forgotten_.front().second);
     followed_by_.erase(forgotten_.front().second);
     forgotten_.pop_front();
@@ -267,9 +339,65 @@ void CommonMapper::look() {
   reap_children();
   hear();
   if (looks_ > 0) find_children();
-  // gobd had too much to do.
-  for (auto& [number, child] : children_)
-    if (child.mapping == 0) serve(child);
+  serve_children();
+  relieve();
+}
+
+// gobd had too much to do, or no room.
+void CommonMapper::serve_children() {
+  refused_.clear();
+  for (auto& [number, child] : children_) {
+    if (child.mapping != 0) continue;
+    const Status served = serve(child);
+    if (served || (served.error().errno_value != EMFILE && served.error().errno_value != ENFILE))
+      continue;
+    refused_ = served.error().message();
+    return;
+  }
+}
+
+// A child waits for a descriptor until other processes end; if none does, the youngest is ended.
+void CommonMapper::relieve() {
+  if (!no_room_ && refused_.empty()) return starving_since_.reset();
+  if (!starving_since_) {
+    starving_since_ = Clock::now();
+    tell("a child of a process with shared memory waits for a file descriptor" +
+         (no_room_ ? " of its keeper" : ": " + refused_) +
+         "; raise the limit of open files, or start fewer processes");
+  } else if (Clock::now() - *starving_since_ > kPatience) {
+    end_newest();
+  }
+}
+
+// Which process waits nobody says. The one that began last is most likely the one, and if not, what
+// is free without it is the other's.
+void CommonMapper::end_newest() {
+  const auto ours = inodes();
+  std::set<pid_t> candidates;
+  for (const auto& [pid, held] : held_) {
+    if (held.child) candidates.insert(pid);
+    for (const pid_t each : tree_of(pid))
+      if (!held_.contains(each)) candidates.insert(each);
+  }
+  std::pair<std::uint64_t, pid_t> newest{0, 0};
+  for (const pid_t pid : candidates) {
+    const auto areas = container_areas(pid);
+    if (std::ranges::any_of(
+            areas, [&](const NamedArea& each) { return ours.contains(each.second.inode); }))
+      newest = std::max(newest, {start_of(pid), pid});
+  }
+  if (newest.second == 0 || ::kill(newest.second, SIGKILL) != 0) return;
+  tell("process " + std::to_string(newest.second) +
+       " is ended: there are too many with this memory for the limit of open files" +
+       (no_room_ ? " of its keeper" : ": " + refused_));
+}
+
+std::set<std::uint64_t> CommonMapper::inodes() const {
+  std::set<std::uint64_t> all;
+  for (const auto& [pid, held] : held_)
+    for (const auto& [name, area] : held.areas) all.insert(area.inode);
+  for (const auto& [number, child] : children_) all.insert(child.area.second.inode);
+  return all;
 }
 
 void CommonMapper::reap_processes() {
@@ -288,6 +416,7 @@ void CommonMapper::reap_processes() {
 
 void CommonMapper::reap_children() {
   bool some = false;
+  std::erase_if(strays_, [](const UniqueFd& uffd) { return !has_memory(uffd.get(), kSomewhere); });
   for (auto it = children_.begin(); it != children_.end();) {
     if (has_memory(it->second.uffd.get(), it->second.area.second.address)) {
       ++it;
@@ -309,27 +438,28 @@ void CommonMapper::reap_children() {
 
 void CommonMapper::find_children() {
   --looks_;
-  std::set<std::uint64_t> inodes;
+  const std::set<std::uint64_t> ours = inodes();
   std::set<pid_t> family;
   std::size_t found = 0;
   for (const auto& [pid, held] : held_) {
-    for (const auto& [name, area] : held.areas) inodes.insert(area.inode);
     for (const pid_t each : tree_of(pid))
       if (!held_.contains(each)) family.insert(each);
     if (held.child) found += held.areas.size();
   }
-  for (const auto& [number, child] : children_) inodes.insert(child.area.second.inode);
-  for (const pid_t pid : family) found += take_in(pid, inodes);
+  for (const pid_t pid : family) found += take_in(pid, ours);
   // Their parents may have ended before they were looked for.
   if (looks_ == 0 && found < children_.size())
-    for (const pid_t pid : users_of(inodes))
-      if (!held_.contains(pid)) take_in(pid, inodes);
+    for (const pid_t pid : users_of(ours))
+      if (!held_.contains(pid)) take_in(pid, ours);
 }
 
-std::size_t CommonMapper::take_in(pid_t pid, const std::set<std::uint64_t>& inodes) {
+std::size_t CommonMapper::take_in(pid_t pid, const std::set<std::uint64_t>& ours) {
   auto areas = container_areas(pid);
-  std::erase_if(areas, [&](const NamedArea& each) { return !inodes.contains(each.second.inode); });
+  std::erase_if(areas, [&](const NamedArea& each) { return !ours.contains(each.second.inode); });
   UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!areas.empty() && is_among_last(process.get(), kReserve)) process.reset();
+  if (!areas.empty() && !process)
+    looks_ = std::max(looks_, 1);  // it has ended, or there is no room
   if (areas.empty() || !process) return 0;
   static_cast<void>(guard_.hold(pid, -1).ok());
   Held& held = held_[pid];

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -55,12 +56,14 @@ class CommonMapper {
   // Descriptors that are readable once a process has ended.
   [[nodiscard]] std::vector<int> ends() const;
   [[nodiscard]] int gobd() const { return gobd_->fd(); }
-  // Readable when hear() has something to do.
-  [[nodiscard]] int news() const { return news_.heard.get(); }
+  // Readable when hear() has something to do; -1: nothing can be heard before the next look().
+  [[nodiscard]] int news() const { return no_room_ ? -1 : news_.heard.get(); }
   void hear();
   // From time to time: lets go of processes that have ended, and looks which children there are.
   void look();
-  [[nodiscard]] bool idle() const { return held_.empty() && children_.empty(); }
+  [[nodiscard]] bool idle() const {
+    return held_.empty() && children_.empty() && strays_.empty() && !no_room_;
+  }
   struct Held {
     UniqueFd process;
     std::vector<NamedArea> areas;
@@ -70,7 +73,7 @@ class CommonMapper {
   };
   [[nodiscard]] const std::map<pid_t, Held>& held() const { return held_; }
   // As long as this does, or longer if it dies (CommonGuard).
-  void hold_key(int segment) { static_cast<void>(guard_.hold_key(segment).ok()); }
+  Status hold_key(int segment) { return guard_.hold_key(segment); }
   // Of all processes, without harm to them.
   void done() { guard_.done(); }
 
@@ -79,6 +82,7 @@ class CommonMapper {
   // A copy of an area, in a process that was forked. Which one is not said, and does not matter.
   struct Child {
     std::uint64_t mapping = 0;  // 0: gobd does not serve it yet
+    std::uint64_t former = 0;   // the mapping before it moved
     UniqueFd uffd;
     NamedArea area;
     bool tried = false;  // to give it to gobd
@@ -89,11 +93,16 @@ class CommonMapper {
   bool hear_one();
   [[nodiscard]] std::uint64_t latest(std::uint64_t mapping) const;
   void forked(int number, const NamedArea& area, UniqueFd uffd);
-  void serve(Child& child);
+  Status serve(Child& child);
   void moved(const MappingNews& news);
+  bool move_child(const MappingNews& news, Child& child);
   void reap_processes();
   void reap_children();
   void find_children();
+  void serve_children();
+  void relieve();
+  void end_newest();
+  [[nodiscard]] std::set<std::uint64_t> inodes() const;
   // How many areas that process has, which is a child.
   std::size_t take_in(pid_t pid, const std::set<std::uint64_t>& inodes);
 
@@ -109,6 +118,12 @@ class CommonMapper {
   int last_child_ = 0;
   int looks_ = 0;  // for children, that are still to be had
   Clock::time_point next_look_{};
+  // Of children whose parents' mapping nobody remembers: they wait, and read no zeros.
+  std::vector<UniqueFd> strays_;
+  // The first of the news stays in the socket: there is no room for its descriptor.
+  bool no_room_ = false;
+  std::string refused_;  // a child waits because gobd has no room: what it says
+  std::optional<Clock::time_point> starving_since_;
 };
 
 }  // namespace gob::migration

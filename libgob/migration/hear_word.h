@@ -6,15 +6,22 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "libgob/base/unique_fd.h"
 
 namespace gob::migration {
 
-// `flags`: of recvmsg(2). False: the other end is closed, nothing is there, or it is no such word.
+enum class Heard : std::uint8_t {
+  kWord,
+  kNothing,  // the other end is closed, nothing is there, or it is no such word
+  kNoRoom,   // a word whose descriptor this process has no room for: lost, unless with MSG_PEEK
+};
+
+// `flags`: of recvmsg(2).
 template <class Word>
-bool hear_word(int socket, Word& word, UniqueFd& fd, int flags = 0) {
+Heard hear_word(int socket, Word& word, UniqueFd& fd, int flags = 0) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   iovec part{&word, sizeof word};
   msghdr message{};
@@ -22,15 +29,22 @@ bool hear_word(int socket, Word& word, UniqueFd& fd, int flags = 0) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
+  fd.reset();
   if (TEMP_FAILURE_RETRY(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags)) !=
       static_cast<ssize_t>(sizeof word))
-    return false;
+    return Heard::kNothing;
   if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr) {
     int number = -1;
     std::memcpy(&number, CMSG_DATA(header), sizeof number);
     fd.reset(number);
   }
-  return true;
+  return (message.msg_flags & MSG_CTRUNC) == 0 ? Heard::kWord : Heard::kNoRoom;
+}
+
+// Takes out the word that was heard with MSG_PEEK, and needs no room for its descriptor.
+inline void drop_word(int socket) {
+  char none = 0;
+  static_cast<void>(TEMP_FAILURE_RETRY(::recv(socket, &none, sizeof none, MSG_DONTWAIT)));
 }
 
 }  // namespace gob::migration

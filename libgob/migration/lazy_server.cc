@@ -150,6 +150,14 @@ void LazyServer::read_events(Task& task) {
   std::array<uffd_msg, 16> events;
   while (true) {
     const ssize_t got = ::read(task.uffd.get(), events.data(), sizeof events);
+    if (got < 0 && (errno == EMFILE || errno == ENFILE)) {
+      // Its fork would never return; without an end all who wait for it would stay, too.
+      failure_ = failure_.value_or(make_error(
+          ErrorCode::kNoSpace,
+          "no file descriptor is left for a child of the process; raise the limit of open files",
+          errno));
+      return;
+    }
     if (got <= 0) {
       if (got < 0 && errno != EAGAIN && errno != EINTR) task.ended = true;
       return;
@@ -262,7 +270,7 @@ void LazyServer::serve_faults() {
       for (const std::uint64_t address : std::exchange(tasks[i]->waiting, {}))
         answer(*tasks[i], address);
     }
-    if (finished()) say_changed();
+    if (finished() || failure()) say_changed();
   }
 }
 

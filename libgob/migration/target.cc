@@ -426,6 +426,8 @@ Status TargetRun::hear_criu() {
   message.msg_controllen = sizeof control;
   if (TEMP_FAILURE_RETRY(::recvmsg(criu_socket_.get(), &message, MSG_CMSG_CLOEXEC)) < 0)
     return system_error("taking the userfaultfd of process " + std::to_string(word) + " from CRIU");
+  if ((message.msg_flags & MSG_CTRUNC) != 0)
+    return make_error(ErrorCode::kNoSpace, "no file descriptor is left for another process", EMFILE);
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || !ranges_.contains(word))
     return make_error(ErrorCode::kProtocol, "CRIU hands over " +

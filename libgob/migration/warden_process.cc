@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -74,6 +75,11 @@ bool WardenProcess::hear() {
   const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (got <= 0) return false;
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    // Without the userfaultfd nobody would keep the process from reading zeros.
+    spdlog::error("process 1 of a migrant has no file descriptor left: the migrant is ended");
+    return false;
+  }
   switch (bytes[0]) {
     case 'V': {
       const Status viewed = view(words_of({bytes + 1, static_cast<std::size_t>(got - 1)}));

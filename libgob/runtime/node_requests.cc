@@ -5,6 +5,7 @@
 
 #include <ctime>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/file/mount.h"
 #include "libgob/runtime/control_wire.h"
 #include "libgob/runtime/describe.h"
@@ -15,6 +16,7 @@ namespace gob {
 namespace {
 
 constexpr std::size_t kMaxMappingsOfAClient = 4096;
+constexpr int kSpareFds = 8;
 
 Credentials credentials(const PeerCredentials& peer) {
   return {peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
@@ -236,6 +238,11 @@ void Node::map_container(ClientId client, const control::MapContainer& request,
   std::vector<UniqueFd> fds;
   fds.emplace_back(::fcntl(pool.fd(), F_DUPFD_CLOEXEC, 0));
   if (!fds.back()) return responder.fail(system_error("cannot hand out the container's memory"));
+  // An answer now, while there is still one to be had: what makes the mapping ready comes with
+  // descriptors, and if there were no room for them then, the connection would end.
+  if (is_among_last(fds.back().get(), kSpareFds))
+    return responder.fail(make_error(
+        ErrorCode::kNoSpace, "gobd has no file descriptor left for another mapping", EMFILE));
   control::Reply reply;
   if (uffd_device_) {
     fds.emplace_back(::fcntl(uffd_device_.get(), F_DUPFD_CLOEXEC, 0));
@@ -310,13 +317,19 @@ void Node::unmap_container(ClientId client, const control::UnmapContainer& reque
                                      EINVAL));
   end_mapping(id);
   // All its events have been read when the answer comes: whoever hears their news knows then
-  // whether there are children, if the socket of the news had room.
+  // whether there are children, unless the answer says that more follows.
   const auto waiting = std::make_shared<Responder>(std::move(responder));
+  const auto answer = [waiting](bool news_follow) {
+    control::Reply reply;
+    reply.mutable_unmap()->set_news_follow(news_follow);
+    waiting->reply(std::move(reply));
+  };
   const auto& polling = shards_[id.value() % config_.shards];
-  if (!polling->post([this, waiting](Shard&) {
-        static_cast<void>(mailbox_.post_reply([waiting] { waiting->done(); }));
+  if (!polling->post([this, id, answer](Shard& shard) {
+        const bool follow = shard.has_unsent_news(id);
+        static_cast<void>(mailbox_.post_reply([answer, follow] { answer(follow); }));
       }))
-    waiting->done();
+    answer(true);
 }
 
 void Node::end_mapping(MappingId id) {

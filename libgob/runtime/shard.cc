@@ -150,6 +150,7 @@ std::int64_t Shard::wait_ns() const {
   std::uint64_t wake_at = ~std::uint64_t{0};
   if (core_.has_deferred() && !holds_.empty()) wake_at = holds_.front().deadline_ns;
   if (!kept_.empty()) wake_at = std::min(wake_at, kept_.front().deadline_ns);
+  if (!starved_.empty()) wake_at = std::min(wake_at, next_news_ns_);
   if (linker_.waiting() != 0 || !parts_.empty())
     wake_at = std::min(wake_at, next_overdue_check_ns_);
   if (config_.write_back_ms != 0 && core_.has_dirty_files())
@@ -160,6 +161,7 @@ std::int64_t Shard::wait_ns() const {
 }
 
 void Shard::fire_timers() {
+  retry_news();
   // Holds are looked at before messages are, so none is honoured longer than it should be; nobody
   // is woken for one that keeps nothing waiting.
   while (!holds_.empty() && holds_.front().deadline_ns <= now_ns_) {

@@ -125,6 +125,8 @@ class Shard final : private ChannelSink {
   // Every shard knows every mapping; the one that `polls` it reads its faults.
   Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
   void remove_mapping(MappingId id);
+  // Of a mapping that this shard polls or polled: they are sent when there is room.
+  [[nodiscard]] bool has_unsent_news(MappingId id) const;
   // What is to be done with requests of a link has changed.
   void retry_requests();
   // MapLinker::begin_cut, cut_some.
@@ -210,7 +212,9 @@ class Shard final : private ChannelSink {
   void drain_mapping(MappingId id);
   void drain_device();
   void take_request(const abi::Request& request);
-  void send_news(const std::shared_ptr<Mapping>& mapping);
+  void look_after_news(const std::shared_ptr<Mapping>& mapping);
+  void retry_news();
+  void watch_events(const Mapping& mapping, std::uint32_t events);
   void on_fault(PolledMapping& polled, const Fault& fault);
   void refuse_here(const Fault& fault, unsigned owner);
   void take_fault(const Fault& fault, const StreamDetector::Run& ahead);
@@ -310,8 +314,11 @@ class Shard final : private ChannelSink {
   Core core_;
   MapLinker linker_;
   std::map<MappingId, PolledMapping> polled_;
-  std::map<MappingId, std::shared_ptr<Mapping>> unsent_;  // with news that wait for room
-  std::shared_ptr<GobDevice> device_;                     // the shard that reads it; else null
+  std::map<MappingId, std::shared_ptr<Mapping>> unsent_;   // with news that wait for room
+  std::map<MappingId, std::shared_ptr<Mapping>> starved_;  // for which no event says when
+  std::uint64_t next_news_ns_ = 0;                         // when these are tried again
+  std::uint64_t next_news_warning_ns_ = 0;
+  std::shared_ptr<GobDevice> device_;  // the shard that reads it; else null
   std::shared_ptr<const LinkTable> links_;
   std::vector<abi::Request> early_requests_;  // of links that are held
   std::array<Asker, 64> askers_;              // the latest; the oldest are forgotten

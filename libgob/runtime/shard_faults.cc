@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
+#include <cstdint>
 #include <span>
 #include <utility>
 
@@ -10,10 +11,15 @@
 
 namespace gob {
 
+namespace {
+constexpr std::uint64_t kNewsRetryNs = 20'000'000;
+constexpr std::uint64_t kNewsWarningNs = 10'000'000'000;
+}  // namespace
+
 // News of a mapping that has no room: again when there is some, whether it is still polled or not.
-void Shard::send_news(const std::shared_ptr<Mapping>& mapping) {
+void Shard::look_after_news(const std::shared_ptr<Mapping>& mapping) {
   const MappingId id = mapping->id();
-  if (mapping->has_unsent_news()) {
+  if (mapping->has_unsent_news() && !mapping->kernel_lacks_room()) {
     epoll_event event{};
     event.events = EPOLLOUT;
     event.data.u64 = id.value();
@@ -24,13 +30,48 @@ void Shard::send_news(const std::shared_ptr<Mapping>& mapping) {
   } else if (unsent_.erase(id) != 0) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, mapping->news(), nullptr);
   }
+  const bool starves = mapping->lacks_descriptor() || mapping->kernel_lacks_room();
+  if (!starves || !starved_.try_emplace(id, mapping).second) return;
+  if (now_ns_ >= next_news_warning_ns_) {
+    next_news_warning_ns_ = now_ns_ + kNewsWarningNs;
+    spdlog::warn(
+        "no file descriptor is left for the child of a program that forks (mapping {}): {} waits "
+        "until there is one; raise gobd's limit of open files",
+        id.value(), mapping->lacks_descriptor() ? "its fork(2)" : "the child");
+  }
+  if (starved_.size() == 1) next_news_ns_ = now_ns_ + kNewsRetryNs;
+  watch_events(*mapping, 0);
+}
+
+bool Shard::has_unsent_news(MappingId id) const {
+  const auto starved = starved_.find(id);
+  return unsent_.contains(id) || (starved != starved_.end() && starved->second->has_unsent_news());
+}
+
+void Shard::retry_news() {
+  if (starved_.empty() || now_ns_ < next_news_ns_) return;
+  for (const auto& [id, mapping] : std::exchange(starved_, {})) {
+    watch_events(*mapping, EPOLLIN);
+    mapping->send_news();
+    look_after_news(mapping);
+    drain_mapping(id);
+  }
+}
+
+// Of a mapping that is polled; else nothing is done.
+void Shard::watch_events(const Mapping& mapping, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = mapping.id().value();
+  if (polled_.contains(mapping.id()))
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, mapping.uffd(), &event);
 }
 
 void Shard::drain_mapping(MappingId id) {
   if (const auto unsent = unsent_.find(id); unsent != unsent_.end()) {
     const std::shared_ptr<Mapping> mapping = unsent->second;
     mapping->send_news();
-    send_news(mapping);
+    look_after_news(mapping);
   }
   const auto found = polled_.find(id);
   if (found == polled_.end()) return;
@@ -41,7 +82,7 @@ void Shard::drain_mapping(MappingId id) {
     if (!status) spdlog::warn("a program's mapping is given up: {}", status.error().message());
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled.mapping->uffd(), nullptr);
   }
-  send_news(polled.mapping);
+  look_after_news(polled.mapping);
   for (const Fault& fault : faults_) on_fault(polled, fault);
 }
 

@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <future>
+#include <vector>
 
 #include "libgob/linker/mapping.h"
 #include "libgob/linker/uffd_abi.h"
@@ -54,8 +57,8 @@ class MappingNewsTest : public testing::Test {
   }
 
   // A child that reads a word of page 1; fork(2) returns when its event has been read.
-  pid_t fork_one() {
-    auto child = std::async(std::launch::async, [this] {
+  void begin_fork() {
+    forking_ = std::async(std::launch::async, [this] {
       const pid_t pid = ::fork();
       if (pid == 0) {
         std::signal(SIGBUS, SIG_DFL);
@@ -65,21 +68,55 @@ class MappingNewsTest : public testing::Test {
     });
     pollfd event{mapping_->uffd(), POLLIN, 0};
     EXPECT_EQ(1, ::poll(&event, 1, kWaitMs));
+  }
+  // Its number; -1 if it could not be told of.
+  pid_t end_fork() {
+    if (forking_.wait_for(std::chrono::milliseconds(kWaitMs)) == std::future_status::ready)
+      return forking_.get();
+    ADD_FAILURE() << "fork(2) does not return";
+    mapping_.reset();  // it does if nobody has the userfaultfd
+    const pid_t child = forking_.get();
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    return -1;
+  }
+  pid_t fork_one() {
+    begin_fork();
     std::vector<Fault> faults;
     EXPECT_TRUE(mapping_->drain(faults));
-    return child.get();
+    return end_fork();
   }
   bool hear(MappingNews& news, UniqueFd& fd) {
-    return migration::hear_word(reader_.get(), news, fd, MSG_DONTWAIT);
+    return migration::hear_word(reader_.get(), news, fd, MSG_DONTWAIT) == migration::Heard::kWord;
   }
 
   UniqueFd memory_, reader_;
   char* at_ = nullptr;
   std::shared_ptr<Mapping> mapping_;
+  std::future<pid_t> forking_;
+};
+
+// While it lives this process gets no descriptor.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    const UniqueFd next(::dup(0));
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = static_cast<rlim_t>(next.get());
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
 };
 
 TEST_F(MappingNewsTest, ForkIsToldWithTheUserfaultfdOfTheChild) {
   const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
   EXPECT_FALSE(mapping_->has_unsent_news());
   MappingNews news;
   UniqueFd uffd;
@@ -98,6 +135,7 @@ TEST_F(MappingNewsTest, NewsForWhichThereIsNoRoomAreSentLater) {
   int fillers = 0;
   while (::send(mapping_->news(), &filler, sizeof filler, MSG_DONTWAIT) > 0) ++fillers;
   const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
   ASSERT_TRUE(mapping_->has_unsent_news());
   pollfd room{mapping_->news(), POLLOUT, 0};
   EXPECT_EQ(0, ::poll(&room, 1, 0));
@@ -114,9 +152,54 @@ TEST_F(MappingNewsTest, NewsForWhichThereIsNoRoomAreSentLater) {
   EXPECT_EQ(child, ::waitpid(child, nullptr, 0));
 }
 
+TEST_F(MappingNewsTest, ForkWaitsUntilThereIsADescriptorForTheChild) {
+  begin_fork();
+  // No memory must be wanted meanwhile: that is locked as long as this process is in fork(2).
+  bool drained = false, lacks = false, dead = true, again = false;
+  std::vector<Fault> faults;
+  {
+    const NoDescriptors none;
+    drained = mapping_->drain(faults).ok();
+    lacks = mapping_->lacks_descriptor();
+    dead = mapping_->dead();
+  }
+  again = mapping_->drain(faults).ok();
+  EXPECT_TRUE(drained && lacks && !dead && again) << drained << lacks << dead << again;
+  EXPECT_FALSE(mapping_->lacks_descriptor());
+  const pid_t child = end_fork();
+  ASSERT_GT(child, 0);
+  MappingNews news;
+  UniqueFd uffd;
+  ASSERT_TRUE(hear(news, uffd));
+  EXPECT_TRUE(uffd);
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(child, ::waitpid(child, nullptr, 0));
+}
+
+TEST_F(MappingNewsTest, NewsWithoutRoomForTheirDescriptorStayWhereTheyAre) {
+  const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
+  MappingNews news;
+  UniqueFd uffd;
+  const int flags = MSG_DONTWAIT | MSG_PEEK;
+  {
+    const NoDescriptors none;
+    EXPECT_EQ(migration::Heard::kNoRoom, migration::hear_word(reader_.get(), news, uffd, flags));
+    EXPECT_FALSE(uffd);
+  }
+  EXPECT_EQ(migration::Heard::kWord, migration::hear_word(reader_.get(), news, uffd, flags));
+  EXPECT_TRUE(uffd);
+  migration::drop_word(reader_.get());
+  UniqueFd none;
+  EXPECT_EQ(migration::Heard::kNothing, migration::hear_word(reader_.get(), news, none, flags));
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(child, ::waitpid(child, nullptr, 0));
+}
+
 TEST_F(MappingNewsTest, ChildOfWhichNobodyWillHearMeetsSigbusAndNoZeros) {
   reader_.reset();
   const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
   EXPECT_FALSE(mapping_->has_unsent_news());
   int status = 0;
   ASSERT_EQ(child, ::waitpid(child, &status, 0));

@@ -12,6 +12,8 @@
 // fork a child, which adds to the sum and checks, too, and forks one of its own. mutex: each waits
 // for its turn, by a mutex and a condition of pthread(7) in the memory.
 //
+// When NAME.brood is there the parent forks 24 children at once (also the child: NAME.child.brood),
+// each of which only checks, and writes to NAME.brood.0 to .23.
 // When NAME.hire is there the parent forks a worker that does the same as the others, to
 // NAME.worker (also as NAME.child.hire, of the child). Then NAME.remap: mremap(2) of all of it;
 // NAME.split: of a part; NAME.cut: munmap(2) of its second half, which it does not use any more.
@@ -149,6 +151,22 @@ void change_places(Work& work) {
   }
 }
 
+constexpr int kBrood = 24;
+
+void raise_brood(const Work& work) {
+  for (int i = 0; i < kBrood; ++i) {
+    if (::fork() != 0) continue;
+    const std::string name = work.name + ".brood." + std::to_string(i);
+    std::uint64_t wrong = 0;
+    for (std::uint64_t round = 1; !exists(work.stop); ++round) {
+      wrong += check(work, round);
+      add_line(name, std::to_string(round) + " wrong " + std::to_string(wrong) + "\n");
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    ::_exit(0);
+  }
+}
+
 int run(Work work) {
   std::vector<std::uint64_t> mine(work.pages), theirs(work.pages);
   std::uint64_t round = 0, added = 0, wrong = 0;
@@ -175,6 +193,10 @@ int run(Work work) {
     std::this_thread::sleep_for(
         std::chrono::milliseconds(2));  // or it would take the cores from the nodes
     change_places(work);
+    if (exists(work.name + ".brood")) {
+      ::unlink((work.name + ".brood").c_str());
+      raise_brood(work);
+    }
     if (work.self < kWorker && exists(work.name + ".hire")) {
       ::unlink((work.name + ".hire").c_str());
       if (::fork() == 0) {

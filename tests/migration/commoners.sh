@@ -51,10 +51,10 @@ commoners() {
   done
 }
 zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
-# keepers NODE: those that look after memory there, of this test's cluster alone.
+# keepers NODE [NAME]: those that look after memory there, of this test's cluster alone.
 keepers() {
   local at
-  for at in $(pgrep -x gobmigrate-kpr); do
+  for at in $(pgrep -x "${2:-gobmigrate-kpr}"); do
     [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"--socket $(socket "$1") "* ]] || echo "$at"
   done
 }
