@@ -18,8 +18,7 @@ namespace gob {
 namespace {
 
 constexpr unsigned kBatch = 16;
-constexpr unsigned kMaxBatches = 4;          // then others get their turn; poll says if more wait
-constexpr std::uint64_t kMostRefused = 512;  // pages in one call
+constexpr unsigned kMaxBatches = 4;  // then others get their turn; poll says if more wait
 
 // Features the kernel shows of a userfaultfd, in /proc/self/fdinfo; 0 if the descriptor is none.
 std::uint64_t features_of(int fd) {
@@ -33,17 +32,6 @@ std::uint64_t features_of(int fd) {
   unsigned long long features = 0;
   if (line == nullptr || std::sscanf(line + 5, " %llx:%llx", &api, &features) != 2) return 0;
   return api == UFFD_API ? features : 0;
-}
-
-// One read that does not block even if the program cleared O_NONBLOCK on the shared descriptor.
-ssize_t read_faults(int uffd, std::array<uffd_msg, kBatch>& batch) {
-  iovec vector = {batch.data(), sizeof batch};
-  const ssize_t got = ::preadv2(uffd, &vector, 1, -1, RWF_NOWAIT);
-  if (got >= 0 || (errno != EOPNOTSUPP && errno != ESPIPE)) return got;
-  // A kernel whose userfaultfd knows no RWF_NOWAIT: make sure of the flag instead.
-  const int flags = ::fcntl(uffd, F_GETFL);
-  if (flags < 0 || ::fcntl(uffd, F_SETFL, flags | O_NONBLOCK) != 0) return -1;
-  return ::read(uffd, batch.data(), sizeof batch);
 }
 
 }  // namespace
@@ -108,39 +96,28 @@ void Mapping::send_news() {
     // ETOOMANYREFS: too many descriptors wait to be read, in whatever sockets.
     kernel_lacks_room_ = errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS;
     if (kernel_lacks_room_) break;
-    if (news.fd) refuse_all(news.fd.get());
+    if (news.fd) refused_.push_back(std::move(news.fd));
   }
   unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(sent));
-}
-
-// A page that is mapped there stays so: it was read or written before.
-void Mapping::refuse_all(int child) const {
-  for (std::uint64_t done = 0; done < config_.pages;) {
-    const auto count =
-        static_cast<unsigned>(std::min<std::uint64_t>(config_.pages - done, kMostRefused));
-    const UffdResult result = uffd_poison(child, config_.address + done * kPageSize, count);
-    if (result.outcome == UffdOutcome::kDead) return;
-    done += result.outcome == UffdOutcome::kDone ? count : result.done + 1;
-  }
 }
 
 Status Mapping::drain(std::vector<Fault>& out) {
   std::array<uffd_msg, kBatch> batch;
   lacks_descriptor_ = false;
   for (unsigned round = 0; round < kMaxBatches; ++round) {
-    const ssize_t got = read_faults(uffd_.get(), batch);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+    const std::int64_t got = uffd_read(uffd_.get(), batch);
+    if (got == -EAGAIN || got == -EINTR) return {};
     // The event stays with the kernel, behind all faults.
-    if (got < 0 && news_ && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+    if (news_ && (got == -EMFILE || got == -ENFILE || got == -ENOMEM)) {
       lacks_descriptor_ = true;
       return {};
     }
-    if (got <= 0 || static_cast<std::size_t>(got) % sizeof(uffd_msg) != 0) {
-      if (got >= 0) errno = EIO;
+    if (got < 0) {
       mark_dead();
+      errno = static_cast<int>(-got);
       return system_error("cannot read faults of mapping " + std::to_string(id().value()));
     }
-    const std::size_t count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
+    const auto count = static_cast<std::size_t>(got);
     for (std::size_t i = 0; i < count; ++i) {
       const uffd_msg& message = batch[i];
       if (news_ && message.event == UFFD_EVENT_FORK) {
@@ -172,8 +149,9 @@ Status Mapping::drain(std::vector<Fault>& out) {
       // Of ranges that we were not told of nothing is served.
       if (address < config_.address || !contains(page)) {
         // It grew in its place: what lies behind it is the end of a file. While the program forks
-        // the kernel refuses: then it is asked for again.
-        if (news_ && !moved_) {
+        // the kernel refuses: then it is asked for again. If it was moved before this mapping could
+        // hear of it, another one will be told where it is.
+        if (news_ && !moved_ && uffd_is_there(uffd_.get(), config_.address)) {
           const std::uint64_t start = address & ~(kPageSize - 1);
           if (uffd_poison(uffd_.get(), start, 1).outcome != UffdOutcome::kDone)
             uffd_wake(uffd_.get(), start, 1);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/ids.h"
@@ -104,8 +105,9 @@ class Mapping {
   // It is the kernel that has no room, and no event says when: again a little later.
   [[nodiscard]] bool kernel_lacks_room() const { return kernel_lacks_room_; }
   [[nodiscard]] int news() const { return news_.get(); }
-  // If nobody will ever read them, the pages that a child has not touched yet raise SIGBUS there.
   void send_news();
+  // Userfaultfds of children of which nobody will ever read: for LostMemory.
+  [[nodiscard]] std::vector<UniqueFd> take_refused() { return std::exchange(refused_, {}); }
 
   // The program is gone or misbehaves: nothing is to be done for it any more. Any thread.
   [[nodiscard]] bool dead() const { return dead_.load(std::memory_order_relaxed); }
@@ -114,7 +116,6 @@ class Mapping {
  private:
   Mapping(UniqueFd uffd, UniqueFd news, std::optional<KernelLink> link, const Config& config)
       : uffd_(std::move(uffd)), news_(std::move(news)), link_(std::move(link)), config_(config) {}
-  void refuse_all(int child) const;
 
   const UniqueFd uffd_;
   const UniqueFd news_;
@@ -127,6 +128,7 @@ class Mapping {
     UniqueFd fd;
   };
   std::vector<News> unsent_;
+  std::vector<UniqueFd> refused_;
   bool moved_ = false;
   bool lacks_descriptor_ = false;
   bool kernel_lacks_room_ = false;

@@ -1,6 +1,10 @@
 #include "libgob/linker/uffd_calls.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -118,6 +122,32 @@ UffdResult uffd_poison(int uffd, std::uint64_t address, unsigned count) {
     const int answer = ::ioctl(uffd, UFFDIO_POISON, &call);
     return pages_moved(answer, call.updated, count - done);
   });
+}
+
+std::int64_t uffd_read(int uffd, std::span<uffd_msg> into) {
+  const iovec vector = {into.data(), into.size_bytes()};
+  ssize_t got = ::preadv2(uffd, &vector, 1, -1, RWF_NOWAIT);
+  if (got < 0 && (errno == EOPNOTSUPP || errno == ESPIPE)) {
+    // A kernel whose userfaultfd knows no RWF_NOWAIT: make sure of the flag instead.
+    const int flags = ::fcntl(uffd, F_GETFL);
+    if (flags < 0 || ::fcntl(uffd, F_SETFL, flags | O_NONBLOCK) != 0) return -errno;
+    got = ::read(uffd, into.data(), into.size_bytes());
+  }
+  if (got < 0) return -errno;
+  if (got == 0 || static_cast<std::size_t>(got) % sizeof(uffd_msg) != 0) return -EIO;
+  return got / static_cast<ssize_t>(sizeof(uffd_msg));
+}
+
+bool uffd_is_there(int uffd, std::uint64_t address) {
+  // A copy that fails in any case, since its bytes cannot be read: the kernel looks first where
+  // they would go.
+  static void* const nothing =
+      ::mmap(nullptr, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uffdio_copy call = {};
+  call.dst = address;
+  call.src = reinterpret_cast<std::uintptr_t>(nothing);
+  call.len = kPageSize;
+  return ::ioctl(uffd, UFFDIO_COPY, &call) == 0 || (errno != ENOENT && errno != ESRCH);
 }
 
 void uffd_wake(int uffd, std::uint64_t address, unsigned count) {

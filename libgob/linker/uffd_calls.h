@@ -5,6 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+
+struct uffd_msg;
 
 namespace gob {
 
@@ -40,6 +43,11 @@ UffdResult uffd_unprotect(int uffd, std::uint64_t address, unsigned count, bool 
 // Accesses get SIGBUS (EFAULT inside the kernel) from now on; wakes. Only where nothing is mapped
 // and no protection is remembered, else kExists.
 UffdResult uffd_poison(int uffd, std::uint64_t address, unsigned count);
+// Takes events that wait, never blocks, also if the program cleared O_NONBLOCK of the descriptor
+// that it shares. How many; a negative errno.
+std::int64_t uffd_read(int uffd, std::span<uffd_msg> into);
+// The program has the memory at that address that this was made for, and did not move it.
+bool uffd_is_there(int uffd, std::uint64_t address);
 // Who waits for these pages tries again.
 void uffd_wake(int uffd, std::uint64_t address, unsigned count);
 

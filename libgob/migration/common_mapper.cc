@@ -361,6 +361,8 @@ void CommonMapper::relieve() {
   if (!no_room_ && refused_.empty()) return starving_since_.reset();
   if (!starving_since_) {
     starving_since_ = Clock::now();
+    if (Clock::now() < next_complaint_) return;
+    next_complaint_ = Clock::now() + kPatience;
     tell("a child of a process with shared memory waits for a file descriptor" +
          (no_room_ ? " of its keeper" : ": " + refused_) +
          "; raise the limit of open files, or start fewer processes");

@@ -124,6 +124,7 @@ class CommonMapper {
   bool no_room_ = false;
   std::string refused_;  // a child waits because gobd has no room: what it says
   std::optional<Clock::time_point> starving_since_;
+  Clock::time_point next_complaint_{};
 };
 
 }  // namespace gob::migration

@@ -149,7 +149,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void mapping_added(MappingId id, const Status& status);
   void unmap_container(ClientId client, const control::UnmapContainer& request,
                        Responder responder);
-  void end_mapping(MappingId id);
+  // `lost`: whoever made it did not end it.
+  void end_mapping(MappingId id, bool lost = false);
   void flush(const PeerCredentials& peer, const control::Flush& request, Responder responder);
   void leave(const PeerCredentials& peer, Responder responder);
   [[nodiscard]] bool not_serving(Responder& responder) const;

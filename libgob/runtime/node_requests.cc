@@ -89,7 +89,7 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
 void Node::on_disconnect(ClientId client) {
   const auto found = clients_.find(client);
   if (found == clients_.end()) return;
-  for (MappingId id : std::set<MappingId>(found->second.mappings)) end_mapping(id);
+  for (MappingId id : std::set<MappingId>(found->second.mappings)) end_mapping(id, true);
   clients_.erase(client);
   SyncService::Out out;
   sync_.client_gone(client.value(), out);
@@ -332,13 +332,13 @@ void Node::unmap_container(ClientId client, const control::UnmapContainer& reque
     answer(true);
 }
 
-void Node::end_mapping(MappingId id) {
+void Node::end_mapping(MappingId id, bool lost) {
   const auto found = mappings_.find(id);
   if (found == mappings_.end()) return;
   const auto client = clients_.find(found->second.client);
   if (client != clients_.end()) client->second.mappings.erase(id);
   mappings_.erase(found);
-  each_shard([id](Shard& shard) { shard.remove_mapping(id); });
+  each_shard([id, lost](Shard& shard) { shard.remove_mapping(id, lost); });
 }
 
 void Node::flush(const PeerCredentials& peer, const control::Flush& request, Responder responder) {

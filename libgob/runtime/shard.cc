@@ -150,7 +150,7 @@ std::int64_t Shard::wait_ns() const {
   std::uint64_t wake_at = ~std::uint64_t{0};
   if (core_.has_deferred() && !holds_.empty()) wake_at = holds_.front().deadline_ns;
   if (!kept_.empty()) wake_at = std::min(wake_at, kept_.front().deadline_ns);
-  if (!starved_.empty()) wake_at = std::min(wake_at, next_news_ns_);
+  if (!starved_.empty() || !lost_.empty()) wake_at = std::min(wake_at, next_news_ns_);
   if (linker_.waiting() != 0 || !parts_.empty())
     wake_at = std::min(wake_at, next_overdue_check_ns_);
   if (config_.write_back_ms != 0 && core_.has_dirty_files())
@@ -229,9 +229,13 @@ Status Shard::add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls) {
   return mapping->link() ? Status{} : watch(mapping->uffd(), mapping->id().value());
 }
 
-void Shard::remove_mapping(MappingId id) {
+void Shard::remove_mapping(MappingId id, bool lost) {
   const auto polled = polled_.find(id);
   if (polled != polled_.end()) {
+    if (lost && polled->second.mapping->has_news()) {
+      wake_for_news();
+      lost_.hold(polled->second.mapping);
+    }
     if (!polled->second.mapping->link())
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, polled->second.mapping->uffd(), nullptr);
     polled_.erase(polled);

@@ -21,6 +21,7 @@
 #include "libgob/linker/file_io_linker.h"
 #include "libgob/linker/io_linker.h"
 #include "libgob/linker/link_table.h"
+#include "libgob/linker/lost_memory.h"
 #include "libgob/linker/map_linker.h"
 #include "libgob/linker/stream_detector.h"
 #include "libgob/protocol/core.h"
@@ -124,7 +125,8 @@ class Shard final : private ChannelSink {
   void remove_container(ContainerId id);
   // Every shard knows every mapping; the one that `polls` it reads its faults.
   Status add_mapping(const std::shared_ptr<Mapping>& mapping, bool polls);
-  void remove_mapping(MappingId id);
+  // `lost`: the program may still have the memory, for whoever made the mapping is gone.
+  void remove_mapping(MappingId id, bool lost = false);
   // Of a mapping that this shard polls or polled: they are sent when there is room.
   [[nodiscard]] bool has_unsent_news(MappingId id) const;
   // What is to be done with requests of a link has changed.
@@ -214,6 +216,7 @@ class Shard final : private ChannelSink {
   void take_request(const abi::Request& request);
   void look_after_news(const std::shared_ptr<Mapping>& mapping);
   void retry_news();
+  void wake_for_news();
   void watch_events(const Mapping& mapping, std::uint32_t events);
   void on_fault(PolledMapping& polled, const Fault& fault);
   void refuse_here(const Fault& fault, unsigned owner);
@@ -316,7 +319,8 @@ class Shard final : private ChannelSink {
   std::map<MappingId, PolledMapping> polled_;
   std::map<MappingId, std::shared_ptr<Mapping>> unsent_;   // with news that wait for room
   std::map<MappingId, std::shared_ptr<Mapping>> starved_;  // for which no event says when
-  std::uint64_t next_news_ns_ = 0;                         // when these are tried again
+  LostMemory lost_;
+  std::uint64_t next_news_ns_ = 0;  // when these are looked after again
   std::uint64_t next_news_warning_ns_ = 0;
   std::shared_ptr<GobDevice> device_;  // the shard that reads it; else null
   std::shared_ptr<const LinkTable> links_;

@@ -30,8 +30,14 @@ void Shard::look_after_news(const std::shared_ptr<Mapping>& mapping) {
   } else if (unsent_.erase(id) != 0) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, mapping->news(), nullptr);
   }
+  for (UniqueFd& child : mapping->take_refused()) {
+    wake_for_news();
+    lost_.hold(std::move(child), mapping->config());
+  }
   const bool starves = mapping->lacks_descriptor() || mapping->kernel_lacks_room();
-  if (!starves || !starved_.try_emplace(id, mapping).second) return;
+  if (!starves || starved_.contains(id)) return;
+  wake_for_news();
+  starved_.emplace(id, mapping);
   if (now_ns_ >= next_news_warning_ns_) {
     next_news_warning_ns_ = now_ns_ + kNewsWarningNs;
     spdlog::warn(
@@ -39,7 +45,6 @@ void Shard::look_after_news(const std::shared_ptr<Mapping>& mapping) {
         "until there is one; raise gobd's limit of open files",
         id.value(), mapping->lacks_descriptor() ? "its fork(2)" : "the child");
   }
-  if (starved_.size() == 1) next_news_ns_ = now_ns_ + kNewsRetryNs;
   watch_events(*mapping, 0);
 }
 
@@ -48,8 +53,15 @@ bool Shard::has_unsent_news(MappingId id) const {
   return unsent_.contains(id) || (starved != starved_.end() && starved->second->has_unsent_news());
 }
 
+// Before the first of what no event tells of.
+void Shard::wake_for_news() {
+  if (starved_.empty() && lost_.empty()) next_news_ns_ = now_ns_ + kNewsRetryNs;
+}
+
 void Shard::retry_news() {
-  if (starved_.empty() || now_ns_ < next_news_ns_) return;
+  if ((starved_.empty() && lost_.empty()) || now_ns_ < next_news_ns_) return;
+  next_news_ns_ = now_ns_ + kNewsRetryNs;
+  lost_.step();
   for (const auto& [id, mapping] : std::exchange(starved_, {})) {
     watch_events(*mapping, EPOLLIN);
     mapping->send_news();

@@ -11,11 +11,16 @@
 
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <future>
 #include <vector>
 
+#include "libgob/container/frame_pool.h"
+#include "libgob/linker/lost_memory.h"
+#include "libgob/linker/map_linker.h"
 #include "libgob/linker/mapping.h"
 #include "libgob/linker/uffd_abi.h"
+#include "libgob/linker/uffd_calls.h"
 #include "libgob/linker/uffd_client.h"
 #include "libgob/migration/hear_word.h"
 
@@ -29,8 +34,10 @@ constexpr int kWaitMs = 30'000;  // for what another thread does
 class MappingNewsTest : public testing::Test {
  protected:
   void SetUp() override {
-    memory_.reset(::memfd_create("gob-test", MFD_CLOEXEC));
-    ASSERT_EQ(0, ::ftruncate(memory_.get(), kPages * kPageSize));
+    auto pool = FramePool::create("gob-test", kPages);
+    ASSERT_TRUE(pool);
+    pool_ = std::make_shared<const FramePool>(std::move(*pool));
+    memory_.reset(::dup(pool_->fd()));
     at_ = static_cast<char*>(
         ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0));
     ASSERT_NE(at_, MAP_FAILED);
@@ -56,13 +63,13 @@ class MappingNewsTest : public testing::Test {
     if (at_ != nullptr) ::munmap(at_, kPages * kPageSize);
   }
 
-  // A child that reads a word of page 1; fork(2) returns when its event has been read.
+  // A child that does what forked_ says; fork(2) returns when its event has been read.
   void begin_fork() {
     forking_ = std::async(std::launch::async, [this] {
       const pid_t pid = ::fork();
       if (pid == 0) {
         std::signal(SIGBUS, SIG_DFL);
-        ::_exit(*const_cast<volatile char*>(at_ + kPageSize));
+        ::_exit(forked_());
       }
       return pid;
     });
@@ -90,10 +97,14 @@ class MappingNewsTest : public testing::Test {
     return migration::hear_word(reader_.get(), news, fd, MSG_DONTWAIT) == migration::Heard::kWord;
   }
 
+  std::shared_ptr<const FramePool> pool_;
   UniqueFd memory_, reader_;
   char* at_ = nullptr;
   std::shared_ptr<Mapping> mapping_;
   std::future<pid_t> forking_;
+  std::function<int()> forked_ = [this] {
+    return int{*const_cast<volatile char*>(at_ + kPageSize)};
+  };
 };
 
 // While it lives this process gets no descriptor.
@@ -201,9 +212,135 @@ TEST_F(MappingNewsTest, ChildOfWhichNobodyWillHearMeetsSigbusAndNoZeros) {
   const pid_t child = fork_one();
   ASSERT_GT(child, 0);
   EXPECT_FALSE(mapping_->has_unsent_news());
+  LostMemory lost;
+  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), mapping_->config());
+  EXPECT_FALSE(lost.empty());
+  lost.step();
   int status = 0;
   ASSERT_EQ(child, ::waitpid(child, &status, 0));
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
+  lost.step();
+  EXPECT_TRUE(lost.empty()) << "it has ended";
+}
+
+// It has the page when nobody is left, which is taken from all later: what it reads then is no
+// zeros.
+TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
+  ASSERT_EQ(1, ::pwrite(memory_.get(), "x", 1, kPageSize));
+  ASSERT_EQ(UffdOutcome::kDone,
+            uffd_continue(mapping_->uffd(), mapping_->address_of(PageIndex{1}), 1, false).outcome);
+  reader_.reset();
+  int ends[2];
+  ASSERT_EQ(0, ::pipe(ends));
+  forked_ = [this, ends] {
+    volatile char* const page = at_ + kPageSize;
+    if (*page != 'x' || ::write(ends[1], "r", 1) != 1) return 1;
+    while (*page == 'x') continue;
+    return 2;
+  };
+  const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
+  char ready = 0;
+  ASSERT_EQ(1, ::read(ends[0], &ready, 1));
+  for (const int end : ends) ::close(end);
+  LostMemory lost;
+  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), mapping_->config());
+  lost.step();
+  ASSERT_EQ(0, ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kPageSize,
+                           kPageSize));
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  pollfd ended{process.get(), POLLIN, 0};
+  for (int i = 0; i < kWaitMs / 20 && ::poll(&ended, 1, 20) == 0; ++i) lost.step();
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(child, ::waitpid(child, &status, 0));
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
+}
+
+// What it touches where it moved is not refused by a mapping that was told of the place before.
+TEST_F(MappingNewsTest, MemoryThatMovedOnIsNotRefusedByAMappingThatNeverHeardOfIt) {
+  const std::size_t bytes = kPages * kPageSize;
+  const auto move = [&](const std::shared_ptr<Mapping>& mapping) {
+    void* const room = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    auto moving = std::async(std::launch::async, [&] {
+      return ::mremap(at_, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+    });
+    pollfd event{mapping->uffd(), POLLIN, 0};
+    EXPECT_EQ(1, ::poll(&event, 1, kWaitMs));
+    std::vector<Fault> faults;
+    EXPECT_TRUE(mapping->drain(faults));
+    at_ = static_cast<char*>(moving.get());
+  };
+  // Its place by the first of two moves, of which the second is heard by the mapping before it.
+  move(mapping_);
+  Mapping::Config config = mapping_->config();
+  config.address = reinterpret_cast<std::uintptr_t>(at_);
+  move(mapping_);
+  auto next =
+      Mapping::create(UniqueFd(::dup(mapping_->uffd())), config, UniqueFd(::dup(reader_.get())));
+  ASSERT_TRUE(next);
+  auto touch = std::async(std::launch::async, [&] { return *const_cast<volatile char*>(at_); });
+  pollfd event{(*next)->uffd(), POLLIN, 0};
+  ASSERT_EQ(1, ::poll(&event, 1, kWaitMs));
+  std::vector<Fault> faults;
+  EXPECT_TRUE((*next)->drain(faults));
+  EXPECT_TRUE(faults.empty());
+  // The mapping that is told of the second place answers it.
+  uffd_wake((*next)->uffd(), reinterpret_cast<std::uintptr_t>(at_), kPages);
+  ASSERT_EQ(1, ::poll(&event, 1, kWaitMs)) << "it does not ask again: it was answered";
+  std::vector<std::byte> page(kPageSize, std::byte{'x'});
+  EXPECT_EQ(UffdOutcome::kDone,
+            uffd_copy((*next)->uffd(), reinterpret_cast<std::uintptr_t>(at_), 1, page.data(), false)
+                .outcome);
+  EXPECT_EQ('x', touch.get());
+}
+
+// The child has the right from its parent, and its mapping is not among those of the linker.
+TEST_F(MappingNewsTest, DowngradeTakesTheRightToWriteFromAChildThatNobodyKnows) {
+  auto linker = MapLinker::create();
+  ASSERT_TRUE(linker);
+  linker->add_container(ContainerId{1}, pool_);
+  ASSERT_TRUE(linker->add_mapping(mapping_));
+  const PageSet page = PageSet::of({ContainerId{1}, PageIndex{1}});
+  char* const at = at_ + kPageSize;
+  auto write = std::async(std::launch::async, [at] { *at = 'p'; });
+  pollfd fault{mapping_->uffd(), POLLIN, 0};
+  ASSERT_EQ(1, ::poll(&fault, 1, kWaitMs));
+  std::vector<Fault> faults;
+  ASSERT_TRUE(mapping_->drain(faults));
+  ASSERT_EQ(1u, faults.size());
+  linker->note(faults[0], 1);
+  ASSERT_TRUE(linker->install_zero(page, Access::kWrite));
+  write.get();
+  int up[2], down[2];
+  ASSERT_EQ(0, ::pipe(up));
+  ASSERT_EQ(0, ::pipe(down));
+  forked_ = [at, up, down] {
+    *at = 'c';
+    char go = 0;
+    if (::write(up[1], "r", 1) != 1 || ::read(down[0], &go, 1) != 1) return 1;
+    *at = 'w';
+    return 0;
+  };
+  const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
+  char ready = 0;
+  ASSERT_EQ(1, ::read(up[0], &ready, 1));
+  ASSERT_TRUE(linker->downgrade(page));
+  ASSERT_EQ(1, ::write(down[1], "g", 1));
+  MappingNews news;
+  UniqueFd uffd;
+  ASSERT_TRUE(hear(news, uffd));
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  pollfd waits[] = {{uffd.get(), POLLIN, 0}, {process.get(), POLLIN, 0}};
+  ASSERT_GE(::poll(waits, 2, kWaitMs), 1);
+  EXPECT_EQ(0, waits[1].revents) << "it has written, and ended";
+  char byte = 0;
+  EXPECT_EQ(1, ::pread(memory_.get(), &byte, 1, kPageSize));
+  EXPECT_EQ('c', byte);
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(child, ::waitpid(child, nullptr, 0));
+  for (const int end : {up[0], up[1], down[0], down[1]}) ::close(end);
 }
 
 }  // namespace

@@ -44,6 +44,19 @@ never_wrong orphan.worker
 never_wrong orphan.child.worker
 until_true 30 no_memory
 
+# Also if its guard died before it, and nobody is left who could take the memory away but gobd.
+share alone anonymous 64
+move "$child" n1 n2
+hire alone.child
+for keeper in $(keepers n2 gobmigrate-cgd) $(keepers n2); do kill -9 "$keeper"; done
+until_true 60 said n2 "process $there ended with signal 7"
+until_true 60 eval "[[ \$(commoners alone | wc -l) -eq 1 ]]"
+never_wrong alone.child
+never_wrong alone.child.worker
+right alone
+touch "$dir/alone.stop"
+until_true 30 no_memory
+
 # A mutex and a condition of pthread, for their turns.
 share mutex anonymous 16 mutex
 move "$child" n1 n2

@@ -6,7 +6,7 @@
 source "$(dirname "$0")/common.sh"
 # shellcheck source=commoners.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/commoners.sh"
-begin 2
+begin 2 --shards 3
 for node in n1 n2; do serve $node && until_true 20 said $node "taking processes"; done
 
 # has_room PROCESS NUMBER: it may have so many descriptors more than it has. A new one gets the lowest

@@ -1,0 +1,85 @@
+#include "libgob/linker/lost_memory.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "libgob/linker/uffd_abi.h"
+#include "libgob/linker/uffd_calls.h"
+
+namespace gob {
+namespace {
+
+constexpr std::uint64_t kAtOnce = 1024;  // pages in a step
+
+}  // namespace
+
+void LostMemory::hold(std::shared_ptr<const Mapping> mapping) {
+  Copy& copy = copies_.emplace_back();
+  copy.address = mapping->config().address;
+  copy.pages = mapping->config().pages;
+  copy.mapping = std::move(mapping);
+}
+
+void LostMemory::hold(UniqueFd uffd, const Mapping::Config& config) {
+  Copy& copy = copies_.emplace_back();
+  copy.address = config.address;
+  copy.pages = config.pages;
+  copy.own = std::move(uffd);
+}
+
+void LostMemory::step() {
+  std::uint64_t left = kAtOnce;
+  for (std::size_t turns = copies_.size(); turns > 0 && left > 0; --turns) {
+    answer(copies_.front());
+    if (refuse_some(copies_.front(), left))
+      copies_.splice(copies_.end(), copies_, copies_.begin());
+    else
+      copies_.pop_front();
+  }
+}
+
+// Faults, for pages that were taken away since they were refused; and children, which would stay
+// in fork(2).
+void LostMemory::answer(Copy& copy) {
+  std::array<uffd_msg, 16> batch;
+  const std::int64_t got = uffd_read(copy.uffd(), batch);
+  for (std::int64_t i = 0; i < got; ++i) {
+    const uffd_msg& message = batch[static_cast<std::size_t>(i)];
+    if (message.event == UFFD_EVENT_FORK) {
+      Copy& child = copies_.emplace_back();
+      child.address = copy.address;
+      child.pages = copy.pages;
+      child.own.reset(static_cast<int>(message.arg.fork.ufd));
+    }
+    if (message.event == UFFD_EVENT_REMAP) copy.moved = true;
+    // Who writes to a page that it may read waits until that is taken away: nobody can do more.
+    if (message.event != UFFD_EVENT_PAGEFAULT ||
+        (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0)
+      continue;
+    const std::uint64_t at = message.arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1);
+    uffd_unprotect(copy.uffd(), at, 1, false);  // what was remembered of it
+    if (uffd_poison(copy.uffd(), at, 1).outcome != UffdOutcome::kDone)
+      uffd_wake(copy.uffd(), at, 1);
+  }
+}
+
+// False: the program has ended, or has nothing of it any more.
+bool LostMemory::refuse_some(Copy& copy, std::uint64_t& left) {
+  while (left > 0 && copy.next < copy.pages) {
+    const auto count = static_cast<unsigned>(std::min(copy.pages - copy.next, left));
+    const UffdResult result = uffd_poison(copy.uffd(), copy.address + copy.next * kPageSize, count);
+    if (result.outcome == UffdOutcome::kDead) return false;
+    copy.somewhere = copy.somewhere || result.outcome != UffdOutcome::kNotMapped;
+    // A page that is mapped there stays so.
+    const std::uint64_t dealt = result.done + (result.outcome == UffdOutcome::kDone ? 0U : 1U);
+    copy.next += dealt;
+    left -= std::min(left, dealt);
+  }
+  if (copy.next < copy.pages) return true;
+  copy.next = 0;
+  uffd_wake(copy.uffd(), copy.address, static_cast<unsigned>(copy.pages));
+  return std::exchange(copy.somewhere, false) || copy.moved;
+}
+
+}  // namespace gob

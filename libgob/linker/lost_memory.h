@@ -1,0 +1,39 @@
+// LostMemory: copies of mappings in programs that nobody looks after any more, as when whoever made
+// them was killed, and its guard, too. What such a program has not raises SIGBUS; what it has is
+// taken from it as from all others (MapLinker). Used by one thread, which never waits.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+
+#include "libgob/base/unique_fd.h"
+#include "libgob/linker/mapping.h"
+
+namespace gob {
+
+class LostMemory {
+ public:
+  void hold(std::shared_ptr<const Mapping> mapping);
+  // A child's, as of a mapping with this configuration.
+  void hold(UniqueFd uffd, const Mapping::Config& config);
+  [[nodiscard]] bool empty() const { return copies_.empty(); }
+  // A part of what is to be done, as long as this is not empty: every few milliseconds.
+  void step();
+
+ private:
+  struct Copy {
+    std::shared_ptr<const Mapping> mapping;  // which has the descriptor,
+    UniqueFd own;                            // or this is it
+    std::uint64_t address = 0, pages = 0;
+    std::uint64_t next = 0;  // page to be refused
+    bool somewhere = false;  // the program still has some of it, by this round
+    bool moved = false;      // by mremap(2): nobody knows where it is, but its faults say so
+    [[nodiscard]] int uffd() const { return own ? own.get() : mapping->uffd(); }
+  };
+  bool refuse_some(Copy& copy, std::uint64_t& left);
+  void answer(Copy& copy);
+  std::list<Copy> copies_;
+};
+
+}  // namespace gob
