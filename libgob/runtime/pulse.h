@@ -38,10 +38,11 @@ class Pulse {
   // True: when the link to this peer ended, the peer may have put this node out, which had not said
   // a word for the limit, and gone on without it. It is the word before the last one that counts:
   // that the link had ended may lie behind much else in the socket when a node that stood still
-  // says its first word again.
+  // says its first word again, and is looked for as long again as the limit.
   [[nodiscard]] bool may_be_put_out(NodeId peer, std::uint64_t now_ms) const {
     const auto found = peers_.find(peer);
     if (found == peers_.end()) return false;
+    if (found->second.up_ms < resumed_ms_ && now_ms < resumed_ms_ + limit_ms_) return true;
     return now_ms >= std::max(word_before_ms_, found->second.up_ms) + limit_ms_;
   }
 
@@ -57,6 +58,7 @@ class Pulse {
     const std::uint64_t late_ms = now_ms - next_ms_;
     next_ms_ = now_ms + interval_ms_;
     word_before_ms_ = std::exchange(word_ms_, now_ms);
+    if (now_ms >= word_before_ms_ + limit_ms_) resumed_ms_ = now_ms;
     std::vector<NodeId> silent;
     for (auto& [peer, times] : peers_) {
       std::uint64_t& at = times.heard_ms;
@@ -75,6 +77,7 @@ class Pulse {
   std::uint64_t next_ms_ = 0;
   std::uint64_t word_ms_ = 0;         // when this node said its last word to its peers
   std::uint64_t word_before_ms_ = 0;  // and the one before
+  std::uint64_t resumed_ms_ = 0;      // when it said one again, after the limit; 0: it always did
   std::map<NodeId, Times> peers_;     // that are up
 };
 

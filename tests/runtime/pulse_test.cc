@@ -82,7 +82,11 @@ TEST(Pulse, ANodeThatStoodStillMayBePutOut) {
   static_cast<void>(pulse.tick(60'000));
   EXPECT_TRUE(pulse.may_be_put_out(kOne, 60'100)) << "it lay behind much else";
   static_cast<void>(pulse.tick(60'250));
-  EXPECT_FALSE(pulse.may_be_put_out(kOne, 60'300)) << "the link outlived the first word";
+  EXPECT_TRUE(pulse.may_be_put_out(kOne, 60'300)) << "behind so much that words left meanwhile";
+  pulse.up(kTwo, 60'400);
+  EXPECT_FALSE(pulse.may_be_put_out(kTwo, 60'450)) << "it came after that";
+  for (std::uint64_t now = 60'500; now <= 61'000; now += 250) static_cast<void>(pulse.tick(now));
+  EXPECT_FALSE(pulse.may_be_put_out(kOne, 61'000)) << "the link outlived the limit";
 }
 
 TEST(Pulse, OnlyLinksThatWereUpMeanwhileAreInDoubt) {
