@@ -6,9 +6,11 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <optional>
 
@@ -132,6 +134,16 @@ void keep_memory() {
   ::mallopt(M_TRIM_THRESHOLD, 2 * kMost);
 }
 
+// Whoever waits for a page, here or on another node, waits for gobd, and programs that have all
+// processors would have it wait for them (docs/decisions/0042).
+void go_before_programs(int nice) {
+  if (nice == 0 || ::setpriority(PRIO_PROCESS, 0, nice) == 0) return;
+  spdlog::info(
+      "cannot take priority {} ({}): pages come later while programs have all processors; start "
+      "gobd as root, or allow it (LimitNICE= in systemd, ulimit -e)",
+      nice, std::strerror(errno));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -166,6 +178,7 @@ int main(int argc, char** argv) {
   }
   gob::raise_file_limit();  // one for each peer, program and mapping
   keep_memory();
+  if (!flags.check) go_before_programs(config->nice);
   gob::Result<std::unique_ptr<gob::Node>> node = gob::Node::create(*config);
   if (!node) {
     std::cerr << "gobd: " << node.error().message() << '\n';

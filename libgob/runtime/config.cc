@@ -27,12 +27,11 @@ class Reader {
         fail(*node, key, "a string");
     }
   }
-  void number(const char* key, std::uint64_t low, std::uint64_t high, auto& out) {
+  void number(const char* key, std::int64_t low, std::int64_t high, auto& out) {
     known_.insert(key);
     if (const toml::node* node = table_.get(key)) {
       const auto value = node->value_exact<std::int64_t>();
-      if (!value || *value < 0 || static_cast<std::uint64_t>(*value) < low ||
-          static_cast<std::uint64_t>(*value) > high)
+      if (!value || *value < low || *value > high)
         return fail(*node, key,
                     "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
       out = static_cast<std::remove_reference_t<decltype(out)>>(*value);
@@ -95,6 +94,7 @@ Result<DaemonConfig> read(const toml::table& table, const std::string& path) {
   reader.number("leave_timeout_ms", 100, 3'600'000, config.leave_timeout_ms);
   reader.number("hold_us", 0, 1'000'000, config.hold_us);
   reader.number("poll_us", 0, 1'000'000, config.poll_us);
+  reader.number("nice", -20, 19, config.nice);
   reader.number("read_ahead_pages", 0, StreamDetector::kMaxWindow, config.read_ahead_pages);
   reader.text("mount", config.mount);
   reader.number("file_timeout_ms", 100, 3'600'000, config.file_timeout_ms);
@@ -208,6 +208,7 @@ std::string to_toml(const DaemonConfig& config) {
       {"leave_timeout_ms", config.leave_timeout_ms},
       {"hold_us", config.hold_us},
       {"poll_us", config.poll_us},
+      {"nice", config.nice},
       {"read_ahead_pages", config.read_ahead_pages},
       {"mount", config.mount},
       {"file_timeout_ms", config.file_timeout_ms},

@@ -33,6 +33,7 @@ struct DaemonConfig {
   std::uint32_t leave_timeout_ms = 30000;  // how long SIGTERM tries to hand over pages
   std::uint32_t hold_us = 100;             // a granted access gets this long for its turn
   std::uint32_t poll_us = 0;               // busy polling after work before sleeping
+  std::int32_t nice = -19;                 // before (less than 0) or behind programs; 0: as started
   std::uint32_t read_ahead_pages = 256;    // 0: none
   std::string mount;                       // where attached files appear; empty: nowhere
   std::uint32_t file_timeout_ms = 30000;   // an operation on a file ends after this, with EIO
