@@ -40,20 +40,23 @@ std::vector<std::string> known_words(const CLI::App& app, const std::string& wor
 // Empty if nothing is near: a third of the letters may be wrong, or the end may be missing.
 std::string nearest(const std::vector<std::string>& words, const std::string& word) {
   const auto far = [&](const std::string& known) {
-    return known.starts_with(word) ? 0 : distance(word, known);
+    return word.size() > 1 && known.starts_with(word) ? 0 : distance(word, known);
   };
   const auto best = std::ranges::min_element(words, {}, far);
   return best != words.end() && far(*best) <= std::max<std::size_t>(word.size() / 3, 1) ? *best
                                                                                         : "";
 }
 
-std::string unexpected(const CLI::App& app, const std::string& word) {
+std::string unexpected(const CLI::App& app, const std::string& argument) {
+  const std::string word = argument.substr(0, argument.find('='));
   const std::vector<std::string> words = known_words(app, word);
   const bool option = word.starts_with('-');
-  std::string text = option          ? "there is no option '" + word + "'"
-                     : words.empty() ? "'" + word + "' is one argument too many"
+  const bool takes_words = std::ranges::any_of(
+      app.get_options(), [](const CLI::Option* each) { return each->get_positional(); });
+  std::string text = option                        ? "there is no option '" + word + "'"
+                     : words.empty() || takes_words ? "'" + word + "' is one argument too many"
                                      : "there is no command '" + word + "'";
-  if (const std::string meant = nearest(words, word); !meant.empty())
+  if (const std::string meant = nearest(words, word); !meant.empty() && (option || !takes_words))
     text += "; was '" + meant + "' meant?";
   return text;
 }

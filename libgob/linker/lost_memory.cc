@@ -18,20 +18,22 @@ void LostMemory::hold(std::shared_ptr<const Mapping> mapping) {
   Copy& copy = copies_.emplace_back();
   copy.address = mapping->config().address;
   copy.pages = mapping->config().pages;
+  copy.moved = mapping->moved();
   copy.mapping = std::move(mapping);
 }
 
-void LostMemory::hold(UniqueFd uffd, const Mapping::Config& config) {
+void LostMemory::hold(UniqueFd uffd, const Mapping& parent) {
   Copy& copy = copies_.emplace_back();
-  copy.address = config.address;
-  copy.pages = config.pages;
+  copy.address = parent.config().address;
+  copy.pages = parent.config().pages;
+  copy.moved = parent.moved();
   copy.own = std::move(uffd);
 }
 
 void LostMemory::step() {
+  for (Copy& copy : copies_) answer(copy);  // children come behind their parents
   std::uint64_t left = kAtOnce;
   for (std::size_t turns = copies_.size(); turns > 0 && left > 0; --turns) {
-    answer(copies_.front());
     if (refuse_some(copies_.front(), left))
       copies_.splice(copies_.end(), copies_, copies_.begin());
     else
@@ -50,6 +52,7 @@ void LostMemory::answer(Copy& copy) {
       Copy& child = copies_.emplace_back();
       child.address = copy.address;
       child.pages = copy.pages;
+      child.moved = copy.moved;
       child.own.reset(static_cast<int>(message.arg.fork.ufd));
     }
     if (message.event == UFFD_EVENT_REMAP) copy.moved = true;
@@ -66,6 +69,10 @@ void LostMemory::answer(Copy& copy) {
 
 // False: the program has ended, or has nothing of it any more.
 bool LostMemory::refuse_some(Copy& copy, std::uint64_t& left) {
+  if (copy.refused) {  // whether the program is still there
+    --left;
+    return uffd_poison(copy.uffd(), copy.address, 1).outcome != UffdOutcome::kDead;
+  }
   while (left > 0 && copy.next < copy.pages) {
     const auto count = static_cast<unsigned>(std::min(copy.pages - copy.next, left));
     const UffdResult result = uffd_poison(copy.uffd(), copy.address + copy.next * kPageSize, count);
@@ -77,9 +84,9 @@ bool LostMemory::refuse_some(Copy& copy, std::uint64_t& left) {
     left -= std::min(left, dealt);
   }
   if (copy.next < copy.pages) return true;
-  copy.next = 0;
+  copy.refused = true;
   uffd_wake(copy.uffd(), copy.address, static_cast<unsigned>(copy.pages));
-  return std::exchange(copy.somewhere, false) || copy.moved;
+  return copy.somewhere || copy.moved;
 }
 
 }  // namespace gob

@@ -15,8 +15,8 @@ namespace gob {
 class LostMemory {
  public:
   void hold(std::shared_ptr<const Mapping> mapping);
-  // A child's, as of a mapping with this configuration.
-  void hold(UniqueFd uffd, const Mapping::Config& config);
+  // A child's of the program of this mapping.
+  void hold(UniqueFd uffd, const Mapping& parent);
   [[nodiscard]] bool empty() const { return copies_.empty(); }
   // A part of what is to be done, as long as this is not empty: every few milliseconds.
   void step();
@@ -27,11 +27,12 @@ class LostMemory {
     UniqueFd own;                            // or this is it
     std::uint64_t address = 0, pages = 0;
     std::uint64_t next = 0;  // page to be refused
-    bool somewhere = false;  // the program still has some of it, by this round
+    bool somewhere = false;  // the program has some of it
     bool moved = false;      // by mremap(2): nobody knows where it is, but its faults say so
+    bool refused = false;    // all of it was, once: what is taken away since then faults
     [[nodiscard]] int uffd() const { return own ? own.get() : mapping->uffd(); }
   };
-  bool refuse_some(Copy& copy, std::uint64_t& left);
+  static bool refuse_some(Copy& copy, std::uint64_t& left);
   void answer(Copy& copy);
   std::list<Copy> copies_;
 };

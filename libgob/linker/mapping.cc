@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -20,8 +21,10 @@ namespace {
 constexpr unsigned kBatch = 16;
 constexpr unsigned kMaxBatches = 4;  // then others get their turn; poll says if more wait
 
-// Features the kernel shows of a userfaultfd, in /proc/self/fdinfo; 0 if the descriptor is none.
+// Features the kernel shows of a userfaultfd, in /proc/self/fdinfo; 0 if the descriptor is none, or
+// cannot be looked at (errno; else 0).
 std::uint64_t features_of(int fd) {
+  errno = 0;
   const std::string path = "/proc/self/fdinfo/" + std::to_string(fd);
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::array<char, 1024> text{};
@@ -50,6 +53,9 @@ Result<std::shared_ptr<Mapping>> Mapping::create(UniqueFd uffd, const Config& co
     return invalid("it does not fit the program's address space");
   // The kernel keeps a flag of its own in the uppermost bit of these 32.
   const std::uint64_t features = features_of(uffd.get()) & 0x7fffffffu;
+  if (features == 0 && (errno == EMFILE || errno == ENFILE))
+    return system_error("cannot look at the userfaultfd of mapping " +
+                        std::to_string(config.id.value()));
   if (features == 0) return invalid("the descriptor sent is not a userfaultfd after its handshake");
   if (features != (news ? kUffdNewsFeatures : kUffdFeatures))
     return invalid(

@@ -104,6 +104,8 @@ class Mapping {
   [[nodiscard]] bool has_unsent_news() const { return !unsent_.empty(); }
   // It is the kernel that has no room, and no event says when: again a little later.
   [[nodiscard]] bool kernel_lacks_room() const { return kernel_lacks_room_; }
+  // The program moved the memory: it is not at config().address any more.
+  [[nodiscard]] bool moved() const { return moved_; }
   [[nodiscard]] int news() const { return news_.get(); }
   void send_news();
   // Userfaultfds of children of which nobody will ever read: for LostMemory.

@@ -221,7 +221,7 @@ bool CommonMapper::hear_one() {
   if (found == areas_.end()) {
     if (!is_fork) return true;
     tell("a child of an unknown process has shared memory: it will wait for that");
-    strays_.push_back(std::move(uffd));
+    strays_[number] = std::move(uffd);
   } else if (is_fork) {
     forked(number, NamedArea(found->second), std::move(uffd));
   } else if (news.kind == MappingNews::kMoved) {
@@ -381,6 +381,9 @@ void CommonMapper::end_newest() {
     for (const pid_t each : tree_of(pid))
       if (!held_.contains(each)) candidates.insert(each);
   }
+  // Their parents may have ended.
+  for (const pid_t pid : users_of(ours))
+    if (!held_.contains(pid)) candidates.insert(pid);
   std::pair<std::uint64_t, pid_t> newest{0, 0};
   for (const pid_t pid : candidates) {
     const auto areas = container_areas(pid);
@@ -418,7 +421,11 @@ void CommonMapper::reap_processes() {
 
 void CommonMapper::reap_children() {
   bool some = false;
-  std::erase_if(strays_, [](const UniqueFd& uffd) { return !has_memory(uffd.get(), kSomewhere); });
+  std::erase_if(strays_, [this](const auto& stray) {
+    if (has_memory(stray.second.get(), kSomewhere)) return false;
+    static_cast<void>(guard_.release(-stray.first).ok());
+    return true;
+  });
   for (auto it = children_.begin(); it != children_.end();) {
     if (has_memory(it->second.uffd.get(), it->second.area.second.address)) {
       ++it;

@@ -119,7 +119,7 @@ class CommonMapper {
   int looks_ = 0;  // for children, that are still to be had
   Clock::time_point next_look_{};
   // Of children whose parents' mapping nobody remembers: they wait, and read no zeros.
-  std::vector<UniqueFd> strays_;
+  std::map<int, UniqueFd> strays_;
   // The first of the news stays in the socket: there is no room for its descriptor.
   bool no_room_ = false;
   std::string refused_;  // a child waits because gobd has no room: what it says

@@ -32,18 +32,20 @@ void Shard::look_after_news(const std::shared_ptr<Mapping>& mapping) {
   }
   for (UniqueFd& child : mapping->take_refused()) {
     wake_for_news();
-    lost_.hold(std::move(child), mapping->config());
+    lost_.hold(std::move(child), *mapping);
   }
-  const bool starves = mapping->lacks_descriptor() || mapping->kernel_lacks_room();
+  // What is not polled any more is not drained again.
+  const bool reads_later = mapping->lacks_descriptor() && polled_.contains(id);
+  const bool starves = reads_later || mapping->kernel_lacks_room();
   if (!starves || starved_.contains(id)) return;
   wake_for_news();
   starved_.emplace(id, mapping);
   if (now_ns_ >= next_news_warning_ns_) {
     next_news_warning_ns_ = now_ns_ + kNewsWarningNs;
     spdlog::warn(
-        "no file descriptor is left for the child of a program that forks (mapping {}): {} waits "
-        "until there is one; raise gobd's limit of open files",
-        id.value(), mapping->lacks_descriptor() ? "its fork(2)" : "the child");
+        "no {} is left for the child of a program that forks (mapping {}): {} waits until there is",
+        reads_later ? "file descriptor (raise gobd's limit of open files)" : "room in the kernel",
+        id.value(), reads_later ? "its fork(2)" : "the child");
   }
   watch_events(*mapping, 0);
 }

@@ -213,7 +213,7 @@ TEST_F(MappingNewsTest, ChildOfWhichNobodyWillHearMeetsSigbusAndNoZeros) {
   ASSERT_GT(child, 0);
   EXPECT_FALSE(mapping_->has_unsent_news());
   LostMemory lost;
-  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), mapping_->config());
+  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), *mapping_);
   EXPECT_FALSE(lost.empty());
   lost.step();
   int status = 0;
@@ -244,7 +244,7 @@ TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
   ASSERT_EQ(1, ::read(ends[0], &ready, 1));
   for (const int end : ends) ::close(end);
   LostMemory lost;
-  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), mapping_->config());
+  for (UniqueFd& uffd : mapping_->take_refused()) lost.hold(std::move(uffd), *mapping_);
   lost.step();
   ASSERT_EQ(0, ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kPageSize,
                            kPageSize));
@@ -255,6 +255,36 @@ TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
   int status = 0;
   ASSERT_EQ(child, ::waitpid(child, &status, 0));
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
+}
+
+// Its own child has the memory where it moved it.
+TEST_F(MappingNewsTest, ChildOfALostChildThatMovedItsMemoryMeetsSigbusAndNoZeros) {
+  const std::size_t bytes = kPages * kPageSize;
+  void* const room = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  reader_.reset();
+  forked_ = [this, bytes, room] {
+    const void* const moved = ::mremap(at_, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+    const pid_t own = ::fork();
+    if (own == 0) ::_exit(*(static_cast<const volatile char*>(moved) + kPageSize));
+    int status = 0;
+    if (::waitpid(own, &status, 0) != own) return 1;
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS ? 0 : 2;
+  };
+  const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
+  LostMemory lost;
+  for (UniqueFd& uffd : mapping_->take_refused()) {
+    pollfd moves{uffd.get(), POLLIN, 0};
+    ASSERT_EQ(1, ::poll(&moves, 1, kWaitMs));
+    lost.hold(std::move(uffd), *mapping_);
+  }
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  pollfd ended{process.get(), POLLIN, 0};
+  for (int i = 0; i < kWaitMs / 20 && ::poll(&ended, 1, 20) == 0; ++i) lost.step();
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(child, ::waitpid(child, &status, 0));
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 // What it touches where it moved is not refused by a mapping that was told of the place before.

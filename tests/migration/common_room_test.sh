@@ -33,14 +33,15 @@ touch "$dir/room.child.brood"
 until_true 60 said n2 "waits for a file descriptor of its keeper"
 both_right room
 until_true 60 said n2 "is ended: there are too many with this memory"
-# brood: those that are left; each works.
+# brood: those that are left; each has worked since the last look.
 brood() { pgrep -P "$there" -x commoner; }
 all_work() {
-  local at file working=0
+  local at file lines working=0
   for file in "$dir"/room.child.brood.*; do
-    before=$(wc -l <"$file")
-    [[ ! -e $file.before || $before -le $(<"$file.before") ]] || working=$((working + 1))
-    [[ -e $file.before ]] || echo "$before" >"$file.before"
+    [[ $file != *.before ]] || continue
+    lines=$(wc -l <"$file")
+    [[ ! -e $file.before || $lines -le $(<"$file.before") ]] || working=$((working + 1))
+    echo "$lines" >"$file.before"
   done
   at=$(brood | wc -l)
   [[ $working -gt 0 && $working -eq $at ]]
