@@ -53,9 +53,9 @@ std::string unexpected(const CLI::App& app, const std::string& argument) {
   const bool option = word.starts_with('-');
   const bool takes_words = std::ranges::any_of(
       app.get_options(), [](const CLI::Option* each) { return each->get_positional(); });
-  std::string text = option                        ? "there is no option '" + word + "'"
+  std::string text = option                         ? "there is no option '" + word + "'"
                      : words.empty() || takes_words ? "'" + word + "' is one argument too many"
-                                     : "there is no command '" + word + "'";
+                                                    : "there is no command '" + word + "'";
   if (const std::string meant = nearest(words, word); !meant.empty() && (option || !takes_words))
     text += "; was '" + meant + "' meant?";
   return text;

@@ -43,7 +43,8 @@ void Shard::look_after_news(const std::shared_ptr<Mapping>& mapping) {
   if (now_ns_ >= next_news_warning_ns_) {
     next_news_warning_ns_ = now_ns_ + kNewsWarningNs;
     spdlog::warn(
-        "no {} is left for the child of a program that forks (mapping {}): {} waits until there is{}",
+        "no {} is left for the child of a program that forks (mapping {}): {} waits until there "
+        "is{}",
         reads_later ? "file descriptor" : "room in the kernel", id.value(),
         reads_later ? "its fork(2)" : "the child",
         reads_later ? " one; raise gobd's limit of open files" : "");
