@@ -372,7 +372,8 @@ void CommonMapper::relieve() {
 }
 
 // Which process waits nobody says. The one that began last is most likely the one, and if not, what
-// is free without it is the other's.
+// is free without it is the other's. None is ended of which it is not known that it is a child of
+// ours: who else has the memory may be another keeper's, or just arriving.
 void CommonMapper::end_newest() {
   const auto ours = inodes();
   std::set<pid_t> candidates;
@@ -381,9 +382,6 @@ void CommonMapper::end_newest() {
     for (const pid_t each : tree_of(pid))
       if (!held_.contains(each)) candidates.insert(each);
   }
-  // Their parents may have ended.
-  for (const pid_t pid : users_of(ours))
-    if (!held_.contains(pid)) candidates.insert(pid);
   std::pair<std::uint64_t, pid_t> newest{0, 0};
   for (const pid_t pid : candidates) {
     const auto areas = container_areas(pid);

@@ -93,6 +93,16 @@ class MappingNewsTest : public testing::Test {
     EXPECT_TRUE(mapping_->drain(faults));
     return end_fork();
   }
+  // Looks after the memory until the child has ended, by itself or because it did not in time.
+  static int end_of(pid_t child, LostMemory& lost) {
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    pollfd ended{process.get(), POLLIN, 0};
+    for (int i = 0; i < kWaitMs / 20 && ::poll(&ended, 1, 20) == 0; ++i) lost.step();
+    ::kill(child, SIGKILL);
+    int status = 0;
+    EXPECT_EQ(child, ::waitpid(child, &status, 0));
+    return status;
+  }
   bool hear(MappingNews& news, UniqueFd& fd) {
     return migration::hear_word(reader_.get(), news, fd, MSG_DONTWAIT) == migration::Heard::kWord;
   }
@@ -248,12 +258,7 @@ TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
   lost.step();
   ASSERT_EQ(0, ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kPageSize,
                            kPageSize));
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-  pollfd ended{process.get(), POLLIN, 0};
-  for (int i = 0; i < kWaitMs / 20 && ::poll(&ended, 1, 20) == 0; ++i) lost.step();
-  ::kill(child, SIGKILL);
-  int status = 0;
-  ASSERT_EQ(child, ::waitpid(child, &status, 0));
+  const int status = end_of(child, lost);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
 }
 
@@ -278,12 +283,7 @@ TEST_F(MappingNewsTest, ChildOfALostChildThatMovedItsMemoryMeetsSigbusAndNoZeros
     ASSERT_EQ(1, ::poll(&moves, 1, kWaitMs));
     lost.hold(std::move(uffd), *mapping_);
   }
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-  pollfd ended{process.get(), POLLIN, 0};
-  for (int i = 0; i < kWaitMs / 20 && ::poll(&ended, 1, 20) == 0; ++i) lost.step();
-  ::kill(child, SIGKILL);
-  int status = 0;
-  ASSERT_EQ(child, ::waitpid(child, &status, 0));
+  const int status = end_of(child, lost);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
