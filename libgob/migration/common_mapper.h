@@ -92,11 +92,12 @@ class CommonMapper {
   Status ready(std::uint64_t mapping, std::uint64_t address, int uffd);
   bool hear_one();
   [[nodiscard]] std::uint64_t latest(std::uint64_t mapping) const;
+  void moved(const MappingNews& news);
+  void reap_processes();
+  // common_children.cc
   void forked(int number, const NamedArea& area, UniqueFd uffd);
   Status serve(Child& child);
-  void moved(const MappingNews& news);
   bool move_child(const MappingNews& news, Child& child);
-  void reap_processes();
   void reap_children();
   void find_children();
   void serve_children();
