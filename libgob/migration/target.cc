@@ -165,6 +165,9 @@ Status TargetRun::take_over() {
   message.set_running(static_cast<std::uint32_t>(migrant_));
   // If the source does not hear it, it runs all the same: the source is given up.
   static_cast<void>(talk_->send(message, kAnswer));
+  // It has been made of them, and what stays at the source may stay there for long.
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
   return {};
 }
 
