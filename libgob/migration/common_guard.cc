@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -19,9 +18,12 @@
 #include <vector>
 
 #include "libgob/base/file_limit.h"
+#include "libgob/base/ids.h"
 #include "libgob/linker/mapping.h"
 #include "libgob/linker/uffd_abi.h"
+#include "libgob/linker/uffd_calls.h"
 #include "libgob/migration/common_container.h"
+#include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/hear_word.h"
 #include "libgob/migration/inspect.h"
@@ -30,7 +32,6 @@
 namespace gob::migration {
 namespace {
 
-constexpr std::chrono::seconds kStops{3};
 constexpr std::chrono::seconds kAnswer{2};
 constexpr int kRounds = 16;   // of children that are forked meanwhile
 constexpr int kReserve = 24;  // descriptors, to take memory away from processes
@@ -46,9 +47,9 @@ struct Ward {
   std::vector<UniqueFd> uffds;
 };
 
-// gobd reads no more, and a program that forks waits until somebody has. False: some may be left,
-// for whose descriptors there is no room.
-bool read_news(int news, std::vector<UniqueFd>& uffds) {
+// gobd reads no more, and a program that forks waits until somebody has, or for a page. `alone`:
+// gobd is gone. False: some may be left, for whose descriptors there is no room.
+bool read_news(int news, std::vector<UniqueFd>& uffds, bool alone) {
   MappingNews word;
   for (UniqueFd child;;) {
     const Heard heard = hear_word(news, word, child, MSG_DONTWAIT | MSG_PEEK);
@@ -61,17 +62,27 @@ bool read_news(int news, std::vector<UniqueFd>& uffds) {
   }
   for (std::size_t i = 0; i < uffds.size(); ++i) {
     ::fcntl(uffds[i].get(), F_SETFL, ::fcntl(uffds[i].get(), F_GETFL) | O_NONBLOCK);
-    for (uffd_msg message{}; ::read(uffds[i].get(), &message, sizeof message) == sizeof message;)
+    for (uffd_msg message{}; ::read(uffds[i].get(), &message, sizeof message) == sizeof message;) {
       if (message.event == UFFD_EVENT_FORK)
         uffds.emplace_back(static_cast<int>(message.arg.fork.ufd));
+      if (message.event == UFFD_EVENT_PAGEFAULT) refuse_fault(uffds[i].get(), message, alone);
+    }
     if (errno == EMFILE || errno == ENFILE || is_among_last(uffds.back().get(), kReserve))
       return false;
   }
   return true;
 }
 
-bool answers(const std::string& gobd) {
-  return ControlClient::connect(gobd, "gobmigrate", kAnswer).ok();
+// It may have much to do, or no descriptor for another connection: that is no death. One that dies
+// while it is asked is not there any more the second time.
+bool lives(const std::string& gobd) {
+  for (int tries = 0; tries < 2; ++tries) {
+    const auto connected = ControlClient::connect(gobd, "gobmigrate", kAnswer);
+    if (connected || connected.error().code == ErrorCode::kTimedOut) return true;
+    const int why = connected.error().errno_value;
+    if (why == ECONNREFUSED || why == ENOENT) return false;
+  }
+  return true;
 }
 
 // Nobody of this node uses the containers any more: if nobody else does, they go.
@@ -122,23 +133,28 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   for (auto& [pid, ward] : wards) std::ranges::move(ward.uffds, std::back_inserter(uffds));
   std::set<std::string> names;
   std::set<std::uint64_t> inodes;
+  const bool alone = !lives(gobd);
   for (int round = 0; round < kRounds; ++round) {
-    const bool all_known = heard != Heard::kNoRoom && read_news(news, uffds);
+    bool all_known = heard != Heard::kNoRoom && read_news(news, uffds, alone);
     std::set<pid_t> losers;
     for (const auto& [ward, held] : wards)
       if (held.process && ::syscall(SYS_pidfd_send_signal, held.process.get(), 0, nullptr, 0) == 0)
         for (const pid_t pid : tree_of(ward))
           if (pid == ward ? round == 0 : !container_areas(pid).empty()) losers.insert(pid);
     // With gobd all lose it; else others may have keepers of their own.
-    if (round > 0 && losers.empty() && (!all_known || !answers(gobd)))
+    if (round > 0 && losers.empty() && (!all_known || alone || !lives(gobd)))
       for (const pid_t pid : users_of(inodes)) losers.insert(pid);
-    for (const pid_t pid : losers) {
+    for (const pid_t pid : losers)
       for (const auto& [name, area] : container_areas(pid)) {
         names.insert(name);
         inodes.insert(area.inode);
+        // Faults that gobd has read and not answered are heard anew.
+        for (const UniqueFd& uffd : uffds)
+          uffd_wake(uffd.get(), area.address, static_cast<unsigned>(area.bytes / kPageSize));
       }
-      lose_common(pid);
-    }
+    // If gobd lives, it answers faults of those that have lost their keeper (LostMemory).
+    lose_common(losers,
+                [&] { all_known = all_known && (!alone || read_news(news, uffds, alone)); });
     if (round > 0 && losers.empty()) break;
   }
   uffds.clear();  // who waits tries again, and meets the loss
@@ -146,28 +162,7 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   end_with(keys);
 }
 
-Status take_away(pid_t pid) {
-  std::vector<NamedArea> areas = container_areas(pid);
-  for (NamedArea& place : places_of(pid)) areas.push_back(std::move(place));
-  if (areas.empty()) return {};
-  const UniqueFd empty(::memfd_create("gob-lost", MFD_CLOEXEC));
-  if (!empty) return system_error("creating an empty file");
-  auto visit = Visit::begin(pid, kStops);
-  if (!visit) return visit.error();
-  const auto there = visit->give({empty.get()});
-  if (!there) return there.error();
-  for (auto& [name, area] : areas) {
-    area.offset = 0;
-    if (Status taken = visit->map(area, there->front()); !taken) return taken;
-  }
-  return {};
-}
-
 }  // namespace
-
-void lose_common(pid_t pid) {
-  if (!take_away(pid)) ::kill(pid, SIGKILL);
-}
 
 Result<CommonGuard> CommonGuard::start(const std::string& gobd, int news) {
   int pair[2];

@@ -1,7 +1,6 @@
 // CommonGuard: what becomes of programs with containers mapped for them when whoever holds these
 // mappings dies. A process of its own has a second descriptor of each userfaultfd, so that an
-// access waits, and then takes the memory away: accesses raise SIGBUS, as in a program with libgob.
-// Used by one thread.
+// access waits, and then takes the memory away (common_loss.h). Used by one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -13,10 +12,6 @@
 #include "libgob/base/unique_fd.h"
 
 namespace gob::migration {
-
-// Nothing of containers is left in process `pid`, nor places of them: accesses raise SIGBUS. If
-// that cannot be, it is killed.
-void lose_common(pid_t pid);
 
 class CommonGuard {
  public:

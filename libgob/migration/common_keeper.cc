@@ -22,6 +22,7 @@
 
 #include "libgob/base/file_limit.h"
 #include "libgob/migration/common_container.h"
+#include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/common_wakes.h"

@@ -11,6 +11,7 @@
 #include "libgob/base/file_limit.h"
 #include "libgob/base/ids.h"
 #include "libgob/linker/uffd_client.h"
+#include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_mapper_help.h"
 #include "libgob/migration/hear_word.h"
 
@@ -227,10 +228,13 @@ void CommonMapper::moved(const MappingNews& news) {
     const bool there = std::ranges::any_of(
         now, [&](const NamedArea& each) { return each.second.address == news.to; });
     if (!there) continue;
-    if (served)
+    if (served) {
       held.areas = now;
-    else
+    } else {
+      // Else who waits for it in the kernel would not stop.
+      refuse_missing(uffd, news.to, news.bytes);
       lose_common(pid);
+    }
   }
   // What faulted meanwhile was nobody's.
   wake(uffd, news.to, news.bytes);

@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <gob.hpp>
 
-#include "libgob/migration/common_guard.h"
+#include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"

@@ -1,0 +1,92 @@
+#include "libgob/migration/common_loss.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "libgob/base/ids.h"
+#include "libgob/linker/uffd_abi.h"
+#include "libgob/linker/uffd_calls.h"
+#include "libgob/migration/common_memory.h"
+#include "libgob/migration/visit.h"
+
+namespace gob::migration {
+namespace {
+
+// Who is asked to stop runs no step of its program any more, so that nothing is lost by waiting: on
+// a busy machine, or when it waits for a disk.
+constexpr std::chrono::seconds kStops{60};
+constexpr std::size_t kAtOnce = 3;  // each needs some descriptors
+constexpr std::chrono::milliseconds kAnswer{2};
+constexpr unsigned kPagesAtOnce = 1U << 16;
+
+Status take_away(pid_t pid) {
+  std::vector<NamedArea> areas = container_areas(pid);
+  for (NamedArea& place : places_of(pid)) areas.push_back(std::move(place));
+  if (areas.empty()) return {};
+  const UniqueFd empty(::memfd_create("gob-lost", MFD_CLOEXEC));
+  if (!empty) return system_error("creating an empty file");
+  auto visit = Visit::begin(pid, kStops);
+  if (!visit) return visit.error();
+  const auto there = visit->give({empty.get()});
+  if (!there) return there.error();
+  for (auto& [name, area] : areas) {
+    area.offset = 0;
+    if (Status taken = visit->map(area, there->front()); !taken) return taken;
+  }
+  return {};
+}
+
+}  // namespace
+
+void lose_common(pid_t pid) {
+  const Status taken = take_away(pid);
+  if (!taken && taken.error().code != ErrorCode::kLost) ::kill(pid, SIGKILL);
+}
+
+void lose_common(const std::set<pid_t>& pids, const std::function<void()>& answer) {
+  const std::vector<pid_t> all(pids.begin(), pids.end());
+  std::atomic<std::size_t> next{0}, done{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < all.size(); i = next++, ++done) lose_common(all[i]);
+  };
+  std::vector<std::jthread> threads;
+  try {
+    while (threads.size() < std::min(kAtOnce, all.size())) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+    work();  // there are too many threads on this machine
+  }
+  while (done < all.size()) {
+    answer();
+    std::this_thread::sleep_for(kAnswer);
+  }
+}
+
+void refuse_fault(int uffd, const uffd_msg& message, bool alone) {
+  const std::uint64_t at = message.arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1);
+  if (alone)
+    uffd_unprotect(uffd, at, 1, false);  // also what is remembered of a page that is missing
+  const bool protects = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
+  if (protects || uffd_poison(uffd, at, 1).outcome != UffdOutcome::kDone) uffd_wake(uffd, at, 1);
+}
+
+void refuse_missing(int uffd, std::uint64_t address, std::uint64_t bytes) {
+  const std::uint64_t pages = bytes / kPageSize;
+  for (std::uint64_t page = 0; page < pages;) {
+    const auto count = static_cast<unsigned>(std::min<std::uint64_t>(pages - page, kPagesAtOnce));
+    const UffdResult refused = uffd_poison(uffd, address + page * kPageSize, count);
+    page += refused.done;
+    if (refused.outcome == UffdOutcome::kExists)
+      ++page;
+    else if (refused.outcome != UffdOutcome::kDone)
+      return;
+  }
+}
+
+}  // namespace gob::migration
