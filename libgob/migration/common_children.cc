@@ -166,7 +166,7 @@ void CommonMapper::find_children() {
   for (const auto& [pid, held] : held_) {
     for (const pid_t each : tree_of(pid))
       if (!held_.contains(each)) family.insert(each);
-    if (held.child) found += held.areas.size();
+    found += held.areas.size() - std::min(held.areas.size(), held.mappings.size());
   }
   for (const pid_t pid : family) found += take_in(pid, ours);
   // Their parents may have ended before they were looked for.

@@ -186,37 +186,33 @@ std::uint64_t CommonMapper::latest(std::uint64_t mapping) const {
   return mapping;
 }
 
+// One that moves is like a child's from then on: whose it is does not matter for serving it, which
+// may have to wait until gobd has room.
+void CommonMapper::adopt(Held& held, std::uint64_t mapping) {
+  const auto found = std::ranges::find(held.mappings, mapping);
+  if (found == held.mappings.end()) return;
+  const auto uffd = held.uffds.begin() + (found - held.mappings.begin());
+  static_cast<void>(guard_.hold(-++last_child_, uffd->get()).ok());
+  Child& child = children_[last_child_];
+  child.mapping = mapping;
+  child.area = areas_[mapping];
+  child.uffd = std::move(*uffd);
+  child.tried = true;
+  held.mappings.erase(found);
+  held.uffds.erase(uffd);
+}
+
 void CommonMapper::moved(const MappingNews& news) {
   bool known = false, served = false;
   int uffd = -1;
   std::uint64_t from = news.from;
+  for (auto& [pid, held] : held_) adopt(held, news.mapping);
   for (auto& [number, child] : children_)
     if (child.mapping == news.mapping || (child.mapping == 0 && child.former == news.mapping)) {
       known = true;
       uffd = child.uffd.get();
       from = child.area.second.address;
       served = move_child(news, child);
-    }
-  for (auto& [pid, held] : held_)
-    for (std::size_t i = 0; i < held.mappings.size(); ++i) {
-      if (held.mappings[i] != news.mapping) continue;
-      known = true;
-      uffd = held.uffds[i].get();
-      const NamedArea before = areas_[news.mapping];
-      from = before.second.address;
-      NamedArea after = before;
-      after.second.address = news.to;
-      // A part of it would need a userfaultfd of its own.
-      if (news.from == before.second.address && news.bytes >= before.second.bytes) {
-        forget(news.mapping);
-        areas_[news.mapping] = after;
-        if (const auto answer = ask(after.first, after.second)) {
-          held.mappings[i] = answer->reply.map_container().mapping_id();
-          areas_[held.mappings[i]] = after;
-          followed_by_[news.mapping] = held.mappings[i];
-          served = ready(held.mappings[i], news.to, held.uffds[i].get()).ok();
-        }
-      }
     }
   if (!known) return;
   if (!served) {

@@ -79,7 +79,8 @@ class CommonMapper {
 
  private:
   using Clock = std::chrono::steady_clock;
-  // A copy of an area, in a process that was forked. Which one is not said, and does not matter.
+  // A copy of an area, in a process that was forked, or one that was moved. Whose it is is not
+  // said, and does not matter.
   struct Child {
     std::uint64_t mapping = 0;  // 0: gobd does not serve it yet
     std::uint64_t former = 0;   // the mapping before it moved
@@ -92,6 +93,7 @@ class CommonMapper {
   Status ready(std::uint64_t mapping, std::uint64_t address, int uffd);
   bool hear_one();
   [[nodiscard]] std::uint64_t latest(std::uint64_t mapping) const;
+  void adopt(Held& held, std::uint64_t mapping);
   void moved(const MappingNews& news);
   void reap_processes();
   // common_children.cc

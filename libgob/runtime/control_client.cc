@@ -209,7 +209,16 @@ Status ControlClient::take_replies() {
     auto reply = parse_reply(**bytes);
     if (!reply.ok()) return reply.error();
     auto fds = take_fds(fds_, reply->fds());
-    if (!fds.ok()) return fds.error();
+    if (!fds.ok()) {
+      if (fds.error().code != ErrorCode::kNoSpace) return fds.error();
+      // That concerns one call alone.
+      set_error(make_error(ErrorCode::kNoSpace,
+                           "this program had no file descriptor left for what came with gobd's "
+                           "answer; raise its limit of open files",
+                           EMFILE),
+                *reply);
+      fds = std::vector<UniqueFd>();
+    }
     if (reply->id() == 0) {
       break_connection("gobd at " + path_ + " refused the connection: " + reply->error().message());
       return {};

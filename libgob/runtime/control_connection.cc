@@ -48,8 +48,15 @@ Result<std::optional<ControlConnection::Incoming>> ControlConnection::next_reque
   auto request = parse_request(**bytes);
   if (!request.ok()) return request.error();
   auto fds = take_fds(incoming_fds_, request->fds());
-  if (!fds.ok()) return fds.error();
-  return std::optional<Incoming>(Incoming{std::move(*request), std::move(*fds)});
+  if (fds.ok()) return std::optional<Incoming>(Incoming{std::move(*request), std::move(*fds), {}});
+  if (fds.error().code != ErrorCode::kNoSpace) return fds.error();
+  return std::optional<Incoming>(
+      Incoming{std::move(*request),
+               {},
+               make_error(ErrorCode::kNoSpace,
+                          "gobd had no file descriptor left for what came with the request; raise "
+                          "its limit of open files",
+                          EMFILE)});
 }
 
 Status ControlConnection::send(const control::Reply& reply, std::vector<UniqueFd> fds) {

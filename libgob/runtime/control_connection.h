@@ -32,6 +32,7 @@ class ControlConnection {
   struct Incoming {
     control::Request request;
     std::vector<UniqueFd> fds;
+    std::optional<Error> no_room;  // for these: there are none
   };
   Result<std::optional<Incoming>> next_request();
 

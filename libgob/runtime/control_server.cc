@@ -165,7 +165,7 @@ void ControlServer::serve(ControlConnection& connection, std::uint32_t events) {
     auto incoming = connection.next_request();
     if (!incoming.ok()) return fail(connection, incoming.error());
     if (!incoming->has_value()) break;
-    dispatch(connection, (*incoming)->request, std::move((*incoming)->fds));
+    dispatch(connection, **incoming);
   }
   if (connection.broken) return;
   if (connection.closing && !connection.has_output()) return drop(connection);
@@ -174,8 +174,8 @@ void ControlServer::serve(ControlConnection& connection, std::uint32_t events) {
                                (connection.has_output() ? std::uint32_t{EPOLLOUT} : 0u));
 }
 
-void ControlServer::dispatch(ControlConnection& connection, const control::Request& request,
-                             std::vector<UniqueFd> fds) {
+void ControlServer::dispatch(ControlConnection& connection, ControlConnection::Incoming& incoming) {
+  const control::Request& request = incoming.request;
   if (!connection.greeted && !greet(connection, request)) return;
   Responder responder(sink_, connection.id(), request.id());
   ++connection.in_flight;
@@ -187,7 +187,8 @@ void ControlServer::dispatch(ControlConnection& connection, const control::Reque
                               EAGAIN));
     return;
   }
-  handler_.on_request(connection.id(), connection.peer(), request, std::move(fds),
+  if (incoming.no_room) return responder.fail(*incoming.no_room);
+  handler_.on_request(connection.id(), connection.peer(), request, std::move(incoming.fds),
                       std::move(responder));
 }
 

@@ -14,12 +14,11 @@
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/runtime/control_connection.h"
 #include "libgob/runtime/control_handler.h"
 #include "libgob/runtime/control_listener.h"
 
 namespace gob {
-
-class ControlConnection;
 
 struct ControlServerOptions {
   std::string path;
@@ -57,8 +56,7 @@ class ControlServer final {
   Status admit(UniqueFd socket);
   void refuse(UniqueFd socket, const Error& error);
   void serve(ControlConnection& connection, std::uint32_t events);
-  void dispatch(ControlConnection& connection, const control::Request& request,
-                std::vector<UniqueFd> fds);
+  void dispatch(ControlConnection& connection, ControlConnection::Incoming& incoming);
   // False: refused, and the connection ends when the refusal is sent.
   bool greet(ControlConnection& connection, const control::Request& request);
   void deliver(ClientId client, control::Reply reply, std::vector<UniqueFd> fds);

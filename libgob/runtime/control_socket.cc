@@ -74,6 +74,7 @@ Result<Received> receive_some(int socket, std::span<char> buffer, std::vector<Un
     if (errno == ECONNRESET) return Received{Received::What::kEnd, 0};
     return system_error("reading the control socket");
   }
+  const std::size_t before = fds.size();
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
@@ -85,15 +86,23 @@ Result<Received> receive_some(int socket, std::span<char> buffer, std::vector<Un
     }
   }
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
-    return make_error(ErrorCode::kProtocol,
-                      "descriptors were lost: more than " + std::to_string(kMaxControlFds) +
-                          " came with a message, or this process has no room for another one");
+    if (fds.size() - before >= kMaxControlFds) {
+      return make_error(ErrorCode::kProtocol, "more than " + std::to_string(kMaxControlFds) +
+                                                  " descriptors came with a message");
+    }
+    // There was no room. Those that got some are of no use without the others.
+    fds.resize(before);
+    fds.emplace_back();
   }
   if (got == 0) return Received{Received::What::kEnd, 0};
   return Received{Received::What::kBytes, static_cast<std::size_t>(got)};
 }
 
 Result<std::vector<UniqueFd>> take_fds(std::vector<UniqueFd>& queue, std::size_t count) {
+  if (count > 0 && !queue.empty() && !queue.front()) {
+    queue.erase(queue.begin());
+    return make_error(ErrorCode::kNoSpace, "no file descriptor was left", EMFILE);
+  }
   if (queue.size() < count) {
     return make_error(ErrorCode::kProtocol, "a message announces " + std::to_string(count) +
                                                 " descriptors and " + std::to_string(queue.size()) +

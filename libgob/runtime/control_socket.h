@@ -29,10 +29,13 @@ struct Received {
   std::size_t bytes = 0;
 };
 // Reads without waiting into `buffer`; descriptors that came are appended to `fds`, close-on-exec.
-// kProtocol if more came at once than a message may carry; the surplus is closed by the kernel.
+// If this process had no room for all that came at once, none of these is, but an empty one in
+// their place. kProtocol if more came at once than a message may carry; the surplus is closed by
+// the kernel.
 Result<Received> receive_some(int socket, std::span<char> buffer, std::vector<UniqueFd>& fds);
 
-// Takes the first `count` of `queue`; kProtocol if there are fewer.
+// Takes the first `count` of `queue`; kProtocol if there are fewer. kNoSpace, EMFILE if there was
+// no room for those of this message: the next ones are those of the next.
 Result<std::vector<UniqueFd>> take_fds(std::vector<UniqueFd>& queue, std::size_t count);
 
 }  // namespace gob

@@ -73,6 +73,18 @@ right late late.child late.child.worker
 all_counted late
 until_true 30 no_memory
 
+# Memory that a program moves is served anew, before or after what it had there is free: nothing is lost.
+share moved anonymous 64
+move "$child" n1 n2
+has_room "$gobd_n2" 0
+touch "$dir/moved.child.remap"
+until_true 60 done_with moved.child.remap
+right moved
+prlimit --pid "$gobd_n2" --nofile="$limit":
+right moved moved.child
+all_counted moved
+until_true 30 no_memory
+
 # The guard has none left, and could not keep that child from zeros: it takes the memory away.
 share guarded anonymous 64
 move "$child" n1 n2

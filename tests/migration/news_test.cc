@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -44,6 +46,44 @@ class Mapped {
     auto gobd = ControlClient::connect(socket, "news_test", kAnswer);
     if (!gobd) return;
     gobd_ = std::move(*gobd);
+    map();
+  }
+  // By the same connection.
+  explicit Mapped(const Mapped& other) : gobd_(other.gobd_) { map(); }
+  Mapped& operator=(const Mapped&) = delete;
+  // gobd serves it from now on.
+  Status ready() {
+    control::Request request;
+    request.mutable_mapping_ready()->set_mapping_id(id);
+    request.mutable_mapping_ready()->set_address(reinterpret_cast<std::uintptr_t>(memory));
+    const int fds[] = {uffd_.get(), told.get()};
+    const auto answer = gobd_->call(request, fds, kAnswer);
+    return answer ? Status() : Status(answer.error());
+  }
+  Result<ControlClient::Answer> unmap() {
+    control::Request request;
+    request.mutable_unmap_container()->set_mapping_id(id);
+    return gobd_->call(request, {}, kAnswer);
+  }
+  // Threads that wait for a page.
+  [[nodiscard]] unsigned waiting() const {
+    const std::string path = "/proc/self/fdinfo/" + std::to_string(uffd_.get());
+    char text[1024] = {};
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    unsigned pending = 0;
+    if (::read(file.get(), text, sizeof text - 1) <= 0) return 0;
+    if (const char* line = std::strstr(text, "pending:"); line != nullptr)
+      std::sscanf(line, "pending: %u", &pending);
+    return pending;
+  }
+
+  bool ok = false;
+  std::uint64_t id = 0;
+  char* memory = nullptr;
+  UniqueFd told, heard;
+
+ private:
+  void map() {
     control::Request open;
     open.mutable_open_container()->set_name("c");
     open.mutable_open_container()->set_read(true);
@@ -71,38 +111,8 @@ class Mapped {
     told.reset(pair[0]);
     heard.reset(pair[1]);
   }
-  // gobd serves it from now on.
-  bool ready() {
-    control::Request request;
-    request.mutable_mapping_ready()->set_mapping_id(id);
-    request.mutable_mapping_ready()->set_address(reinterpret_cast<std::uintptr_t>(memory));
-    const int fds[] = {uffd_.get(), told.get()};
-    return gobd_->call(request, fds, kAnswer).ok();
-  }
-  Result<ControlClient::Answer> unmap() {
-    control::Request request;
-    request.mutable_unmap_container()->set_mapping_id(id);
-    return gobd_->call(request, {}, kAnswer);
-  }
-  // Threads that wait for a page.
-  [[nodiscard]] unsigned waiting() const {
-    const std::string path = "/proc/self/fdinfo/" + std::to_string(uffd_.get());
-    char text[1024] = {};
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    unsigned pending = 0;
-    if (::read(file.get(), text, sizeof text - 1) <= 0) return 0;
-    if (const char* line = std::strstr(text, "pending:"); line != nullptr)
-      std::sscanf(line, "pending: %u", &pending);
-    return pending;
-  }
 
-  bool ok = false;
-  std::uint64_t id = 0;
-  char* memory = nullptr;
-  UniqueFd told, heard;
-
- private:
-  std::unique_ptr<ControlClient> gobd_;
+  std::shared_ptr<ControlClient> gobd_;
   UniqueFd uffd_;
 };
 
@@ -134,12 +144,36 @@ TEST_F(News, FaultsThatCameBeforeTheMappingIsKnownAreAnswered) {
           got[i] = const_cast<volatile char*>(mapped.memory)[i * kStripePages * kPageSize];
         });
       while (mapped.waiting() < kStripes) std::this_thread::yield();
-      const bool served = mapped.ready();
+      const bool served = mapped.ready().ok();
       for (std::thread& each : threads) each.join();
       return served && std::string_view(got, kStripes) == std::string(kStripes, 'x');
     });
     ASSERT_EQ(0, Nodes::wait_for(program, kWaitMs)) << "round " << round;
   }
+}
+
+// Others may have taken the descriptors that were free when gobd handed the mapping out.
+TEST_F(News, AMappingForWhichGobdHasNoRoomMayBecomeReadyLaterAndOthersStay) {
+  const pid_t gobd = nodes_.pid_of(0);
+  const pid_t program = nodes_.spawn(0, [this, gobd](gobelins::Connection&) {
+    Mapped first(nodes_.socket_of(0));
+    if (!first.ok || !first.ready()) return false;
+    Mapped second(first);
+    rlimit before{}, none{};
+    ::prlimit(gobd, RLIMIT_NOFILE, nullptr, &before);
+    none = before;
+    none.rlim_cur = 0;
+    // A new one has the lowest number that is free, which must be below the limit.
+    const std::string numbers = "/proc/" + std::to_string(gobd) + "/fd/";
+    while (::access((numbers + std::to_string(none.rlim_cur)).c_str(), F_OK) == 0) ++none.rlim_cur;
+    ::prlimit(gobd, RLIMIT_NOFILE, &none, nullptr);
+    const Status refused = second.ready();
+    ::prlimit(gobd, RLIMIT_NOFILE, &before, nullptr);
+    if (refused || refused.error().errno_value != EMFILE) return false;
+    if (const_cast<volatile char*>(first.memory)[0] != 'x') return false;
+    return second.ready().ok() && const_cast<volatile char*>(second.memory)[0] == 'x';
+  });
+  EXPECT_EQ(0, Nodes::wait_for(program, kWaitMs));
 }
 
 TEST_F(News, NewsThatHadNoRoomFollowTheAnswerThatSaysSo) {

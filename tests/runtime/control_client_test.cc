@@ -230,6 +230,58 @@ TEST_F(ControlClientTest, AServerThatTalksNonsenseIsLeft) {
   nonsense.join();
 }
 
+// Answers each request with a body that fits, and one to map a container with a descriptor.
+void answer_all(int socket) {
+  FrameReader reader(kMaxControlRequestBytes);
+  char buffer[4096];
+  for (ssize_t got = 0; (got = ::recv(socket, buffer, sizeof buffer, 0)) > 0;) {
+    reader.append({buffer, static_cast<std::size_t>(got)});
+    for (auto next = reader.next(); next.ok() && next->has_value(); next = reader.next()) {
+      const auto request = parse_request(**next);
+      ASSERT_TRUE(request.ok());
+      control::Reply reply;
+      reply.set_id(request->id());
+      std::vector<int> fds;
+      if (request->has_hello()) reply.mutable_hello()->set_protocol_version(kControlVersion);
+      if (request->has_map_container()) {
+        reply.set_fds(1);
+        reply.mutable_map_container()->set_mapping_id(7);
+        fds.push_back(socket);
+      }
+      std::string bytes;
+      ASSERT_TRUE(append_frame(reply, kMaxControlReplyBytes, bytes).ok());
+      ASSERT_TRUE(send_some(socket, bytes, fds, /*wait=*/true).ok());
+    }
+  }
+}
+
+TEST_F(ControlClientTest, AnAnswerForWhoseDescriptorThereIsNoRoomFailsAndOthersCome) {
+  const auto address = unix_address(path_);
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address),
+            0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  std::thread server([&] {
+    const UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    answer_all(socket.get());
+  });
+  auto client = connect();
+  control::Request map;
+  map.mutable_map_container();
+  {
+    const test::NoRoom none;
+    const auto mapped = client->call(map);
+    ASSERT_FALSE(mapped.ok());
+    EXPECT_EQ(mapped.error().errno_value, EMFILE);
+    EXPECT_TRUE(client->call(open_request("x")).ok());
+  }
+  const auto mapped = client->call(map);
+  ASSERT_TRUE(mapped.ok()) << mapped.error().message();
+  EXPECT_EQ(mapped->fds.size(), 1u);
+  client.reset();
+  server.join();
+}
+
 TEST_F(ControlClientTest, ASilentServerIsGivenUp) {
   const auto address = unix_address(path_);
   UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

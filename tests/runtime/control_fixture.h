@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,6 +37,24 @@ class TempDir {
 
  private:
   std::string path_;
+};
+
+// As long as it lives, this process gets no file descriptor more: a new one has the lowest number
+// that is free, which must be below the limit.
+class NoRoom {
+ public:
+  NoRoom() {
+    const UniqueFd lowest(::dup(0));
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit none{static_cast<rlim_t>(lowest.get()), before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoRoom() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  NoRoom(const NoRoom&) = delete;
+  NoRoom& operator=(const NoRoom&) = delete;
+
+ private:
+  rlimit before_{};
 };
 
 // Answers hello; parks requests for Barrier until release(); echoes the name of an opened

@@ -349,6 +349,48 @@ TEST_F(ControlServerTest, WithoutDescriptorsLeftConnectionsAreRefusedNotQueued) 
   EXPECT_EQ(replies[0].error().errno_value(), EMFILE);
 }
 
+TEST_F(ControlServerTest, WithoutRoomForADescriptorItsRequestIsRefusedAndTheConnectionGoesOn) {
+  ServerThread server(options());
+  const UniqueFd socket = raw_connection(path_);
+  send_all(socket.get(), framed(hello_request()));
+  EXPECT_EQ(read_replies(socket.get(), 1).size(), 1u);
+  control::Request ready, list;
+  ready.set_fds(1);
+  ready.mutable_mapping_ready();
+  list.mutable_list_containers();
+  const auto ask = [&](control::Request& request, std::uint64_t id, std::vector<int> fds) {
+    request.set_id(id);
+    send_all(socket.get(), framed(request), std::move(fds));
+  };
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd out(ends[0]), in(ends[1]);
+  const std::size_t before = open_descriptors();
+  std::vector<control::Reply> replies;
+  {
+    const test::NoRoom none;
+    ask(ready, 2, {in.get()});
+    ask(ready, 3, {in.get()});
+    ask(list, 4, {});
+    replies = read_replies(socket.get(), 3);
+  }
+  ASSERT_EQ(replies.size(), 3u) << log_.str();
+  for (const std::size_t refused : {0u, 1u}) {
+    EXPECT_EQ(replies[refused].id(), 2 + refused);
+    EXPECT_EQ(replies[refused].error().errno_value(), EMFILE);
+    EXPECT_NE(replies[refused].error().message().find("limit of open files"), std::string::npos);
+  }
+  EXPECT_EQ(replies[2].list_containers().containers_size(), 3);
+  ask(ready, 5, {in.get()});
+  replies = read_replies(socket.get(), 1);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_FALSE(replies[0].has_error()) << replies[0].error().message();
+  EXPECT_EQ(server.on_server([&] { return server.handler().requests; }), 3u)
+      << "hello, list, ready";
+  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_EQ(log_lines(), 0u) << log_.str();
+}
+
 TEST_F(ControlServerTest, RespondersMayOutliveClientAndServer) {
   std::vector<std::pair<ClientId, Responder>> kept;
   {
