@@ -44,6 +44,8 @@ void LostMemory::step() {
 // Faults, for pages that were taken away since they were refused; and children, which would stay
 // in fork(2).
 void LostMemory::answer(Copy& copy) {
+  // The kernel wakes nobody whose page is taken away: they ask anew each time, until it has been.
+  for (const std::uint64_t at : std::exchange(copy.writers, {})) uffd_wake(copy.uffd(), at, 1);
   std::array<uffd_msg, 16> batch;
   const std::int64_t got = uffd_read(copy.uffd(), batch);
   for (std::int64_t i = 0; i < got; ++i) {
@@ -56,11 +58,12 @@ void LostMemory::answer(Copy& copy) {
       child.own.reset(static_cast<int>(message.arg.fork.ufd));
     }
     if (message.event == UFFD_EVENT_REMAP) copy.moved = true;
-    // Who writes to a page that it may read waits until that is taken away: nobody can do more.
-    if (message.event != UFFD_EVENT_PAGEFAULT ||
-        (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0)
-      continue;
+    if (message.event != UFFD_EVENT_PAGEFAULT) continue;
     const std::uint64_t at = message.arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1);
+    if ((message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0) {
+      copy.writers.push_back(at);  // until it is taken away: nobody can do more
+      continue;
+    }
     uffd_unprotect(copy.uffd(), at, 1, false);  // what was remembered of it
     if (uffd_poison(copy.uffd(), at, 1).outcome != UffdOutcome::kDone)
       uffd_wake(copy.uffd(), at, 1);

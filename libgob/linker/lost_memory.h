@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <vector>
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/linker/mapping.h"
@@ -27,6 +28,7 @@ class LostMemory {
     UniqueFd own;                            // or this is it
     std::uint64_t address = 0, pages = 0;
     std::uint64_t next = 0;  // page to be refused
+    std::vector<std::uint64_t> writers;  // addresses of pages: they may be read there
     bool somewhere = false;  // the program has some of it
     bool moved = false;      // by mremap(2): nobody knows where it is, but its faults say so
     bool refused = false;    // all of it was, once: what is taken away since then faults

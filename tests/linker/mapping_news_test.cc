@@ -262,6 +262,37 @@ TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
 }
 
+// It waits to write to a page that it may read: when that is taken from all, the wait is over.
+TEST_F(MappingNewsTest, WriterOfALostChildMeetsSigbusWhenItsPageIsTaken) {
+  ASSERT_EQ(1, ::pwrite(memory_.get(), "x", 1, kPageSize));
+  ASSERT_EQ(UffdOutcome::kDone,
+            uffd_continue(mapping_->uffd(), mapping_->address_of(PageIndex{1}), 1, true).outcome);
+  reader_.reset();
+  forked_ = [this] {
+    volatile char* const page = at_ + kPageSize;
+    if (*page != 'x') return 1;
+    *page = 'y';
+    return 2;
+  };
+  const pid_t child = fork_one();
+  ASSERT_GT(child, 0);
+  std::vector<UniqueFd> uffds = mapping_->take_refused();
+  ASSERT_EQ(1U, uffds.size());
+  const UniqueFd watched(::dup(uffds[0].get()));
+  LostMemory lost;
+  lost.hold(std::move(uffds[0]), *mapping_);
+  // The first step wakes all once, whatever they wait for.
+  for (int i = 0; i < 2; ++i) {
+    pollfd writes{watched.get(), POLLIN, 0};
+    ASSERT_EQ(1, ::poll(&writes, 1, kWaitMs));
+    lost.step();
+  }
+  ASSERT_EQ(0, ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kPageSize,
+                           kPageSize));
+  const int status = end_of(child, lost);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
+}
+
 // Its own child has the memory where it moved it.
 TEST_F(MappingNewsTest, ChildOfALostChildThatMovedItsMemoryMeetsSigbusAndNoZeros) {
   const std::size_t bytes = kPages * kPageSize;
