@@ -99,8 +99,9 @@ const Subcommand kSubcommands[] = {
      run_cluster_down},
     {"cluster", "restart", "Start one node of the development cluster again",
      "Ends the node if it runs. It comes back empty, as a new member.\n\n"
-     "  kill -9 $(cat /tmp/gob-$UID/n2/gobd.pid)      see what a crash does\n"
-     "  gobctl cluster restart n2",
+     "  gobctl cluster up --dir /tmp/gob\n"
+     "  kill -9 $(cat /tmp/gob/n2/gobd.pid)           see what a crash does\n"
+     "  gobctl cluster restart n2 --dir /tmp/gob",
      [](CLI::App& app, Arguments& arguments) {
        app.add_option("NODE", arguments.name, "Name of the node, such as n2")
            ->required()
@@ -207,8 +208,10 @@ const Subcommand kSubcommands[] = {
      },
      run_attach},
     {"", "detach", "End the sharing of attached files, or of this node's segment or linked file",
-     "The files stay on their home's disk as a local program would have left them. Programs that\n"
-     "have some open get ESTALE.\n\n"
+     "The files stay on their home's disk as a local program would have left them, with all that was\n"
+     "stored in mapped ones before. Programs that have some open get ESTALE. If the disk does not take\n"
+     "it, or the home is not there, they stay attached, and the message says why; with --lossy they are\n"
+     "detached all the same.\n\n"
      "A segment or linked file is detached on the node that is asked: it keeps all bytes (a file, on\n"
      "its disk), and is its own from then on. Where it was attached first, ask last: the container\n"
      "goes with it, and with that what other nodes still had attached (SIGBUS, EIO).\n"
@@ -219,7 +222,7 @@ const Subcommand kSubcommands[] = {
      "  gobctl detach board --lossy --node n1",
      [](CLI::App& app, Arguments& arguments) {
        declare_name(app, arguments);
-       app.add_flag("--lossy", arguments.lossy, "Of a segment or linked file: zeros for lost pages");
+       app.add_flag("--lossy", arguments.lossy, "Also with losses; zeros for lost pages of a segment or linked file");
        declare_json(app, arguments);
        declare_target(app, arguments);
      },

@@ -188,6 +188,8 @@ std::string to_words(FileOp op) {
       return "drop locks";
     case FileOp::kMap:
       return "map for writing";
+    case FileOp::kWriteBack:
+      return "write mapped files to the disk";
   }
   return "do operation " + std::to_string(static_cast<std::uint32_t>(op));
 }

@@ -47,8 +47,11 @@ enum class FileOp : std::uint32_t {
   kSetLock,
   kDropLocks,  // of one POSIX owner, when it closes the file
   kMap,        // programs will write the file's pages in memory
+  // What programs have written into mapped files of an attachment gets to the disk; `file` is the
+  // container's id. The reply's data say what failed.
+  kWriteBack,
 };
-inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kMap);
+inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kWriteBack);
 
 // Bits of FileRequest.set.
 inline constexpr std::uint32_t kSetMode = 1;

@@ -217,6 +217,7 @@ void FileServer::work(NodeId from, const Request& request, Reply& reply) {
       case FileOp::kSetLock:
       case FileOp::kDropLocks:
       case FileOp::kMap:
+      case FileOp::kWriteBack:
         break;
     }
     return ENOSYS;

@@ -22,6 +22,7 @@
 #include "libgob/file/file_message.h"
 #include "libgob/file/file_store.h"
 #include "libgob/file/file_table.h"
+#include "libgob/file/last_writes.h"
 #include "libgob/file/removal_watch.h"
 #include "libgob/file/worker_pool.h"
 
@@ -71,8 +72,15 @@ class FileServer {
   // The node is gone: its references, open files and locks end.
   void drop_node(NodeId node);
 
-  // The containers of files that programs may have written in memory.
-  [[nodiscard]] std::vector<ContainerId> mapped() const;
+  // Has written to the disk what programs, on any node, wrote into mapped files before the call;
+  // also into those that nobody knows any more. Which failed is in the log.
+  void write_all_back(std::function<void()> done);
+  // Whether the file of FileStore::provide() was reached by this attachment.
+  [[nodiscard]] static bool is_below(const std::string& source, ContainerId attached) {
+    return source.starts_with(std::to_string(attached.value()) + ":");
+  }
+  // Held while a file of reopen() is written: who ends the attachment waits for it.
+  [[nodiscard]] std::shared_ptr<void> reopened(const std::string& source);
 
   [[nodiscard]] const FileTable& table() const { return table_; }
 
@@ -147,12 +155,15 @@ class FileServer {
 
   // file_server_mapped.cc
   void map(const std::shared_ptr<Asked>& asked);
+  [[nodiscard]] std::vector<std::shared_ptr<File>> mapped() const;
   [[nodiscard]] static bool begin_plain(File& file);
   static void end_plain(File& file);
   [[nodiscard]] bool needs_file_current(const Asked& asked) const;
   void make_file_current(const std::shared_ptr<Asked>& asked);
   void apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect,
                     const std::function<void(Reply)>& applied);
+  void write_through(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
+                     FileRange range, const std::function<void(int)>& end);
   int make_room(const Asked& asked, File& file, std::uint64_t& offset, std::uint64_t& before);
   // Zeros, then the bytes of a write: places in a container, done one after the other.
   struct Piece {
@@ -160,6 +171,12 @@ class FileServer {
     std::span<const std::byte> bytes;
   };
   void write_pieces(ContainerId container, std::vector<Piece> pieces, FileData::Done done);
+
+  // file_server_write_back.cc
+  void write_back(const std::shared_ptr<Asked>& asked);
+  void write_back(const std::shared_ptr<File>& file, bool again,
+                  const std::shared_ptr<Gathered>& all);
+  void sync(const File& file, const std::shared_ptr<Gathered>& all) const;
 
   // file_server_containers.cc
   int need_container(File& file);
@@ -177,6 +194,7 @@ class FileServer {
   FailureLog log_;
   WorkerPool pool_;
   RemovalWatch removals_;
+  LastWrites last_writes_;
   std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;

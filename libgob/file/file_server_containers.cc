@@ -96,6 +96,12 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
     done(make_error(ErrorCode::kUnavailable, "too much is waiting for this node's disks", EAGAIN));
 }
 
+std::shared_ptr<void> FileServer::reopened(const std::string& source) {
+  ContainerId attached;
+  Handle handle{};
+  return parse_source(source, attached, handle) ? last_writes_.begin(attached) : nullptr;
+}
+
 // Sees that every node knows the file's container. 0 or an errno; ENOSPC: there are too many.
 int FileServer::need_container(File& file) {
   std::unique_lock lock(file.data_mutex);
@@ -185,10 +191,14 @@ void FileServer::forgotten(File& file) {
   if (!file.mapped) return store_.withdraw(file.container, file.container_name);
   store_.data().write_back(
       file.container, {},
-      [&store = store_, id = file.container, name = file.container_name](const Status& written) {
-        if (!written)
-          spdlog::error("a file that was mapped has lost what was written: {}",
+      [&store = store_, id = file.container, name = file.container_name, place = place_of(file),
+       write = last_writes_.begin(file.attached)](const Status& written) {
+        if (!written) {
+          spdlog::error("{} was mapped, and what was written is lost: {}", place,
                         written.error().message());
+          write->fail(make_error(written.error().code, place + ": " + written.error().context,
+                                 written.error().errno_value));
+        }
         store.withdraw(id, name);
       });
 }

@@ -170,13 +170,20 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void queue_for_peer(NodeId to, std::string bytes);
   void send_queued();
   void receive_file_message(NodeId from, peer::FileBody body);
-  void write_files_back(std::function<void()> then);
   void add_tree(const ContainerRecord& record);
   void remove_tree(ContainerId id);
   void attach(const PeerCredentials& peer, ClientId client, const control::Attach& request,
               Responder responder);
+
+  // node_detach.cc
   void detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
               Responder responder);
+  void detach_tree(const ContainerRecord& record, const Credentials& who, bool lossy,
+                   Responder responder);
+  [[nodiscard]] bool may_have_unwritten(const ContainerRecord& tree) const;
+  void write_tree_back(const ContainerRecord& tree, std::function<void(const Status&)> then);
+  void remove_written_tree(const ContainerRecord& tree, const Credentials& who, bool lossy,
+                           const std::shared_ptr<Responder>& responder);
 
   // node_segments.cc
   Status open_linker();

@@ -13,7 +13,8 @@ namespace gob {
 
 namespace {
 constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 44;  // of one file
-// A file that is read here and there is fetched whole if it takes no more than this share of memory.
+// A file that is read here and there is fetched whole if it takes no more than this share of
+// memory.
 constexpr std::uint64_t kShareForOneFile = 8;
 constexpr std::size_t kMaxFileBytesOnLink = std::size_t{4} << 20;
 }  // namespace
@@ -81,7 +82,8 @@ void Node::drop_file_container(const std::string& name) {
 // the file: they are written, and it is removed.
 void Node::recover_file(const ContainerRecord& record) {
   const ContainerId id = record.info.id;
-  const auto drop = [this, name = record.name](const Status& written) {
+  const auto drop = [this, name = record.name,
+                     held = file_server_->reopened(record.source)](const Status& written) {
     if (!written)
       spdlog::error(
           "what programs wrote into the file of container {} while this node was away is "
@@ -112,10 +114,9 @@ Status Node::open_files() {
       [this](NodeId to, peer::FileBody body) { return send_file_message(to, std::move(body)); });
   file_client_->node_up(self_);
   if (config_.mount.empty()) return {};
-  Result<std::unique_ptr<file::Mount>> mount =
-      file::Mount::open({config_.mount, "gob:" + config_.cluster, self_,
-                         config_.budget_bytes / kShareForOneFile},
-                        *file_client_, *files_);
+  Result<std::unique_ptr<file::Mount>> mount = file::Mount::open(
+      {config_.mount, "gob:" + config_.cluster, self_, config_.budget_bytes / kShareForOneFile},
+      *file_client_, *files_);
   if (!mount) return mount.error();
   mount_ = std::move(*mount);
   // The client ends before the mount does.
@@ -217,19 +218,6 @@ void Node::give_lease_back(NodeId home, const peer::FileRevoke& revoke) {
   file_client_->tell_revoked({home, revoke.incarnation(), revoke.file()}, revoke.number());
 }
 
-// What programs wrote into mapped files of this node's disk gets there before the node leaves.
-void Node::write_files_back(std::function<void()> then) {
-  // The last one of these to go calls it, on this thread.
-  const std::shared_ptr<void> all(
-      nullptr, [this, then = std::move(then)](void*) { static_cast<void>(mailbox_.post(then)); });
-  for (const ContainerId id : file_server_->mapped())
-    files_->write_back(id, {}, [all, id](const Status& written) {
-      if (!written)
-        spdlog::error("container {}: what was written into its file is lost: {}", id.value(),
-                      written.error().message());
-    });
-}
-
 void Node::add_tree(const ContainerRecord& record) {
   trees_.insert(record.info.id);
   if (record.info.home == self_) file_server_->attach(record.info.id, record.source);
@@ -271,32 +259,6 @@ void Node::attach(const PeerCredentials& peer, ClientId client, const control::A
   file_server_->probe(request.path(), request.folder(), [this, create](const Status& there) {
     static_cast<void>(mailbox_.post([create, there] { create(there); }));
   });
-}
-
-void Node::detach(const PeerCredentials& peer, ClientId client, const control::Detach& request,
-                  Responder responder) {
-  const ContainerRecord* record = table_->find(request.name());
-  const bool segment = record != nullptr && record->kind == ContainerKind::kSegment;
-  if (segment || (segments_ != nullptr && segments_->contains(request.name()))) {
-    if (peer.uid == 0 || peer.uid == ::geteuid())
-      return detach_segment(request.name(), request.lossy(), std::move(responder));
-    return responder.fail(make_error(ErrorCode::kPermissionDenied,
-                                     "only root and the user that runs gobd may detach segments and files",
-                                     EPERM));
-  }
-  if (record == nullptr || record->kind == ContainerKind::kMemory)
-    return responder.fail(make_error(ErrorCode::kNotFound,
-                                     "nothing is attached as " + quoted(request.name()), ENOENT));
-  if (request.lossy())
-    return responder.fail(make_error(ErrorCode::kInvalidArgument,
-                                     "--lossy is for linked segments and files; of " +
-                                         quoted(request.name()) +
-                                         " the home's disk keeps what it has anyway",
-                                     EINVAL));
-  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
-  container::Actions actions;
-  const std::uint64_t id = table_->remove(request.name(), who, actions);
-  await_table(id, client, {}, std::move(responder), actions);
 }
 
 }  // namespace gob

@@ -164,7 +164,10 @@ void Node::begin_leaving(const std::string& why) {
   leave_deadline_ms_ = now_ms() + config_.leave_timeout_ms;
   next_leave_try_ms_ = 0;
   // Segments keep their bytes, and those of files go to the disk, while all pages can still be had.
-  const auto then = [this, why] { write_files_back([this, why] { hand_over(why); }); };
+  const auto then = [this, why] {
+    file_server_->write_all_back(
+        [this, why] { static_cast<void>(mailbox_.post_reply([this, why] { hand_over(why); })); });
+  };
   if (segments_ == nullptr) return then();
   cut_segments(then);
 }

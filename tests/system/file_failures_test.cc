@@ -10,7 +10,6 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "libgob/base/unique_fd.h"
@@ -19,12 +18,6 @@
 
 namespace gob {
 namespace {
-
-std::string content(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 int open_error(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY);

@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <sstream>
 #include <string>
 
 #include "tests/system/nodes.h"
@@ -52,6 +54,12 @@ class SharedFolder {
 
 inline std::string seen_at(const Nodes& nodes, unsigned node) {
   return nodes.mount_of(node) + "/tree";
+}
+
+inline std::string content(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
 }
 
 // A child process; true if `program` returned true in time.

@@ -18,12 +18,6 @@
 namespace gob {
 namespace {
 
-std::string content(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
 TEST(Files, WhatOneNodeWritesAnotherReads) {
   Nodes nodes(3, file_settings());
   const SharedFolder folder;

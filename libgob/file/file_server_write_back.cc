@@ -1,0 +1,76 @@
+// What programs have written into mapped files is asked to the disk: by who ends an attachment, and
+// by a node that leaves.
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "libgob/file/file_server.h"
+#include "libgob/file/impersonate.h"
+
+namespace gob::file {
+
+namespace {
+
+Error failed(const File& file, const Error& why) {
+  return make_error(why.code, place_of(file) + ": " + why.context, why.errno_value);
+}
+
+}  // namespace
+
+// Those that nobody knows any more come last: a file may become one while it is written.
+void FileServer::write_back(const std::shared_ptr<Asked>& asked) {
+  const ContainerId attached{static_cast<std::uint32_t>(asked->request.file())};
+  const auto answer = [this, asked](const Status& written) {
+    Reply reply;
+    reply.set_id(asked->request.id());
+    reply.set_incarnation(incarnation_);
+    if (!written) {
+      const int error = written.error().errno_value;
+      reply.set_error(static_cast<std::uint32_t>(error != 0 ? error : EIO));
+      reply.set_data(written.error().context);
+    }
+    asked->answer(std::move(reply));
+  };
+  const auto known = std::make_shared<Gathered>([this, attached, answer](const Status& written) {
+    const auto rest = std::make_shared<Gathered>(answer);
+    rest->add(written);
+    last_writes_.await(attached, rest);
+  });
+  for (const std::shared_ptr<File>& file : mapped())
+    if (file->attached == attached) write_back(file, true, known);
+}
+
+// `again`: a failure may be one that has been mended meanwhile, of a write in the background.
+void FileServer::write_back(const std::shared_ptr<File>& file, bool again,
+                            const std::shared_ptr<Gathered>& all) {
+  store_.data().write_back(file->container, {}, [this, file, again, all](const Status& written) {
+    if (written) return pool_.resume([this, file, all] { sync(*file, all); });
+    if (table_.find(file->number) == nullptr) return;  // its last write is under way
+    if (again) return write_back(file, false, all);
+    all->add(failed(*file, written.error()));
+  });
+}
+
+// Nobody will have it open who could be told later that the disk did not take it.
+void FileServer::sync(const File& file, const std::shared_ptr<Gathered>& all) const {
+  be_gobd();
+  const UniqueFd fd(
+      ::open(descriptor_path(file.path.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd || ::fsync(fd.get()) != 0) all->add(failed(file, system_error("cannot sync it")));
+}
+
+void FileServer::write_all_back(std::function<void()> done) {
+  const auto rest = std::make_shared<Gathered>([told = std::move(done)](const Status&) { told(); });
+  const auto known =
+      std::make_shared<Gathered>([this, rest](const Status&) { last_writes_.await_all(rest); });
+  for (const std::shared_ptr<File>& file : mapped())
+    store_.data().write_back(file->container, {}, [this, file, known](const Status& written) {
+      if (!written && table_.find(file->number) != nullptr)
+        spdlog::error("{}: what was written into it is lost: {}", place_of(*file),
+                      written.error().message());
+    });
+}
+
+}  // namespace gob::file

@@ -1,0 +1,39 @@
+#include "libgob/file/last_writes.h"
+
+namespace gob::file {
+
+std::shared_ptr<LastWrites::Write> LastWrites::begin(ContainerId attached) {
+  std::uint64_t number = 0;
+  {
+    const std::lock_guard guard(mutex_);
+    number = ++last_;
+    under_way_[number].attached = attached;
+  }
+  return std::make_shared<Write>(*this, number);
+}
+
+void LastWrites::await(ContainerId attached, const std::shared_ptr<Gathered>& all) {
+  const std::lock_guard guard(mutex_);
+  for (auto& [number, write] : under_way_)
+    if (write.attached == attached) write.waiting.push_back(all);
+}
+
+void LastWrites::await_all(const std::shared_ptr<Gathered>& all) {
+  const std::lock_guard guard(mutex_);
+  for (auto& [number, write] : under_way_) write.waiting.push_back(all);
+}
+
+void LastWrites::fail(std::uint64_t number, const Error& error) {
+  const std::lock_guard guard(mutex_);
+  for (const std::shared_ptr<Gathered>& all : under_way_.at(number).waiting) all->add(error);
+}
+
+void LastWrites::end(std::uint64_t number) {
+  UnderWay ended;  // who waits is told without the lock
+  const std::lock_guard guard(mutex_);
+  const auto found = under_way_.find(number);
+  ended = std::move(found->second);
+  under_way_.erase(found);
+}
+
+}  // namespace gob::file

@@ -1,0 +1,75 @@
+#include "libgob/file/last_writes.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+namespace gob::file {
+namespace {
+
+const ContainerId kTree{5};
+const ContainerId kOther{6};
+
+class Told {
+ public:
+  std::shared_ptr<Gathered> gather() {
+    return std::make_shared<Gathered>([this](const Status& status) { status_ = status; });
+  }
+  [[nodiscard]] bool told() const { return status_.has_value(); }
+  [[nodiscard]] bool failed() const { return status_ && !*status_; }
+
+ private:
+  std::optional<Status> status_;
+};
+
+TEST(LastWrites, WhoWaitsHearsOfThoseOfTheAttachmentThatHaveBegun) {
+  LastWrites writes;
+  auto first = writes.begin(kTree);
+  auto second = writes.begin(kTree);
+  const auto other = writes.begin(kOther);
+  Told told;
+  writes.await(kTree, told.gather());
+  const auto later = writes.begin(kTree);
+  first.reset();
+  EXPECT_FALSE(told.told());
+  second->fail(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
+  EXPECT_FALSE(told.told());
+  second.reset();
+  EXPECT_TRUE(told.failed());
+}
+
+TEST(LastWrites, AWriteHasManyHolders) {
+  LastWrites writes;
+  auto write = writes.begin(kTree);
+  auto same = write;
+  Told told;
+  writes.await_all(told.gather());
+  write.reset();
+  EXPECT_FALSE(told.told());
+  same.reset();
+  EXPECT_TRUE(told.told());
+  EXPECT_FALSE(told.failed());
+}
+
+TEST(LastWrites, WithNothingUnderWayWhoWaitsHearsAtOnce) {
+  LastWrites writes;
+  const auto other = writes.begin(kOther);
+  Told told;
+  writes.await(kTree, told.gather());
+  EXPECT_TRUE(told.told());
+  EXPECT_FALSE(told.failed());
+}
+
+// Who is told may ask again at once.
+TEST(LastWrites, WhoIsToldMayWaitAnew) {
+  LastWrites writes;
+  auto write = writes.begin(kTree);
+  Told told;
+  writes.await(kTree, std::make_shared<Gathered>(
+                          [&](const Status&) { writes.await(kTree, told.gather()); }));
+  write.reset();
+  EXPECT_TRUE(told.told());
+}
+
+}  // namespace
+}  // namespace gob::file
