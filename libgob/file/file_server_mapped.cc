@@ -43,6 +43,12 @@ bool may_write(int fd) {
   return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
+// O_SYNC or O_DSYNC: what was written is on the disk when the call returns.
+bool is_synchronous(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_DSYNC) != 0;
+}
+
 int error_of(const Status& status) {
   if (status) return 0;
   return status.error().errno_value != 0 ? status.error().errno_value : EIO;
@@ -114,13 +120,14 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
                      });
 }
 
-std::vector<ContainerId> FileServer::mapped() const {
-  std::vector<ContainerId> containers;
-  for (const std::shared_ptr<File>& file : table_.all()) {
+// The files that programs may have written in memory.
+std::vector<std::shared_ptr<File>> FileServer::mapped() const {
+  std::vector<std::shared_ptr<File>> files = table_.all();
+  std::erase_if(files, [](const std::shared_ptr<File>& file) {
     const std::lock_guard guard(file->data_mutex);
-    if (file->mapped) containers.push_back(file->container);
-  }
-  return containers;
+    return !file->mapped;
+  });
+  return files;
 }
 
 // Whether the answer comes out of the file itself, which may be older than its pages.
@@ -173,6 +180,22 @@ void FileServer::write_pieces(ContainerId container, std::vector<Piece> pieces,
         if (!written) return done(written);
         write_pieces(container, std::move(rest), std::move(done));
       });
+}
+
+void FileServer::write_through(const std::shared_ptr<Asked>& asked,
+                               const std::shared_ptr<File>& file, FileRange range,
+                               const std::function<void(int)>& end) {
+  store_.data().write_back(file->container, range, [this, asked, file, end](const Status& written) {
+    if (!written) {
+      log_failure("write through", *file, *asked,
+                  "it was to be on the disk (O_SYNC): " + written.error().message());
+      return end(error_of(written));
+    }
+    pool_.resume([this, asked, end] {
+      const auto opened = table_.find_open(asked->from, asked->request.handle());
+      end(opened == nullptr || ::fsync(opened->fd.get()) == 0 ? 0 : errno);
+    });
+  });
 }
 
 // Room on the disk and length for a write, so that a full disk is told to the writer; an append
@@ -240,7 +263,13 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     std::vector<Piece> pieces;
     if (gap > before) pieces.push_back({before, zeros(before, gap)});
     pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
-    return write_pieces(container, std::move(pieces), end_pages);
+    const auto written = [this, asked, file, offset, end, end_pages](const Status& changed) {
+      const auto opened = table_.find_open(asked->from, asked->request.handle());
+      if (!changed || opened == nullptr || !is_synchronous(opened->fd.get()))
+        return end_pages(changed);
+      write_through(asked, file, {offset, asked->request.data().size()}, end);
+    };
+    return write_pieces(container, std::move(pieces), written);
   }
 
   const std::uint64_t before = size_of(*file);

@@ -28,6 +28,7 @@
 #include "libgob/file/file_client.h"
 #include "libgob/file/file_tickets.h"
 #include "libgob/file/inode_table.h"
+#include "libgob/file/lock_owners.h"
 #include "libgob/file/mount_guard.h"
 #include "libgob/file/size_leases.h"
 #include "libgob/linker/file_data.h"
@@ -228,6 +229,7 @@ class Mount final : private KernelCache {
   BufferPool buffers_{kMaxIoBytes, kBuffersAtHand};
   InodeTable inodes_;
   SizeLeases leases_;
+  LockOwners lock_owners_;
   FetchAhead fetch_ahead_;
   FileTickets tickets_;
   std::mutex containers_mutex_;  // may be taken while the table of inodes is locked

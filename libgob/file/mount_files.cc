@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "libgob/file/mount.h"
@@ -227,13 +229,19 @@ void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, of
 
 // A program closes a descriptor: its record locks on the file end, as POSIX has it.
 void Mount::flush(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
+  of(req).lock_owners_.drop(&opened(*info), info->lock_owner);
   of(req).drop_locks(inode, opened(*info), info->lock_owner, false, just_error(req));
 }
 
 void Mount::release(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
   Mount& self = of(req);
   const std::shared_ptr<Opened> state(&opened(*info));
-  const auto end = [&self, state](const Reply&) { self.release_handle(*state, FileOp::kRelease); };
+  const std::set<std::uint64_t> owners = self.lock_owners_.take(state.get());
+  const auto left = std::make_shared<std::atomic<std::size_t>>(owners.size() + 1);
+  const auto end = [&self, state, left](const Reply&) {
+    if (--*left == 0) self.release_handle(*state, FileOp::kRelease);
+  };
+  for (const std::uint64_t owner : owners) self.drop_locks(inode, *state, owner, false, end);
   if (info->flock_release != 0)
     self.drop_locks(inode, *state, info->lock_owner, true, end);
   else

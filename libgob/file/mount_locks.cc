@@ -74,6 +74,7 @@ void Mount::setlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct
                   int wait) {
   peer::FileLock wanted = lock_of(req, *info, *lock);
   wanted.set_wait(wait != 0);
+  if (lock->l_type != F_UNLCK) of(req).lock_owners_.note(&opened(*info), info->lock_owner);
   of(req).set_lock(req, inode, opened(*info), std::move(wanted));
 }
 

@@ -33,7 +33,8 @@ std::string result(long value) {
 
 std::string describe(const struct stat& status) {
   std::string text = "mode " + std::to_string(status.st_mode) + " links " +
-                     std::to_string(status.st_nlink) + " owner " + std::to_string(status.st_uid);
+                     std::to_string(status.st_nlink) + " owner " + std::to_string(status.st_uid) +
+                     " group " + std::to_string(status.st_gid);
   if (!S_ISDIR(status.st_mode)) text += " size " + std::to_string(status.st_size);
   return text;
 }
@@ -171,6 +172,7 @@ std::string FileModel::open_file(Slot& slot) {
   if (below(8) == 0) flags |= O_EXCL;
   if (below(6) == 0) flags |= O_TRUNC;
   if (below(4) == 0) flags |= O_APPEND;
+  if (below(8) == 0) flags |= below(2) == 0 ? O_SYNC : O_DSYNC;
   const std::string file = name();
   slot.root = below(roots_.size());
   return compare(
@@ -249,9 +251,15 @@ std::string FileModel::on_slot(Slot& slot) {
           &slot);
     }
     case 10: {
-      if (other.fd < 0 || other.root != slot.root || &other == &slot)
+      if (other.fd < 0 || other.root != slot.root || &other == &slot) {
+        const bool data_only = offset % 2 == 0;
         return compare(
-            "fsync", [&](const std::string&, int fd, int) { return result(::fsync(fd)); }, &slot);
+            data_only ? "fdatasync" : "fsync",
+            [&](const std::string&, int fd, int) {
+              return result(data_only ? ::fdatasync(fd) : ::fsync(fd));
+            },
+            &slot);
+      }
       const auto to_offset = static_cast<off_t>(below(kFileBytes));
       return compare(
           "copy_file_range " + std::to_string(length) + " from " + std::to_string(offset) + " to " +
@@ -276,8 +284,8 @@ std::string FileModel::on_slot(Slot& slot) {
             struct stat status {};
             if (reads < 0 || ::fstat(reads, &status) != 0) return result(-1);
             const auto size = static_cast<std::size_t>(status.st_size);
-            void* const at = size == 0 ? nullptr
-                                       : ::mmap(nullptr, size, PROT_READ, MAP_SHARED, reads, 0);
+            void* const at =
+                size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ, MAP_SHARED, reads, 0);
             ::close(reads);
             if (at == MAP_FAILED) return result(-1);
             const std::string seen(static_cast<const char*>(at), size);
@@ -346,7 +354,7 @@ std::string FileModel::on_attributes() {
   const auto number = static_cast<long>(below(1'000'000'000));
   const std::string value = std::to_string(number);
   const std::string attribute = std::string("user.") + (below(2) == 0 ? "one" : "two");
-  switch (below(8)) {
+  switch (below(9)) {
     case 0:
     case 1:
       return compare("stat " + file,
@@ -367,8 +375,20 @@ std::string FileModel::on_attributes() {
         if (::utimensat(AT_FDCWD, (root + file).c_str(), times, AT_SYMLINK_NOFOLLOW) != 0 ||
             ::lstat((root + file).c_str(), &status) != 0)
           return result(-1);
-        return std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec);
+        return std::to_string(status.st_mtim.tv_sec) + "." +
+               std::to_string(status.st_mtim.tv_nsec) + " accessed " +
+               std::to_string(status.st_atim.tv_sec) + "." + std::to_string(status.st_atim.tv_nsec);
       });
+    case 7: {
+      // Whoever the test runs as: to another user, to another group, to both.
+      const auto user = static_cast<uid_t>(number % 3 == 0 ? -1 : 1000 + number % 7);
+      const auto group = static_cast<gid_t>(number % 5 == 0 ? -1 : 2000 + number % 11);
+      return compare("chown " + file + " to " + std::to_string(user) + ":" + std::to_string(group),
+                     [&](const std::string& root, int, int) {
+                       const int done = ::lchown((root + file).c_str(), user, group);
+                       return result(done) + stat_of(root + file);
+                     });
+    }
     case 5:
       return compare("setxattr " + file, [&](const std::string& root, int, int) {
         const int done =
