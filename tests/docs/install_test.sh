@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What an installation holds, and that the unit makes sense to systemd where that is there.
+# What an installation holds, and that the units make sense to systemd where that is there.
 # Arguments: build directory.
 # shellcheck source=../gobctl/checks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/../gobctl/checks.sh"
@@ -8,22 +8,35 @@ prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 expect 0 cmake --install "$build" --prefix "$prefix"
 
-for file in bin/gobctl sbin/gobd share/man/man1/gobctl.1 share/man/man1/gobbench.1 \
-    share/man/man3/libgob.3 share/man/man5/gobd.toml.5 share/man/man8/gobd.8 \
-    share/bash-completion/completions/gobctl share/zsh/site-functions/_gobctl \
-    share/fish/vendor_completions.d/gobctl.fish \
-    share/bash-completion/completions/gobbench share/zsh/site-functions/_gobbench \
-    share/fish/vendor_completions.d/gobbench.fish lib/systemd/system/gobd.service; do
-  [[ -s $prefix/$file ]] || fail "$file is not installed"
+installed() { [[ -s $prefix/$1 ]] || fail "$1 is not installed"; }
+for program in bin/gobctl bin/gobbench bin/gobmigrate sbin/gobd; do
+  installed $program
+  expect 0 "$prefix/$program" --version
 done
-expect 0 "$prefix/bin/gobctl" --version
-expect 0 "$prefix/sbin/gobd" --version
+for program in gobctl gobbench gobmigrate; do
+  installed share/man/man1/$program.1
+  installed share/bash-completion/completions/$program
+  installed share/zsh/site-functions/_$program
+  installed share/fish/vendor_completions.d/$program.fish
+done
+for file in man3/libgob.3 man5/gobd.toml.5 man8/gobd.8; do installed share/man/$file; done
+for file in gobd.toml gobd-memory-only.conf; do installed share/doc/gobelins/examples/$file; done
 
-unit=$prefix/lib/systemd/system/gobd.service
-grep -qE '^ExecStart=/.*/gobd ' "$unit" || fail "no program in the unit"
+units=$prefix/lib/systemd/system
+for program in sbin/gobd bin/gobmigrate; do
+  unit=$units/$(basename $program).service
+  installed lib/systemd/system/$(basename $program).service
+  grep -qE "^ExecStart=/.*/$program " "$unit" || fail "no program in $unit"
+  sed -i "s,^ExecStart=[^ ]*,ExecStart=$prefix/$program," "$unit"
+done
 if command -v systemd-analyze >/dev/null; then
-  sed -i "s,^ExecStart=[^ ]*,ExecStart=$prefix/sbin/gobd," "$unit"
-  expect 0 systemd-analyze verify --man=no "$unit"
-  says_not "Unknown key"; says_not "Failed to parse"
+  verify() {
+    expect 0 systemd-analyze verify --man=no "$units/gobd.service" "$units/gobmigrate.service"
+    says_not "Unknown key"; says_not "Failed to parse"; says_not "Unknown system call"; says_not "Failed to"
+  }
+  verify
+  mkdir "$units/gobd.service.d"
+  cp "$prefix/share/doc/gobelins/examples/gobd-memory-only.conf" "$units/gobd.service.d"
+  verify
 fi
 finish
