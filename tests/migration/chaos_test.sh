@@ -32,7 +32,6 @@ below() {
     [[ ${2:-$role} != "$role" ]] || echo "$at"
   done
 }
-zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 
 # A cluster of two nodes, each in a network namespace, and a server on n2, which has another folder
 # $app: the source's covers it for a process that works there.

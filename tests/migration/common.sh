@@ -134,10 +134,26 @@ state_of() {
   line=${line##*) }
   state=${line:0:1}
 }
+zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 is_stopped() { state_of "$1" && [[ $state == [Tt] ]]; }
 none_stopped() {
   local at
   for at in $(travellers "$dir/$1"); do ! is_stopped "$at" || return 1; done
+}
+# relays: those of this test's cluster, by number.
+relays() {
+  local at
+  for at in $(pgrep -x gobmigrate-rly); do
+    ! grep -qsz "^GOB_DIR=$GOB_DIR\$" "/proc/$at/environ" || echo "$at"
+  done
+}
+no_relay() { [[ -z $(relays) ]]; }
+# slow_criu: makes $dir/slow.sh, a CRIU that does not restore before $dir/go is there.
+slow_criu() {
+  # shellcheck disable=SC2016  # it is another shell's
+  printf '#!/bin/sh\nwhile [ "$1" = restore ] && [ ! -e %s/go ]; do sleep 0.02; done\nexec %s "$@"\n' \
+    "$dir" "$criu" >"$dir/slow.sh"
+  chmod +x "$dir/slow.sh"
 }
 # is_at PHASE: has the move of $pid to n2 come so far? Starts no program: phases are short.
 is_at() {

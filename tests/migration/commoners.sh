@@ -50,7 +50,6 @@ commoners() {
     [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/$1 "* ]] || echo "$at"
   done
 }
-zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 # keepers NODE [NAME]: those that look after memory there, of this test's cluster alone.
 keepers() {
   local at

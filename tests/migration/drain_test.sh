@@ -5,9 +5,7 @@
 source "$(dirname "$0")/common.sh"
 begin 3
 # At the targets, CRIU makes no process before there is a file "go".
-# shellcheck disable=SC2016  # it is another shell's
-printf '#!/bin/sh\nwhile [ "$1" = restore ] && [ ! -e %s/go ]; do sleep 0.02; done\nexec %s "$@"\n' "$dir" "$criu" >"$dir/slow.sh"
-chmod +x "$dir/slow.sh"
+slow_criu
 for node in n2 n3; do GOB_CRIU=$dir/slow.sh serve $node; done
 for node in n2 n3; do until_true 20 said $node "taking processes"; done
 waits() { grep -q "not before 'gob-stay" "$GOB_DIR/$1/gobd.log"; }

@@ -9,9 +9,7 @@ chmod +x "$dir/gobd.sh"
 gobd=$dir/gobd.sh
 begin 3
 # At the targets, CRIU makes no process before there is a file "go".
-# shellcheck disable=SC2016
-printf '#!/bin/sh\nwhile [ "$1" = restore ] && [ ! -e %s/go ]; do sleep 0.02; done\nexec %s "$@"\n' "$dir" "$criu" >"$dir/slow.sh"
-chmod +x "$dir/slow.sh"
+slow_criu
 for node in n2 n3; do GOB_CRIU=$dir/slow.sh serve $node; done
 for node in n2 n3; do until_true 20 said $node "taking processes"; done
 

@@ -36,7 +36,6 @@ with open(sys.argv[1], 'a') as out: out.write('1\n2\n3\n')
 while True: time.sleep(0.1)" "$dir/held" "${@:2}"
 }
 release() { kill -9 "$pid"; until_true 10 zombie_or_gone "$pid"; rm -f "$dir/held"; }
-zombie_or_gone() { ! state_of "$1" || [[ $state == Z ]]; }
 
 held "
 uffd = libc.syscall(323, 0o2000000 | 1)

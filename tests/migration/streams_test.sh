@@ -89,17 +89,8 @@ begin_with() {
   pid=$(<"$dir/$1.pid")
   until_true 60 eval "[[ \$(readlink /proc/$pid/exe) != *setsid ]]"
 }
-# What stays does not look after its child before the end.
-over() { ! state_of "$1" || [[ $state == Z ]]; }
 # goes_on NAME: a hundred more answers come, at least.
 goes_on() { until_true 120 lines "$dir/$1" $(($(wc -l <"$dir/$1") + 2)); }
-relays() {
-  local at
-  for at in $(pgrep -x gobmigrate-rly); do
-    ! grep -qsz "^GOB_DIR=$GOB_DIR\$" "/proc/$at/environ" || echo "$at"
-  done
-}
-no_relay() { [[ -z $(relays) ]]; }
 no_streams() { ! "$gobctl" ls --all --quiet --node n1 | grep -q "^migrant-streams"; }
 ended() { until_true 120 lines "$dir/$1.end" 1 && out=$(<"$dir/$1.end"); }
 
@@ -118,7 +109,7 @@ at=n1
 for to in n2 n3 n1; do
   move "$pid" $at $to
   [[ $there -gt 0 ]] || break
-  until_true 30 over "$pid"
+  until_true 30 zombie_or_gone "$pid" # what stays does not look after its child before the end
   pid=$there at=$to
   goes_on echo
 done

@@ -83,13 +83,6 @@ fd = os.open(f"/proc/{sys.argv[1]}/fd/0", os.O_RDONLY | os.O_NOCTTY)
 sys.exit(0 if termios.tcgetattr(fd)[3] & termios.ICANON == 0 else 1)
 END
 }
-relays() {
-  local at
-  for at in $(pgrep -x gobmigrate-rly); do
-    ! grep -qsz "^GOB_DIR=$GOB_DIR\$" "/proc/$at/environ" || echo "$at"
-  done
-}
-no_relay() { [[ -z $(relays) ]]; }
 no_streams() { ! "$gobctl" ls --all --quiet --node n1 | grep -q "^migrant-streams"; }
 
 # A job in the background, round three nodes and home; nobody is stopped for writing.
