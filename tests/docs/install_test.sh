@@ -25,7 +25,7 @@ for file in gobd.toml gobd-memory-only.conf; do installed share/doc/gobelins/exa
 units=$prefix/lib/systemd/system
 for program in sbin/gobd bin/gobmigrate; do
   unit=$units/$(basename $program).service
-  installed lib/systemd/system/$(basename $program).service
+  installed "lib/systemd/system/$(basename $program).service"
   grep -qE "^ExecStart=/.*/$program " "$unit" || fail "no program in $unit"
   sed -i "s,^ExecStart=[^ ]*,ExecStart=$prefix/$program," "$unit"
 done
