@@ -9,9 +9,9 @@ trap 'rm -rf "$prefix"' EXIT
 expect 0 cmake --install "$build" --prefix "$prefix"
 
 installed() { [[ -s $prefix/$1 ]] || fail "$1 is not installed"; }
-for program in bin/gobctl bin/gobbench bin/gobmigrate sbin/gobd; do
+for program in bin/gobctl bin/gobbench sbin/gobmigrate sbin/gobd; do
   installed $program
-  expect 0 "$prefix/$program" --version
+  expect 0 env LD_LIBRARY_PATH="$prefix/lib" "$prefix/$program" --version
 done
 for program in gobctl gobbench gobmigrate; do
   installed share/man/man1/$program.1
@@ -23,7 +23,7 @@ for file in man3/libgob.3 man5/gobd.toml.5 man8/gobd.8; do installed share/man/$
 for file in gobd.toml gobd-memory-only.conf; do installed share/doc/gobelins/examples/$file; done
 
 units=$prefix/lib/systemd/system
-for program in sbin/gobd bin/gobmigrate; do
+for program in sbin/gobd sbin/gobmigrate; do
   unit=$units/$(basename $program).service
   installed "lib/systemd/system/$(basename $program).service"
   grep -qE "^ExecStart=/.*/$program " "$unit" || fail "no program in $unit"
