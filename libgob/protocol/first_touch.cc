@@ -1,5 +1,7 @@
 // The requester's beginning: a program touches a page (figures 2 and 3), asks for it, gives up.
 #include <algorithm>
+#include <deque>
+#include <utility>
 
 #include "libgob/protocol/core.h"
 #include "libgob/protocol/outbox.h"
@@ -70,7 +72,7 @@ void Core::send_request(PageId page, Pending& pending, Out& out) {
   if (local != nullptr && local->flushing) return give_up_if_ahead();
   if (state != PageState::kInvalid && state != PageState::kRead) return give_up_if_ahead();
   if (state == PageState::kInvalid) {
-    if (!has_room()) {
+    if (!has_room() || !parked_for_room_.empty()) {
       if (pending.wanted == Access::kNone) return give_up_if_ahead();
       return park_for_room(page);
     }
@@ -94,6 +96,8 @@ void Core::retry(PageId page, Out& out) {
   if (wanted != Access::kNone) touch(page, wanted, true, out);
 }
 
+// Those who wait for a frame get it in the order in which they came. A page wanted anew as it leaves
+// would otherwise take back the frame that it was to free, again and again.
 void Core::park_for_room(PageId page) {
   if (std::ranges::count(parked_for_room_, key_of(page)) != 0) return;
   parked_for_room_.push_back(key_of(page));
@@ -116,11 +120,15 @@ void Core::admit_parked(Out& out) {
   while (!parked_for_room_.empty() && has_room()) {
     const PageId page = page_of(parked_for_room_.front());
     parked_for_room_.pop_front();
+    // Nobody comes before the first: it does not queue again behind the others.
+    std::deque<PageKey> behind = std::exchange(parked_for_room_, {});
     if (local(page).state == PageState::kSwapped) {
       start_swap_in(page, out);
     } else {
       retry(page, out);
     }
+    behind.insert(behind.end(), parked_for_room_.begin(), parked_for_room_.end());
+    parked_for_room_ = std::move(behind);
   }
 }
 

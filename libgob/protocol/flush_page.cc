@@ -92,7 +92,7 @@ void Core::start_swap_in(PageId page, Out& out) {
   // For another node it takes a frame for a while only, as the file has it, too.
   const bool for_others = at_home && deferred_.contains(key_of(page));
   if (for_others && !has_room_at_home()) return wait_at_home(page);
-  if (!for_others && !has_room()) {
+  if (!for_others && (!has_room() || !parked_for_room_.empty())) {
     if (waits_in_vain(page)) return drop_device_read(page, out);
     return park_for_room(page);
   }

@@ -187,6 +187,17 @@ TEST_F(Reclaim, OffersPagesToNodesThatWereFullOnceAProgramWaitsForAFrame) {
               HasSubstr("Inject " + std::to_string(p) + " (copy) to "));
 }
 
+TEST_F(Reclaim, APageWantedAsItLeavesDoesNotTakeTheFrameThatOthersWaitFor) {
+  CoreDriver d({.budget_frames = 1});
+  d.give_write(p);
+  EXPECT_EQ(d.write(p + 1), "-");  // parked
+  d.deliver(1, message(MessageType::kFlushAlone, pages({p}), [](Message& m) { m.sole = true; }));
+  d.refuse_injections();
+  EXPECT_EQ(d.write(p), "-");
+  EXPECT_EQ(d.swapped_out(p, true), "FlushDone " + std::to_string(p) + " (owner 0) to 1; Grab " +
+                                        std::to_string(p + 1) + " to 1");
+}
+
 TEST_F(Reclaim, AParkedPageIsQueuedOnceHoweverOftenItExpires) {
   CoreDriver d({.nodes = 4, .budget_frames = 1, .swap = false});
   d.give_write(p);
