@@ -66,6 +66,8 @@ class Core {
   [[nodiscard]] std::uint64_t free_frames() const {
     return resident_ >= config_.budget_frames ? 0 : config_.budget_frames - resident_;
   }
+  // The page for which a frame has been waited for longest, if any is.
+  [[nodiscard]] std::optional<PageId> first_for_room() const;
   // Messages wait for a hold or the I/O linker: the host may not sleep past the end of a hold.
   [[nodiscard]] bool has_deferred() const { return !deferred_.empty(); }
   // True when nothing is under way here: no request, transaction, deferred message or hold.
@@ -202,7 +204,7 @@ class Core {
   void remember_dirty(PageId page);
   void forget_dirty(PageId page);
   void read_device(PageId page, Out& out);
-  void use_reservation(PageId page);
+  bool use_reservation(PageId page);
   void on_device_grant(const Message& message, PageId page, Out& out);
   [[nodiscard]] bool waits_in_vain(PageId page) const;
   void drop_device_read(PageId page, Out& out);

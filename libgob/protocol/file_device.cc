@@ -114,13 +114,14 @@ void Core::on_device_grant(const Message& message, PageId page, Out& out) {
 }
 
 // The page comes here for others' sake: it takes the frame that was promised to our own request for
-// it, which may be waiting for these others.
-void Core::use_reservation(PageId page) {
+// it, which may be waiting for these others. Returns whether there was one.
+bool Core::use_reservation(PageId page) {
   const auto found = pending_.find(key_of(page));
-  if (found == pending_.end() || !found->second.reserved) return;
-  if (resident_ + reserved_ > config_.budget_frames) return;  // it would not be enough
+  if (found == pending_.end() || !found->second.reserved) return false;
+  if (resident_ + reserved_ > config_.budget_frames) return false;  // it would not be enough
   found->second.reserved = false;
   --reserved_;
+  return true;
 }
 
 // The manager said that the file has the page, no frame is free for it, and nobody waits for it any

@@ -88,11 +88,11 @@ void Core::on_swapped_out(PageId page, bool ok, Out& out) {
 void Core::start_swap_in(PageId page, Out& out) {
   if (local(page).state != PageState::kSwapped) return;
   const bool at_home = home_is_here(page);
-  if (at_home) use_reservation(page);
+  const bool had_frame = at_home && use_reservation(page);
   // For another node it takes a frame for a while only, as the file has it, too.
   const bool for_others = at_home && deferred_.contains(key_of(page));
   if (for_others && !has_room_at_home()) return wait_at_home(page);
-  if (!for_others && (!has_room() || !parked_for_room_.empty())) {
+  if (!for_others && (!has_room() || (!had_frame && !parked_for_room_.empty()))) {
     if (waits_in_vain(page)) return drop_device_read(page, out);
     return park_for_room(page);
   }

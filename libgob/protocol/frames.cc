@@ -53,6 +53,11 @@ bool Core::has_room() const {
   return resident_ + reserved_ + kept_for_home() < config_.budget_frames;
 }
 
+std::optional<PageId> Core::first_for_room() const {
+  if (parked_for_room_.empty()) return std::nullopt;
+  return page_of(parked_for_room_.front());
+}
+
 bool Core::has_room_at_home() const { return resident_ + reserved_ < config_.budget_frames; }
 
 void Core::defer(NodeId from, const Message& message, PageId page) {

@@ -51,6 +51,8 @@ FILE_CHECKS = [
     (EXPLORER, "3 nodes, a file, small budgets",
      "--nodes 3 --files --flushes 1 --accesses 3 --write-backs 1 --budgets 2 2 2"),
     (EXPLORER, "3 nodes, a file, two crashes", "--nodes 3 --files --accesses 3 --crashes 2"),
+    (SIMULATOR, "30 short seeds, files, crashes, cut links",
+     "--seed 901560 --seeds 30 --steps 800 --files --crashes --disconnects --budget 12 --nodes 3"),
     (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files --jobs 2"),
     (SIMULATOR, "400 seeds, files, crashes",
      "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),

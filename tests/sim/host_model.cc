@@ -2,6 +2,8 @@
 #include "tests/sim/host_model.h"
 
 #include <algorithm>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "tests/sim/hash.h"
@@ -47,11 +49,42 @@ void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
     for (unsigned page = 0; page < geometry_.pages(); ++page)
       if (on_device(page) && geometry_.page(page).container == added->info.id) set_device(page, 0);
   }
+  const std::optional<PageId> first = core_.first_for_room();
+  const std::set<PageId> had_frames = first ? requests_with_frames() : std::set<PageId>{};
   Actions actions;
   core_.step(event, actions);
+  if (first && core_.first_for_room() == first) check_order(had_frames, actions, fx);
   for (const Action& action : actions)
     std::visit([&](const auto& a) { perform(a, payload, fx); }, action);
   check(fx);
+}
+
+std::set<PageId> NodeModel::requests_with_frames() const {
+  std::set<PageId> pages;
+  for (const auto& [key, pending] : core_.all_pending())
+    if (pending.reserved) pages.insert(page_of(key));
+  return pages;
+}
+
+// Frames go to those who wait for one in the order in which they came (docs/PROTOCOL.md): while the
+// first of them waits, nobody else gets one for a request or from swap.
+void NodeModel::check_order(const std::set<PageId>& had_frames, const Actions& actions,
+                            Effects& fx) const {
+  for (const PageId page : requests_with_frames()) {
+    const auto sends = [&](const Action& action) {
+      const auto* send = std::get_if<action::Send>(&action);
+      return send != nullptr && send->message.pages.container == page.container &&
+             send->message.pages.contains(page.page) &&
+             (send->message.type == MessageType::kGet || send->message.type == MessageType::kGrab);
+    };
+    if (!had_frames.contains(page) && std::ranges::any_of(actions, sends))
+      fx.fail("a request takes a frame that others have waited for longer");
+  }
+  for (const Action& action : actions) {
+    const auto* swap_in = std::get_if<action::SwapIn>(&action);
+    if (swap_in != nullptr && homes_[swap_in->pages.container.value()] != core_.config().self)
+      fx.fail("a page takes a frame that others have waited for longer, to come back from swap");
+  }
 }
 
 void NodeModel::begin(unsigned thread, PageSet pages, Access access, std::uint64_t ahead,
@@ -168,7 +201,8 @@ bool NodeModel::keeps(unsigned page, Value value) const {
 }
 
 bool NodeModel::empty() const {
-  if (present_ != 0 || !io_.empty()) return false;
+  // What is under way for a container that was removed is nobody's page any more.
+  if (present_ != 0 || !std::ranges::all_of(io_, &Io::dropped)) return false;
   for (unsigned page = 0; page < slots_.size(); ++page)
     if (slots_[page].kept && !on_device(page)) return false;
   return true;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -133,6 +134,8 @@ class NodeModel {
   void attempt(unsigned thread, std::uint64_t ahead, Value value, Effects& fx);
   void finish_file_io(const Io& io, bool ok, Effects& fx);
   void check(Effects& fx);
+  [[nodiscard]] std::set<PageId> requests_with_frames() const;
+  void check_order(const std::set<PageId>& had_frames, const Actions& actions, Effects& fx) const;
   void check_page(unsigned page, Effects& fx) const;
   void drop(unsigned page, Effects& fx);
   void check_turn(unsigned page, const char* what, Effects& fx) const;
