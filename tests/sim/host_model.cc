@@ -51,9 +51,12 @@ void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
   }
   const std::optional<PageId> first = core_.first_for_room();
   const std::set<PageId> had_frames = first ? requests_with_frames() : std::set<PageId>{};
+  // A view change asks for everything anew.
+  const bool serves =
+      core_.phase() == Core::Phase::kServing && !std::holds_alternative<event::NewView>(event);
   Actions actions;
   core_.step(event, actions);
-  if (first && core_.first_for_room() == first) check_order(had_frames, actions, fx);
+  if (first && serves && core_.first_for_room() == first) check_order(had_frames, actions, fx);
   for (const Action& action : actions)
     std::visit([&](const auto& a) { perform(a, payload, fx); }, action);
   check(fx);

@@ -100,14 +100,31 @@ void Simulator::plan_write_backs() {
   }
 }
 
+// The clocks of programs that wait, where they may wait for room that nobody can make.
+void Simulator::press_clocks() {
+  for (unsigned i = 0; may_starve_ && i < options_.world.geometry.nodes; ++i) {
+    if (!world_.oracle().alive(node_id(i))) continue;
+    for (const Thread& thread : world_.node(node_id(i)).threads())
+      if (thread.state == Thread::State::kBlocked)
+        plan(0, {.kind = Kind::kExpire, .node = node_id(i), .pages = thread.pages});
+  }
+}
+
 void Simulator::drain() {
   const ViewOracle& oracle = world_.oracle();
   // Generous: what is under way ends within a few steps for each page and node.
   const std::uint64_t most = result_.steps + 200'000;
+  // A page that no hold keeps may make room for another before its program has seen it, and come
+  // back in that one's place, for ever.
+  std::uint64_t next_clocks = options_.world.core.hold_grants ? most : result_.steps + 100'000;
   bool pressed = false;
   unsigned asked_to_leave = 0;
   unsigned rounds = 0;
   while (world_.violation().empty() && result_.steps < most) {
+    if (result_.steps >= next_clocks) {
+      next_clocks += 1000;
+      press_clocks();
+    }
     if (!queue_.empty()) {
       const Planned next = queue_.top();
       queue_.pop();
@@ -127,14 +144,8 @@ void Simulator::drain() {
     ++asked_to_leave;
     if (!queue_.empty()) continue;
     if (!pressed) {
-      // Programs may wait for room that nobody can make: their clocks end that.
       pressed = true;
-      for (unsigned i = 0; i < options_.world.geometry.nodes; ++i) {
-        if (!oracle.alive(node_id(i))) continue;
-        for (const Thread& thread : world_.node(node_id(i)).threads())
-          if (thread.state == Thread::State::kBlocked && may_starve_)
-            plan(0, {.kind = Kind::kExpire, .node = node_id(i), .pages = thread.pages});
-      }
+      press_clocks();
       if (!queue_.empty()) continue;
     }
     // Homes write back what is dirty from time to time.
@@ -198,8 +209,7 @@ std::string to_text(const SimOptions& options) {
          flag("disconnects", options.disconnects) + flag("leaves", options.leaves) +
          flag("removals", options.removals) + flag("budgets", !world.budgets.empty()) +
          flag("swap", world.core.swap) + flag("io-failures", options.io_failures) +
-         flag("files", world.files != 0) +
-         flag("holds", world.core.hold_grants);
+         flag("files", world.files != 0) + flag("holds", world.core.hold_grants);
 }
 
 // Leaves out ever smaller stretches of events, as long as something is violated all the same.

@@ -86,6 +86,7 @@ class Simulator {
   void watch_membership();
   WorldEvent choose_access(unsigned node, unsigned thread);
   void bring_to_rest();
+  void press_clocks();
   void drain();
   void plan_write_backs();
   Time latency(unsigned link);
