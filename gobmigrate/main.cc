@@ -57,6 +57,11 @@ int fail(const Flags& flags, int status, const std::string& message) {
   return status;
 }
 
+int refuse(const Flags& flags, const Plan& plan, const std::string& why) {
+  return fail(flags, kRefused,
+              "process " + std::to_string(plan.pid) + " cannot move; it was not touched:\n  " + why);
+}
+
 // `ready`: what the target said of the files; null: it was not asked, or refuses.
 nlohmann::json to_json(const Plan& plan, const Ready* ready) {
   nlohmann::json files = nlohmann::json::array();
@@ -167,6 +172,7 @@ constexpr int kDumps = 3;
 
 // `dumps`: so many times, all in all, a dump is made anew if CRIU took a page for zeros by mistake.
 int move(Flags& flags, int dumps = kDumps) {
+  bool stopped = dumps != kDumps;  // for a moment, or about to be
   if (::geteuid() != 0)
     return fail(flags, kRefused, "moving processes needs root; run gobmigrate with sudo");
   flags.move.socket = socket_path(flags.move.socket);
@@ -202,17 +208,16 @@ int move(Flags& flags, int dumps = kDumps) {
     }
     return why.empty() ? kOk : kRefused;
   }
-  if (!why.empty())
-    return fail(
-        flags, kRefused,
-        "process " + std::to_string(plan->pid) + " cannot move; it was not touched:\n  " + why);
+  if (!why.empty()) return refuse(flags, *plan, why);
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, plan->pid, 0)));
-  const auto moved = migrate(flags.move, *plan, [&](const Moved& there) {
+  const auto running = [&](const Moved& there) {
     if (!flags.json)
       std::cout << "Process " << plan->pid << " runs on " << flags.move.node << " as "
                 << there.there << "; it stood still for " << there.phases.freeze() << " ms"
                 << std::endl;
-  });
+  };
+  const auto moved = migrate(
+      flags.move, *plan, {.freezing = [&] { stopped = true; }, .running = running});
   if (!moved) {
     if (moved.error().code == ErrorCode::kLost)
       return fail(flags, kLostProcess, moved.error().message());
@@ -227,6 +232,7 @@ int move(Flags& flags, int dumps = kDumps) {
                   "process " + std::to_string(plan->pid) +
                       " has ended before it could be moved; what failed then: " +
                       moved.error().message());
+    if (!stopped) return refuse(flags, *plan, moved.error().message());
     return fail(flags, kFailed,
                 "the process goes on here, it was not moved: " + moved.error().message());
   }

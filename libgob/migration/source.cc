@@ -178,8 +178,7 @@ Result<Ready> ask_target(const SourceOptions& options, const Plan& plan) {
   return run.ready();
 }
 
-Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
-                      const std::function<void(const Moved&)>& running) {
+Result<Moved> migrate(const SourceOptions& options, const Plan& plan, const Progress& progress) {
   const std::string session = new_session(options.node, options.pid);
   // Before the guard, which may have to speak to it, too.
   std::optional<CommonLink> common;
@@ -209,10 +208,10 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
   }
   SourceRun run(options, plan, session, &*guard, common ? &*common : nullptr,
                 hold ? &*hold : nullptr);
-  auto moved = run.migrate([&](const Moved& there) {
-    if (streams) streams->go();
-    running(there);
-  });
+  auto moved = run.migrate({.freezing = progress.freezing, .running = [&](const Moved& there) {
+                              if (streams) streams->go();
+                              progress.running(there);
+                            }});
   if (!moved && moved.error().code != ErrorCode::kLost && streams) streams->give_up();
   return moved;
 }

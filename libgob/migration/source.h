@@ -53,12 +53,19 @@ struct Moved {
   Arrived arrived;     // likewise
 };
 
+// What is told of a move while it is under way.
+struct Progress {
+  // Nothing has been stopped before. What fails earlier is a refusal.
+  std::function<void()> freezing;
+  // It runs at the target; its memory has not left yet.
+  std::function<void(const Moved&)> running;
+};
+
 // Asks the target whether it could take the process, and how that would reach its files; nothing is
 // frozen. The error says why not.
 Result<Ready> ask_target(const SourceOptions& options, const Plan& plan);
 // Moves it. After an error the process goes on here, unless the error's code is kLost: then it is
-// dead everywhere. `running` is called once it runs at the target, before its memory has left.
-Result<Moved> migrate(const SourceOptions& options, const Plan& plan,
-                      const std::function<void(const Moved&)>& running);
+// dead everywhere.
+Result<Moved> migrate(const SourceOptions& options, const Plan& plan, const Progress& progress);
 
 }  // namespace gob::migration

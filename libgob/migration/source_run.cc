@@ -77,7 +77,7 @@ void SourceRun::remove_images() {
   fs::remove_all(folder_, ignored);
 }
 
-Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& running) {
+Result<Moved> SourceRun::migrate(const Progress& progress) {
   Status status = open();
   if (status && plan_.migrant) status = reach_resident();
   if (status && options_.lazy) {
@@ -89,7 +89,10 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
       status = store.error();
   }
   if (status) status = show_folders();
-  if (status) status = freeze_and_move();
+  if (status) {
+    progress.freezing();
+    status = freeze_and_move();
+  }
   if (!status) {
     // The guard lets the process go on, and removes what is left.
     give_up(status.error().message());
@@ -100,7 +103,7 @@ Result<Moved> SourceRun::migrate(const std::function<void(const Moved&)>& runnin
   }
   status = take_over();
   if (status) {
-    running(moved_);
+    progress.running(moved_);
     status = finish();
   }
   if (!status) {

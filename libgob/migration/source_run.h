@@ -39,7 +39,7 @@ class SourceRun {
   Status open();
   [[nodiscard]] const Ready& ready() const { return ready_; }
   void give_up(const std::string& why);
-  Result<Moved> migrate(const std::function<void(const Moved&)>& running);
+  Result<Moved> migrate(const Progress& progress);
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped

@@ -33,7 +33,7 @@ held "$one" n1 n2
 "$gobctl" leave --socket "$(socket n1)" >"$dir/leave.log" 2>&1 &
 leave=$!
 until_true 30 waits n1
-expect 1 "$gobmigrate" "$two" n3 --socket "$(socket n1)"
+expect 3 "$gobmigrate" "$two" n3 --socket "$(socket n1)"
 says "leaving the cluster"
 arrives
 wait "$leave"

@@ -179,7 +179,7 @@ end_server n1
 nsenter --net="/run/netns/${space}n2" "$gobmigrate" serve --socket "$(socket n1)" >>"$dir/n1.log" 2>&1 &
 server[n1]=$!
 until_true 20 eval "[[ \$(grep -c 'taking processes' '$dir/n1.log') -eq 2 ]]"
-expect 1 go n2 n1
+expect 3 go n2 n1
 says "the same network namespace"
 kill "$pid"
 until_true 60 said n2 "process $pid ended"
