@@ -152,7 +152,8 @@ class Inspector {
     if (state.starts_with("T") || state.starts_with("t"))
       obstacle(who + "is stopped; continue it first (fg or bg in its shell, or kill -CONT)");
     plan_.threads += names_in(proc(pid, "task")).size();
-    plan_.private_bytes += std::strtoull(status_field(pid, "RssAnon").c_str(), nullptr, 10) * 1024;
+    for (const char* kind : {"RssAnon", "VmSwap"})
+      plan_.private_bytes += std::strtoull(status_field(pid, kind).c_str(), nullptr, 10) * 1024;
     mounts_.emplace(proc(pid, "mountinfo"));
     file(link_of(proc(pid, "exe")), proc(pid, "exe"), true);
     file(link_of(proc(pid, "cwd")), proc(pid, "cwd"), false);

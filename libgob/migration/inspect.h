@@ -28,7 +28,7 @@ struct Plan {
   std::string command;
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
-  std::uint64_t private_bytes = 0;     // anonymous memory, resident
+  std::uint64_t private_bytes = 0;     // anonymous memory that it uses, here, swapped out or still out
   std::uint64_t shared_bytes = 0;      // that goes with the context: shared memory, removed files
   std::vector<File> files;             // that it has open or mapped, and its working folders
   std::vector<Cover> covers;           // what a migrant sees of other nodes

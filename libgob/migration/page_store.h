@@ -55,6 +55,8 @@ class SourceStore {
   // this side sees them. Appends this to `memory`.
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
+  // Pages of the containers that exist already, before anything is in them.
+  [[nodiscard]] std::uint64_t warm_pages() const { return warm_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
   // Copies every page out of the stopped processes, what the target waits for first, and what follows
   // that. Leaves the machine to CRIU until it is told to go on with kAll: only early pages, and what is
@@ -76,7 +78,7 @@ class SourceStore {
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
-  void warm(std::uint64_t pages) const;
+  void warm(std::uint64_t pages);
   Status fill_run(std::uint64_t run);
   Status fill_all();
   Result<std::uint64_t> heard(std::uint64_t& wish);
@@ -94,6 +96,7 @@ class SourceStore {
   std::vector<Piece> pieces_;  // by first
   std::uint64_t pages_ = 0;
   std::uint64_t early_ = 0;  // of them
+  std::uint64_t warm_ = 0;
   std::atomic<Pace> pace_{Pace::kAsked};
 };
 

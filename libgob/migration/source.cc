@@ -8,6 +8,7 @@
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/parent_hold.h"
+#include "libgob/migration/room.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/source_run.h"
@@ -96,6 +97,9 @@ Status SourceRun::open() {
   begin.set_lazy(options_.lazy);
   begin.set_stream(options_.stream);
   begin.set_memory_bytes(plan_.private_bytes + plan_.shared_bytes);
+  const Need need = need_of(plan_, options_.lazy);
+  begin.set_image_bytes(need.images);
+  begin.set_pages(need.pages);
   for (const File& file : plan_.files) *begin.add_files() = file;
   *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};
   if (!plan_.sockets.empty()) begin.set_network(network_id());
@@ -111,7 +115,19 @@ Status SourceRun::open() {
   ready_ = std::move(*ready->mutable_ready());
   if (ready_.ways_size() != begin.files_size())
     return make_error(ErrorCode::kProtocol, "the target does not say how it reaches each file");
-  return {};
+  return check_room(need.pages, need.images);
+}
+
+// `images`: bytes of CRIU's files that are still to be written here.
+Status SourceRun::check_room(std::uint64_t pages, std::uint64_t images) {
+  const auto rooms = rooms_of(options_.socket);
+  if (!rooms) return rooms.error();
+  if (Status fits = fits_cluster(pages, gob_->node_name(gob_->node_id()), *rooms, options_.node,
+                                 ready_.room());
+      !fits)
+    return fits;
+  return fits_machine(machine_of(options_.folder), options_.folder, /*process=*/0, images,
+                      /*both=*/false, pages, rooms->own);
 }
 
 // From now on gobctl shows it. A migrant's keeper does that itself.

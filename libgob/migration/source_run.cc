@@ -203,14 +203,19 @@ Status SourceRun::freeze_and_move() {
   moved_.phases.transfer = milliseconds_since(begin);
   begin = Clock::now();
   if (options_.lazy) start_filling();
-  // While the target works.
+  // While the target works. The process may have grown since it was looked at.
   if (Status sure = hidden_.make_sure(); !sure) return sure;
+  if (store_ && store_->pages() * kPageSize > plan_.private_bytes)
+    if (Status fits = check_room(store_->pages() - std::min(store_->pages(), store_->warm_pages()), 0);
+        !fits)
+      return fits;
   const auto restored = expect(Message::kRestored, kRestore);
   if (!restored) return restored.error();
   if (restored->restored().common_areas() != moved_.common.places)
     return make_error(ErrorCode::kProtocol,
                       "node " + options_.node + " has not mapped all memory that the process shares; "
                       "does gobmigrate serve there have this release?");
+  if (Status filling = check_filling(); !filling) return filling;
   moved_.phases.fetch = restored->restored().fetch_ms();
   moved_.phases.make = restored->restored().make_ms();
   moved_.phases.join = restored->restored().join_ms();
@@ -358,8 +363,16 @@ void SourceRun::start_filling() {
     take_time();
     const auto begin = Clock::now();
     filled_ = store_->fill();
+    filler_ended_ = true;
     moved_.phases.hand_over = milliseconds_since(begin);
   });
+}
+
+// The last moment at which the process can go on here if its memory cannot get into the containers.
+Status SourceRun::check_filling() {
+  if (!filler_ended_) return {};
+  filler_.join();
+  return filled_;
 }
 
 // The moment of truth. The guard first: once it knows, the source can only die.

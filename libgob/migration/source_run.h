@@ -1,6 +1,7 @@
 // What one migration holds at its source. One thread, and one that hands memory over.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <gob.hpp>
@@ -43,6 +44,7 @@ class SourceRun {
 
  private:
   Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status check_room(std::uint64_t pages, std::uint64_t images);
   Status share_memory();
   Status note();
   Status show_folders();
@@ -50,6 +52,7 @@ class SourceRun {
   Status ask_what_is_out(std::vector<LazyTask>& tasks);
   Status send_images();
   void start_filling();
+  Status check_filling();
   Status take_over();
   Status finish();
   void await_arrival();
@@ -78,6 +81,7 @@ class SourceRun {
   std::optional<Hurry> hurry_;  // while the process stands still
   std::chrono::steady_clock::time_point running_since_;
   std::thread filler_;
+  std::atomic<bool> filler_ended_{false};
   Status filled_;
 };
 

@@ -51,12 +51,12 @@ Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connect
 
 // A first touch costs more than the copy of a page, and costs nobody anything before the freeze. If it
 // fails the pages come one by one.
-void SourceStore::warm(std::uint64_t pages) const {
+void SourceStore::warm(std::uint64_t pages) {
   std::uint64_t left = std::min(pages, kWarmPages);
   for (const gobelins::Mapping& each : stores_) {
     const std::uint64_t here = std::min(left, kStorePages);
     if (here == 0) return;
-    static_cast<void>(::madvise(each.data(), here * kPageSize, MADV_POPULATE_WRITE));
+    if (::madvise(each.data(), here * kPageSize, MADV_POPULATE_WRITE) == 0) warm_ += here;
     left -= here;
   }
 }

@@ -25,6 +25,7 @@
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/outside_terminal.h"
+#include "libgob/migration/room.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/sharers.h"
@@ -178,15 +179,14 @@ Result<Ready> TargetRun::check() {
   if (!mount) return mount.error();
   auto ready = plan_view(begin_, {node_, *mount});
   if (!ready) return ready;
-  std::ifstream memory("/proc/meminfo");
-  std::uint64_t available = 0;
-  for (std::string line; std::getline(memory, line);)
-    if (line.starts_with("MemAvailable:"))
-      available = std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
-  if (available < begin_.memory_bytes() + begin_.memory_bytes() / 4)
-    return make_error(ErrorCode::kNoSpace,
-                      "only " + std::to_string(available >> 20) + " MiB of memory are free here, " +
-                          std::to_string(begin_.memory_bytes() >> 20) + " MiB have to fit");
+  auto rooms = rooms_of(options_.socket);
+  if (!rooms) return rooms.error();
+  if (Status fits = fits_machine(machine_of(options_.folder), options_.folder, begin_.memory_bytes(),
+                                 begin_.image_bytes(), begin_.boot() == boot_id(), begin_.pages(),
+                                 rooms->own);
+      !fits)
+    return fits.error();
+  *ready->mutable_room() = std::move(rooms->own);
   return ready;
 }
 

@@ -140,6 +140,8 @@ void Node::answer_stat(StatRequest& request) {
       peer.set_transport(shard.paths[i].transport);
       peer.set_transport_reason(shard.paths[i].reason);
     }
+    for (const ShardSnapshot& shard : request.shards)
+      peer.set_free_pages(peer.free_pages() + shard.free_frames[i]);
     peer.set_state(to_string(transport_->status(id).state));
   }
 

@@ -83,6 +83,7 @@ struct ShardSnapshot {
   std::uint64_t frame_table_bytes = 0;
   std::vector<PeerCounters> peers;  // by node id
   std::vector<PathInfo> paths;      // by node id
+  std::vector<std::uint64_t> free_frames;  // by node id, as each said last
 };
 
 class Shard final : private ChannelSink {
@@ -329,6 +330,7 @@ class Shard final : private ChannelSink {
   std::size_t next_asker_ = 0;
   std::unordered_map<PageKey, Waited> waited_;
   std::map<ContainerId, ContainerCounters> counters_;
+  std::map<NodeId, std::uint64_t> free_frames_;  // of peers, as each said last
   std::deque<HeldUntil> holds_;
   std::uint64_t now_ns_ = 0;
   std::uint64_t next_overdue_check_ns_ = 0;

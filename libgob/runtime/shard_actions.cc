@@ -271,6 +271,7 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
     mailbox_.run();
     static_cast<void>(count_received(message));
   }
+  free_frames_[from] = message.free_frames;
   step_with(PageBytes{message.pages, payload.data()}, event::Deliver{from, message});
 }
 

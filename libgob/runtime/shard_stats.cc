@@ -49,6 +49,8 @@ ShardSnapshot Shard::snapshot() const {
   for (std::uint16_t node = 0; node < config_.core.cluster_size; ++node) {
     all.peers.push_back(channel_->counters(NodeId{node}));
     all.paths.push_back(channel_->path(NodeId{node}));
+    const auto said = free_frames_.find(NodeId{node});
+    all.free_frames.push_back(said == free_frames_.end() ? 0 : said->second);
   }
   return all;
 }

@@ -81,9 +81,10 @@ end_server() {
   equal $? 0
   unset "server[$1]"
 }
-# begin NODES OPTIONS...: a cluster of them.
+# begin NODES OPTIONS...: a cluster of them, each with $budget.
+budget=1G
 begin() {
-  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes "$1" --budget 1G "${@:2}"
+  expect 0 "$gobctl" cluster up --gobd "$gobd" --nodes "$1" --budget $budget "${@:2}"
   [[ -S $(socket n1) ]] || fail "no socket of n1 below $GOB_DIR"
 }
 
