@@ -58,8 +58,9 @@ int fail(const Flags& flags, int status, const std::string& message) {
 }
 
 int refuse(const Flags& flags, const Plan& plan, const std::string& why) {
-  return fail(flags, kRefused,
-              "process " + std::to_string(plan.pid) + " cannot move; it was not touched:\n  " + why);
+  return fail(
+      flags, kRefused,
+      "process " + std::to_string(plan.pid) + " cannot move; it was not touched:\n  " + why);
 }
 
 // `ready`: what the target said of the files; null: it was not asked, or refuses.
@@ -182,6 +183,10 @@ int move(Flags& flags, int dumps = kDumps) {
   if (!plan) return fail(flags, kRefused, plan.error().message());
   const auto criu = probe_criu(flags.move.criu);
   if (!criu) return fail(flags, kRefused, criu.error().message());
+  // A move finds that out when CRIU starts, before anything is stopped.
+  if (flags.dry_run)
+    if (const Status works = try_criu(flags.move.criu, *criu); !works)
+      return fail(flags, kRefused, works.error().message());
   if (flags.dry_run && !flags.json) print(*plan);
   std::string why;
   for (const std::string& obstacle : plan->obstacles) why += (why.empty() ? "" : "\n  ") + obstacle;
@@ -216,8 +221,8 @@ int move(Flags& flags, int dumps = kDumps) {
                 << there.there << "; it stood still for " << there.phases.freeze() << " ms"
                 << std::endl;
   };
-  const auto moved = migrate(
-      flags.move, *plan, {.freezing = [&] { stopped = true; }, .running = running});
+  const auto moved =
+      migrate(flags.move, *plan, {.freezing = [&] { stopped = true; }, .running = running});
   if (!moved) {
     if (moved.error().code == ErrorCode::kLost)
       return fail(flags, kLostProcess, moved.error().message());
@@ -249,8 +254,10 @@ int move(Flags& flags, int dumps = kDumps) {
 
 int run_serve(Flags& flags) {
   if (::geteuid() != 0) return fail(flags, kRefused, "gobmigrate serve needs root");
-  if (const auto criu = probe_criu(flags.move.criu); !criu)
-    return fail(flags, kRefused, criu.error().message());
+  const auto criu = probe_criu(flags.move.criu);
+  if (!criu) return fail(flags, kRefused, criu.error().message());
+  if (const Status works = try_criu(flags.move.criu, *criu); !works)
+    return fail(flags, kRefused, works.error().message());
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -313,6 +320,9 @@ int main(int argc, char** argv) {
   app.add_flag("--no-stream", flags.no_stream, "Bring no page before it is used");
   app.add_flag("--wait", flags.move.wait,
                "Return when all its memory is there, and this node can leave, or it has ended");
+  app.add_flag(
+      "--any-cpu", flags.move.any_cpu,
+      "Even if the target's processor lacks what this one has, which the program does not use");
   app.add_option("--address", flags.addresses,
                  "An IPv4 address of this node that goes along, with the connections at it")
       ->type_name("ADDRESS")

@@ -111,7 +111,10 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
   written->in.reset();
   // A CRIU that reads no such file would be through with its work by now.
   await({watch->get(), dump.written_ ? dump.written_.get() : -1}, dump.child_);
-  if (!readable(dump.child_.fd())) return dump;
+  const bool works = readable(watch->get()) || (dump.written_ && readable(dump.written_.get()));
+  if (works && !readable(dump.child_.fd())) return dump;
+  // It ends: its end of the pipe may be closed a little earlier. Or it hangs, and is ended; it has not
+  // come to the process.
   const auto status = dump.child_.wait(std::chrono::seconds(1));
   return status ? dump.failed(*status) : status.error();
 }

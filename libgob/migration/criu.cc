@@ -4,8 +4,10 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +36,25 @@ void go_beside(pid_t pid) {
   int status = 0;
   while (::waitpid(inner, &status, 0) < 0 && errno == EINTR) continue;
   ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+std::string kernel() {
+  utsname name{};
+  return ::uname(&name) == 0 ? name.release : "";
+}
+
+// The status, and what it says, up to 64 KiB.
+Result<int> run(const std::vector<std::string>& argv, std::string& text) {
+  UniqueFd output(::memfd_create("criu", MFD_CLOEXEC));
+  if (!output) return system_error("making a file in memory");
+  auto child = Child::start(argv, {}, output.get());
+  if (!child) return child.error();
+  const auto status = child->wait(std::chrono::seconds(10));
+  if (!status) return status.error();
+  text.resize(std::size_t{64} << 10);
+  const ssize_t got = ::pread(output.get(), text.data(), text.size(), 0);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return status;
 }
 
 }  // namespace
@@ -114,18 +135,9 @@ Result<int> Child::wait(std::chrono::milliseconds limit) {
 }
 
 Result<std::string> probe_criu(const std::string& program) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("creating a pipe");
-  UniqueFd output(ends[0]);
-  UniqueFd input(ends[1]);
-  auto child = Child::start({program, "--version"}, {}, input.get());
-  if (!child) return child.error();
-  input.reset();
-  const auto status = child->wait(std::chrono::seconds(10));
+  std::string text;
+  const auto status = run({program, "--version"}, text);
   if (!status) return status.error();
-  std::string text(256, '\0');
-  const ssize_t got = ::read(output.get(), text.data(), text.size());
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   int major = 0;
   int minor = 0;
   const std::size_t at = text.find("Version: ");
@@ -142,16 +154,43 @@ Result<std::string> probe_criu(const std::string& program) {
   return version;
 }
 
+Status try_criu(const std::string& program, const std::string& version) {
+  // Without it the kernel has no answer for CRIU at all.
+  unsigned bytes = 0;
+  if (::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &bytes, 0, 0) != 0 && errno == EINVAL)
+    return make_error(ErrorCode::kUnsupported, "this kernel (Linux " + kernel() +
+                                                   ") was built without CONFIG_CHECKPOINT_RESTORE, "
+                                                   "which CRIU needs");
+  std::string text;
+  const auto status = run({program, "check", "--feature", "userns"}, text);
+  if (!status) return status.error();
+  // Whatever else it says is no obstacle: another feature than what is used may be missing.
+  const std::string remedy = remedy_for(text);
+  if (remedy.empty()) return {};
+  return make_error(ErrorCode::kUnsupported,
+                    "CRIU " + version + " (\"" + program + "\") does not work here: " + remedy);
+}
+
+std::string remedy_for(const std::string& log_text) {
+  if (log_text.find("Could not initialize kernel features detection") == std::string::npos)
+    return "";
+  return "it does not know this kernel, Linux " + kernel() +
+         "; install a later one (from Linux 6.13 on 4.2 is needed), or name it with --criu";
+}
+
 std::string errors_of_log(const std::string& path) {
   std::ifstream log(path);
   std::string found;
+  std::string remedy;
   int lines = 0;
   for (std::string line; std::getline(log, line);) {
+    if (remedy.empty()) remedy = remedy_for(line);
     const std::size_t at = line.find("Error (");
     if (at == std::string::npos || ++lines > 4) continue;
     found += (found.empty() ? "" : "; ") + line.substr(at);
   }
-  return found.empty() ? "its log has no error" : found;
+  if (found.empty()) return "its log has no error";
+  return remedy.empty() ? found : remedy + ": " + found;
 }
 
 }  // namespace gob::migration

@@ -38,6 +38,11 @@ class Child {
 
 // Runs `program --version`: a version of at least 3.17, as "3.17.1".
 Result<std::string> probe_criu(const std::string& program);
+// Whether it works on this kernel: it looks at that, not at a process, some tenths of a second.
+// kUnsupported: what is wrong, and what to do. `version`: as probe_criu() said.
+Status try_criu(const std::string& program, const std::string& version);
+// What to do about a log of CRIU that says that it does not know this kernel; else empty.
+std::string remedy_for(const std::string& log_text);
 // The last lines of a log of CRIU that say what went wrong.
 std::string errors_of_log(const std::string& path);
 

@@ -213,7 +213,7 @@ class Inspector {
     if (target.starts_with("socket:")) return socket(pid, fd, target, who);
     if (target.starts_with("anon_inode:")) {
       for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
-        if (target == std::string("anon_inode:") + fine) return;
+        if (target == std::string("anon_inode:") + fine) return without_inode(pid, fd, who);
       return obstacle(who + " is " + target + ", which CRIU cannot move");
     }
     struct stat info {};
@@ -233,6 +233,17 @@ class Inspector {
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode))
       return file(target, path, false);
     obstacle(who + " is " + target + ", which cannot be moved");
+  }
+
+  // What the kernel says of it, and CRIU may lose.
+  void without_inode(pid_t pid, const std::string& fd, const std::string& who) {
+    std::ifstream info(proc(pid, "fdinfo/" + fd));
+    for (std::string line; std::getline(info, line);) {
+      if (line.starts_with("inotify wd:")) ++plan_.watches;
+      if (line.starts_with("eventfd-semaphore: 1"))
+        obstacle(who + " is an eventfd that counts as a semaphore (EFD_SEMAPHORE), which CRIU would make "
+                       "a plain one of");
+    }
   }
 
   void maps(pid_t pid) {

@@ -28,13 +28,14 @@ struct Plan {
   std::string command;
   std::vector<pid_t> processes;  // pid first
   std::uint64_t threads = 0;
-  std::uint64_t private_bytes = 0;     // anonymous memory that it uses, here, swapped out or still out
+  std::uint64_t private_bytes = 0;  // anonymous memory that it uses, here, swapped out or still out
   std::uint64_t shared_bytes = 0;      // that goes with the context: shared memory, removed files
   std::vector<File> files;             // that it has open or mapped, and its working folders
   std::vector<Cover> covers;           // what a migrant sees of other nodes
   std::vector<NetSocket> sockets;            // of TCP and UDP
   std::vector<std::string> needed_addresses;  // at which it has such, and which stay
   std::vector<Address> moving_addresses;      // that go along
+  std::uint64_t watches = 0;                  // of inotify
   std::vector<Stream> streams;         // pipes to processes that stay, which will be relayed
   std::vector<CommonSegment> common;   // memory that becomes containers,
   std::uint64_t common_areas = 0;      // and areas where there are such since an earlier move

@@ -73,8 +73,8 @@ Result<Rooms> rooms_of(const std::string& socket) {
 Status fits_cluster(std::uint64_t pages, const std::string& source, const Rooms& rooms,
                     const std::string& target, const Room& room) {
   if (room.budget_pages() == 0) return {};
-  std::uint64_t there = rooms.own.spare_pages() + rooms.own.swap_pages() + room.spare_pages() +
-                        room.swap_pages();
+  std::uint64_t there =
+      rooms.own.spare_pages() + rooms.own.swap_pages() + room.spare_pages() + room.swap_pages();
   std::uint64_t others = 0;
   for (const Rooms::Other& other : rooms.others)
     if (other.node != target) others += other.free_pages;
@@ -84,9 +84,10 @@ Status fits_cluster(std::uint64_t pages, const std::string& source, const Rooms&
       ErrorCode::kNoSpace,
       size_of(pages) + " of its memory have to pass through containers, and there is no room: " +
           describe(source, rooms.own) + ", " + describe(target, room) +
-          (others == 0 ? "" : ", other nodes " + size_of(others)) +
-          "; give gobd of " + source + " or " + target + " " + size_of(pages - there) +
-          " more (--budget, or --swap with its swap_limit), or remove containers (gobctl ls, gobctl rm)");
+          (others == 0 ? "" : ", other nodes " + size_of(others)) + "; give gobd of " + source +
+          " or " + target + " " + size_of(pages - there) +
+          " more (--budget, or --swap with its swap_limit), or remove containers (gobctl ls, "
+          "gobctl rm)");
 }
 
 Machine machine_of(const std::string& folder) {
@@ -105,11 +106,12 @@ Status fits_machine(const Machine& machine, const std::string& folder, std::uint
                     std::uint64_t images, bool both, std::uint64_t pages, const Room& room) {
   const std::uint64_t files = both ? 2 * images : images;
   if (machine.folder < files)
-    return make_error(ErrorCode::kNoSpace,
-                      "only " + format_size(machine.folder) + " are free in " + folder +
-                          " here, where CRIU's files of " + format_size(files) +
-                          " have to fit: remove files there, or give it more (mount -o remount,size=" +
-                          format_size(2 * files) + " " + folder + ")");
+    return make_error(
+        ErrorCode::kNoSpace,
+        "only " + format_size(machine.folder) + " are free in " + folder +
+            " here, where CRIU's files of " + format_size(files) +
+            " have to fit: remove files there, or give it more (mount -o remount,size=" +
+            format_size(2 * files) + " " + folder + ")");
   const std::uint64_t frames = std::min(pages, room.free_pages()) * kPageSize;
   const std::uint64_t wanted = process + process / 4 + files + frames;
   if (machine.memory >= wanted) return {};

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "libgob/migration/common_link.h"
+#include "libgob/migration/features.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/parent_hold.h"
@@ -98,7 +99,9 @@ Status SourceRun::open() {
   begin.set_stream(options_.stream);
   begin.set_memory_bytes(plan_.private_bytes + plan_.shared_bytes);
   const Need need = need_of(plan_, options_.lazy);
+  if (!options_.any_cpu) *begin.mutable_cpu() = cpu_here();
   begin.set_image_bytes(need.images);
+  begin.set_watches(plan_.watches);
   begin.set_pages(need.pages);
   for (const File& file : plan_.files) *begin.add_files() = file;
   *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};

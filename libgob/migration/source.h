@@ -21,6 +21,7 @@ struct SourceOptions {
   std::string criu;
   bool lazy = true;    // else all memory goes before the process runs again
   bool stream = true;  // bring pages nobody asked for
+  bool any_cpu = false;  // whatever features the target's processor lacks
   bool wait = false;   // until the process needs this node no more
   std::string folder = "/dev/shm";
 };

@@ -89,10 +89,7 @@ Result<Moved> SourceRun::migrate(const Progress& progress) {
       status = store.error();
   }
   if (status) status = show_folders();
-  if (status) {
-    progress.freezing();
-    status = freeze_and_move();
-  }
+  if (status) status = freeze_and_move(progress);
   if (!status) {
     // The guard lets the process go on, and removes what is left.
     give_up(status.error().message());
@@ -141,7 +138,7 @@ void SourceRun::await_arrival() {
   moved_.arrival = milliseconds_since(running_since_);
 }
 
-Status SourceRun::freeze_and_move() {
+Status SourceRun::freeze_and_move(const Progress& progress) {
   std::error_code error;
   fs::create_directory(folder_, error);
   if (error) return make_error(ErrorCode::kSystem, "making " + folder_ + ": " + error.message());
@@ -170,6 +167,7 @@ Status SourceRun::freeze_and_move() {
                                   .keep = guard_->fd(),
                                   .environment = std::move(environment)});
   if (!dump) return dump.error();
+  progress.freezing();
   guard_->freezing();
   // Areas change with memory that is still coming.
   if (options_.lazy && plan_.out_pages == 0) hidden_.foresee(processes());
@@ -206,7 +204,8 @@ Status SourceRun::freeze_and_move() {
   // While the target works. The process may have grown since it was looked at.
   if (Status sure = hidden_.make_sure(); !sure) return sure;
   if (store_ && store_->pages() * kPageSize > plan_.private_bytes)
-    if (Status fits = check_room(store_->pages() - std::min(store_->pages(), store_->warm_pages()), 0);
+    if (Status fits =
+            check_room(store_->pages() - std::min(store_->pages(), store_->warm_pages()), 0);
         !fits)
       return fits;
   const auto restored = expect(Message::kRestored, kRestore);

@@ -43,7 +43,8 @@ class SourceRun {
   Result<Moved> migrate(const Progress& progress);
 
  private:
-  Status freeze_and_move();  // until the target says that the process is there, stopped
+  Status freeze_and_move(
+      const Progress& progress);  // until the target says that the process is there, stopped
   Status check_room(std::uint64_t pages, std::uint64_t images);
   Status share_memory();
   Status note();

@@ -21,6 +21,8 @@
 #include "libgob/migration/common_link.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/criu_images.h"
+#include "libgob/migration/features.h"
+#include "libgob/migration/file_facts.h"
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/lazy_server.h"
@@ -31,6 +33,7 @@
 #include "libgob/migration/sharers.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target_run.h"
+#include "libgob/migration/timers.h"
 #include "libgob/migration/view.h"
 #include "libgob/migration/warden.h"
 
@@ -137,6 +140,7 @@ Status TargetRun::take_over() {
     if (Status joined = join_sharers(*migrant, options_.socket); !joined) return joined;
     if (Status joined = join_common(*migrant, common); !joined) return joined;
     message.mutable_restored()->set_common_areas(common_areas_);
+    rearm_timers(*migrant);
   }
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
@@ -174,6 +178,14 @@ Status TargetRun::take_over() {
 
 Result<Ready> TargetRun::check() {
   if (const auto version = probe_criu(options_.criu); !version) return version.error();
+  if (Status can = can_run(begin_.cpu(), cpu_here()); !can) return can.error();
+  // CRIU knows what is watched by its inode, which would be another's here.
+  if (begin_.watches() != 0 && begin_.boot() != boot_id())
+    return make_error(
+        ErrorCode::kUnsupported,
+        "the process watches files (inotify: " + std::to_string(begin_.watches()) +
+            "), which it can only go on with on its own machine: start it without, as most "
+            "programs that watch can look from time to time instead");
   if (Status network = check_network(); !network) return network.error();
   const auto mount = mount_path(options_.socket);
   if (!mount) return mount.error();
@@ -181,9 +193,9 @@ Result<Ready> TargetRun::check() {
   if (!ready) return ready;
   auto rooms = rooms_of(options_.socket);
   if (!rooms) return rooms.error();
-  if (Status fits = fits_machine(machine_of(options_.folder), options_.folder, begin_.memory_bytes(),
-                                 begin_.image_bytes(), begin_.boot() == boot_id(), begin_.pages(),
-                                 rooms->own);
+  if (Status fits = fits_machine(machine_of(options_.folder), options_.folder,
+                                 begin_.memory_bytes(), begin_.image_bytes(),
+                                 begin_.boot() == boot_id(), begin_.pages(), rooms->own);
       !fits)
     return fits.error();
   *ready->mutable_room() = std::move(rooms->own);

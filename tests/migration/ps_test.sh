@@ -31,8 +31,8 @@ no_receiver() { ! pgrep -f "gobmigrate receive migrate\.[^ ]*\.$1\." >/dev/null;
 launch one 32 corner
 printf '#!/bin/sh\n[ "$1" != dump ] || exit 9\nexec %s "$@"\n' "$criu" >"$dir/broken.sh"
 chmod +x "$dir/broken.sh"
-expect 1 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --criu "$dir/broken.sh"
-says "goes on here"
+expect 3 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --criu "$dir/broken.sh"
+says "it was not touched"
 expect 0 "$gobctl" ps --node n3
 says "No process was moved"
 

@@ -44,10 +44,9 @@ TEST(Room, ARefusalNamesWhatThereIsAndHowMuchIsMissing) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kNoSpace);
   const std::string said = refused.error().message();
-  for (const char* part :
-       {"64 MiB", "n1 has 10 MiB left (budget 16 MiB, no swap)",
-        "n2 has 24 MiB left (budget 32 MiB, 4 MiB of swap free)", "other nodes 5 MiB",
-        "25 MiB more (--budget"})
+  for (const char* part : {"64 MiB", "n1 has 10 MiB left (budget 16 MiB, no swap)",
+                           "n2 has 24 MiB left (budget 32 MiB, 4 MiB of swap free)",
+                           "other nodes 5 MiB", "25 MiB more (--budget"})
     EXPECT_NE(said.find(part), std::string::npos) << part << " in: " << said;
 }
 
@@ -67,12 +66,13 @@ TEST(Room, TheMachineHasToHoldTheProcessItsFilesAndItsFrames) {
     return fits_machine({memory * kMiB, folder * kMiB}, "/dev/shm", 40 * kMiB, 8 * kMiB, both,
                         30 * kPagesOfMiB, room(64, 20));
   };
-  EXPECT_TRUE(fits(78, 8));   // 40 and a quarter, 8 of files, 20 in frames
+  EXPECT_TRUE(fits(78, 8));  // 40 and a quarter, 8 of files, 20 in frames
   EXPECT_FALSE(fits(77, 8));
   EXPECT_FALSE(fits(90, 7));
   EXPECT_FALSE(fits(90, 15, true));
   EXPECT_TRUE(fits(90, 16, true));
-  EXPECT_NE(fits(90, 7).error().message().find("only 7 MiB are free in /dev/shm"), std::string::npos);
+  EXPECT_NE(fits(90, 7).error().message().find("only 7 MiB are free in /dev/shm"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -101,8 +101,8 @@ first=$pid
 # shellcheck disable=SC2016  # it is another shell's
 printf '#!/bin/sh\n[ "$1" != dump ] || exit 9\nexec %s "$@"\n' "$criu" >"$dir/broken.sh"
 chmod +x "$dir/broken.sh"
-expect 1 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --criu "$dir/broken.sh"
-says "goes on here"
+expect 3 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --criu "$dir/broken.sh"
+says "it was not touched"
 until_true 60 no_relay
 goes_on echo
 at=n1
