@@ -254,10 +254,13 @@ int move(Flags& flags, int dumps = kDumps) {
 
 int run_serve(Flags& flags) {
   if (::geteuid() != 0) return fail(flags, kRefused, "gobmigrate serve needs root");
+  // One that only was too slow may work another time.
+  const auto give_up = [&](const Error& error) {
+    return fail(flags, error.code == ErrorCode::kTimedOut ? kFailed : kRefused, error.message());
+  };
   const auto criu = probe_criu(flags.move.criu);
-  if (!criu) return fail(flags, kRefused, criu.error().message());
-  if (const Status works = try_criu(flags.move.criu, *criu); !works)
-    return fail(flags, kRefused, works.error().message());
+  if (!criu) return give_up(criu.error());
+  if (const Status works = try_criu(flags.move.criu, *criu); !works) return give_up(works.error());
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);

@@ -80,7 +80,7 @@ class FileServer {
     return source.starts_with(std::to_string(attached.value()) + ":");
   }
   // Held while a file of reopen() is written: who ends the attachment waits for it.
-  [[nodiscard]] std::shared_ptr<void> reopened(const std::string& source);
+  [[nodiscard]] std::shared_ptr<LastWrites::Write> reopened(const std::string& source);
 
   [[nodiscard]] const FileTable& table() const { return table_; }
 

@@ -96,7 +96,7 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
     done(make_error(ErrorCode::kUnavailable, "too much is waiting for this node's disks", EAGAIN));
 }
 
-std::shared_ptr<void> FileServer::reopened(const std::string& source) {
+std::shared_ptr<LastWrites::Write> FileServer::reopened(const std::string& source) {
   ContainerId attached;
   Handle handle{};
   return parse_source(source, attached, handle) ? last_writes_.begin(attached) : nullptr;

@@ -27,11 +27,11 @@ class LostMemory {
     std::shared_ptr<const Mapping> mapping;  // which has the descriptor,
     UniqueFd own;                            // or this is it
     std::uint64_t address = 0, pages = 0;
-    std::uint64_t next = 0;  // page to be refused
+    std::uint64_t next = 0;              // page to be refused
     std::vector<std::uint64_t> writers;  // addresses of pages: they may be read there
-    bool somewhere = false;  // the program has some of it
-    bool moved = false;      // by mremap(2): nobody knows where it is, but its faults say so
-    bool refused = false;    // all of it was, once: what is taken away since then faults
+    bool somewhere = false;              // the program has some of it
+    bool moved = false;    // by mremap(2): nobody knows where it is, but its faults say so
+    bool refused = false;  // all of it was, once: what is taken away since then faults
     [[nodiscard]] int uffd() const { return own ? own.get() : mapping->uffd(); }
   };
   static bool refuse_some(Copy& copy, std::uint64_t& left);

@@ -56,8 +56,8 @@ bool readable(int fd) {
 Result<ContextDump> ContextDump::start(const DumpOptions& options) {
   auto gate = make_pipe();
   if (!gate) return gate.error();
-  // For CRIU, which inherits it: opening this is opening the pipe anew, and does not wait, as it might
-  // with a FIFO; reading does, as long as gobmigrate lives.
+  // For CRIU, which inherits it: opening this is opening the pipe anew, and does not wait, as it
+  // might with a FIFO; reading does, as long as gobmigrate lives.
   const std::string link = options.folder + "/" + kGate;
   if (::symlink(("/proc/self/fd/" + std::to_string(gate->out.get())).c_str(), link.c_str()) != 0)
     return system_error("making the link " + link);
@@ -113,8 +113,8 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
   await({watch->get(), dump.written_ ? dump.written_.get() : -1}, dump.child_);
   const bool works = readable(watch->get()) || (dump.written_ && readable(dump.written_.get()));
   if (works && !readable(dump.child_.fd())) return dump;
-  // It ends: its end of the pipe may be closed a little earlier. Or it hangs, and is ended; it has not
-  // come to the process.
+  // It ends: its end of the pipe may be closed a little earlier. Or it hangs, and is ended; it has
+  // not come to the process.
   const auto status = dump.child_.wait(std::chrono::seconds(1));
   return status ? dump.failed(*status) : status.error();
 }
@@ -152,9 +152,9 @@ Status ContextDump::end() {
 }
 
 Error ContextDump::failed(int status) const {
-  return make_error(ErrorCode::kSystem,
-                    "CRIU could not take the context of the process (status " +
-                        std::to_string(status) + "): " + errors_of_log(folder_ + "/dump.log"));
+  return make_error(ErrorCode::kSystem, "CRIU could not take the context of the process (status " +
+                                            std::to_string(status) +
+                                            "): " + errors_of_log(folder_ + "/dump.log"));
 }
 
 }  // namespace gob::migration

@@ -60,15 +60,15 @@ Result<int> run(const std::vector<std::string>& argv, std::string& text) {
 }  // namespace
 
 Result<Child> Child::start(const std::vector<std::string>& argv, const std::vector<int>& keep,
-                           int log, pid_t beside,
-                           const std::vector<std::string>& environment) {
+                           int log, pid_t beside, const std::vector<std::string>& environment) {
   std::vector<char*> arguments;
   for (const std::string& each : argv) arguments.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
   std::vector<char*> variables;
   for (char** each = environ; *each != nullptr; ++each) {
     const std::string_view name(*each, std::string_view(*each).find('=') + 1);
-    if (std::ranges::none_of(environment, [&](const auto& other) { return other.starts_with(name); }))
+    if (std::ranges::none_of(environment,
+                             [&](const auto& other) { return other.starts_with(name); }))
       variables.push_back(*each);
   }
   for (const std::string& each : environment) variables.push_back(const_cast<char*>(each.c_str()));

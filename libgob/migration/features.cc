@@ -3,10 +3,10 @@
 #include <sys/auxv.h>
 #include <sys/utsname.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <set>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -58,8 +58,7 @@ constexpr std::string_view kRemoved = " (deleted)";
 
 class Inspector {
  public:
-  Inspector(Plan& plan, std::vector<std::string> moving)
-      : plan_(plan), moving_(std::move(moving)) {
+  Inspector(Plan& plan, std::vector<std::string> moving) : plan_(plan), moving_(std::move(moving)) {
     Common common = common_memory(plan_.processes);
     plan_.common = std::move(common.segments);
     plan_.common_areas = common.joined;
@@ -69,9 +68,11 @@ class Inspector {
   void process(pid_t pid) {
     const std::size_t known = plan_.obstacles.size();
     look_at(pid);
-    // Of a child that ended meanwhile nothing can be seen, which looks like much that is in the way.
+    // Of a child that ended meanwhile nothing can be seen, which looks like much that is in the
+    // way.
     const std::string state = status_field(pid, "State");
-    if (pid != plan_.pid && (state.empty() || state.starts_with("Z"))) plan_.obstacles.resize(known);
+    if (pid != plan_.pid && (state.empty() || state.starts_with("Z")))
+      plan_.obstacles.resize(known);
   }
 
   // Does it live, and is neither the process to be moved nor a descendant? Asked anew of each: the
@@ -213,7 +214,7 @@ class Inspector {
     if (target.starts_with("socket:")) return socket(pid, fd, target, who);
     if (target.starts_with("anon_inode:")) {
       for (const char* fine : {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"})
-        if (target == std::string("anon_inode:") + fine) return without_inode(pid, fd, who);
+        if (target == std::string("anon_inode:") + fine) return without_inode(pid, fd, who, target);
       return obstacle(who + " is " + target + ", which CRIU cannot move");
     }
     struct stat info {};
@@ -236,13 +237,16 @@ class Inspector {
   }
 
   // What the kernel says of it, and CRIU may lose.
-  void without_inode(pid_t pid, const std::string& fd, const std::string& who) {
+  void without_inode(pid_t pid, const std::string& fd, const std::string& who,
+                     const std::string& target) {
+    if (target == "anon_inode:[timerfd]") ++plan_.timers;
     std::ifstream info(proc(pid, "fdinfo/" + fd));
     for (std::string line; std::getline(info, line);) {
       if (line.starts_with("inotify wd:")) ++plan_.watches;
       if (line.starts_with("eventfd-semaphore: 1"))
-        obstacle(who + " is an eventfd that counts as a semaphore (EFD_SEMAPHORE), which CRIU would make "
-                       "a plain one of");
+        obstacle(who +
+                 " is an eventfd that counts as a semaphore (EFD_SEMAPHORE), which CRIU would make "
+                 "a plain one of");
     }
   }
 
@@ -280,8 +284,9 @@ class Inspector {
     if (is_common(info)) return;
     if (name.starts_with("/memfd:gob:")) {
       if (!shares_ && !name.starts_with(std::string("/memfd:gob:") + kCommonName))
-        obstacle(who + ", a container, and its libgob is of a release that cannot move, or does not "
-                       "answer");
+        obstacle(who +
+                 ", a container, and its libgob is of a release that cannot move, or does not "
+                 "answer");
       return;
     }
     if (ties_.add(info, who))
@@ -297,14 +302,16 @@ class Inspector {
       auto socket = net_socket(pid, std::atoi(fd.c_str()));
       if (!socket && link_of(proc(pid, "fd/" + fd)) != link) return;  // closed meanwhile
       if (!socket)
-        return obstacle(who + " is a socket neither of TCP, of UDP, nor of Unix: it cannot be moved");
+        return obstacle(who +
+                        " is a socket neither of TCP, of UDP, nor of Unix: it cannot be moved");
       ties_.add(link, who + " is a socket of a network");
       net_inodes_.push_back(number);
       return net(std::move(*socket), who);
     }
     if (found->second.named || found->second.peer == 0)
-      return obstacle(who + " is a Unix socket with a name, or without another end: only pairs can "
-                            "be moved yet");
+      return obstacle(who +
+                      " is a Unix socket with a name, or without another end: only pairs can "
+                      "be moved yet");
     const std::string peer = "socket:[" + std::to_string(found->second.peer) + "]";
     ties_.add(link, who + " is a Unix socket");
     ties_.add(peer, who + " is a Unix socket");
@@ -319,7 +326,8 @@ class Inspector {
     } else if (socket.state == NetSocket::State::kConnected && socket.tcp && !moves) {
       obstacle(who + " is a connection of " + socket.local + " with " + socket.remote +
                ", whose packets come to this node: let the address go along, if no other process "
-               "here needs it (--address " + socket.local + ")");
+               "here needs it (--address " +
+               socket.local + ")");
     } else if (!socket.local.empty() && !is_loopback(socket.local) && !moves &&
                std::ranges::find(plan_.needed_addresses, socket.local) ==
                    plan_.needed_addresses.end()) {
@@ -337,7 +345,7 @@ class Inspector {
   Plan& plan_;
   const std::vector<std::string> moving_;  // addresses
   bool shares_ = false;  // the process that is looked at has connections, and will leave them
-  std::optional<NetworkMounts> mounts_;  // of the process that is looked at
+  std::optional<NetworkMounts> mounts_;      // of the process that is looked at
   std::map<std::string, std::size_t> seen_;  // files of the plan, by path
   Ties ties_;
   OutsidePipes pipes_;
@@ -363,8 +371,8 @@ std::vector<pid_t> tree_of(pid_t pid) {
 pid_t inside_number(pid_t pid) {
   const std::string numbers = status_field(pid, "NSpid");
   const std::size_t last = numbers.find_last_of('\t');
-  return static_cast<pid_t>(std::strtol(
-      numbers.c_str() + (last == std::string::npos ? 0 : last + 1), nullptr, 10));
+  return static_cast<pid_t>(
+      std::strtol(numbers.c_str() + (last == std::string::npos ? 0 : last + 1), nullptr, 10));
 }
 
 std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages) {
@@ -405,9 +413,9 @@ Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses) {
     ResidentRequest hello;
     hello.set_hello(true);
     if (const auto said = resident ? resident->call(hello) : resident.error(); !said) {
-      plan.obstacles.push_back("process " + std::to_string(pid) +
-                               " is in another pid namespace than gobmigrate (a container?): " +
-                               said.error().message());
+      plan.obstacles.push_back(
+          "process " + std::to_string(pid) +
+          " is in another pid namespace than gobmigrate (a container?): " + said.error().message());
     } else if (said->root() != plan.inside) {
       plan.obstacles.push_back(
           "process " + std::to_string(pid) +

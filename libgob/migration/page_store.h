@@ -22,8 +22,8 @@ namespace gob::migration {
 
 inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSize;
 inline constexpr std::uint64_t kFillPages = 64;  // copied, and said to be there, together
-// Pages of the shortest runs (stacks, variables of libraries) that are brought before the process runs:
-// the first ones that it touches are among them.
+// Pages of the shortest runs (stacks, variables of libraries) that are brought before the process
+// runs: the first ones that it touches are among them.
 inline constexpr std::uint64_t kEarlyPages = 256;
 
 inline std::string store_name(const std::string& session, std::size_t index) {
@@ -40,9 +40,9 @@ struct FillState {
   std::uint32_t sleeps;    // 1: the source waits for a wish
   std::uint32_t unused;
   // Runs, + 1, that the target waits for; 0: none. The source sets it back when it has heard of it.
-  std::uint64_t wanted;    // a fault waits for it
-  std::uint64_t awaited;   // the stream does
-  std::uint8_t filled[];   // of each run of kFillPages: 1 once it is there
+  std::uint64_t wanted;   // a fault waits for it
+  std::uint64_t awaited;  // the stream does
+  std::uint8_t filled[];  // of each run of kFillPages: 1 once it is there
 };
 
 class SourceStore {
@@ -58,9 +58,9 @@ class SourceStore {
   // Pages of the containers that exist already, before anything is in them.
   [[nodiscard]] std::uint64_t warm_pages() const { return warm_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
-  // Copies every page out of the stopped processes, what the target waits for first, and what follows
-  // that. Leaves the machine to CRIU until it is told to go on with kAll: only early pages, and what is
-  // waited for.
+  // Copies every page out of the stopped processes, what the target waits for first, and what
+  // follows that. Leaves the machine to CRIU until it is told to go on with kAll: only early pages,
+  // and what is waited for.
   Status fill();
   enum class Pace { kAsked, kAll, kStopped };
   void set_pace(Pace pace);  // any thread

@@ -66,7 +66,8 @@ Result<Rooms> rooms_of(const std::string& socket) {
                            std::max(kLeastReserve, node.budget_frames() / kReserveShare)));
   for (const control::PeerStat& peer : node.peers())
     if (std::ranges::count(node.members(), peer.node_id()) != 0)
-      rooms.others.push_back({peer.name(), peer.free_pages()});
+      rooms.others.push_back(
+          {peer.name(), peer.has_free_pages() ? std::optional(peer.free_pages()) : std::nullopt});
   return rooms;
 }
 
@@ -76,8 +77,11 @@ Status fits_cluster(std::uint64_t pages, const std::string& source, const Rooms&
   std::uint64_t there =
       rooms.own.spare_pages() + rooms.own.swap_pages() + room.spare_pages() + room.swap_pages();
   std::uint64_t others = 0;
-  for (const Rooms::Other& other : rooms.others)
-    if (other.node != target) others += other.free_pages;
+  for (const Rooms::Other& other : rooms.others) {
+    if (other.node == target) continue;
+    if (!other.free_pages) return {};  // it may have room for all
+    others += *other.free_pages;
+  }
   there += others;
   if (pages <= there) return {};
   return make_error(

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,14 +27,15 @@ struct Rooms {
   Room own;
   struct Other {
     std::string node;
-    std::uint64_t free_pages = 0;
+    std::optional<std::uint64_t> free_pages;  // none: it has not said
   };
   std::vector<Other> others;
 };
 Result<Rooms> rooms_of(const std::string& socket);
 
 // kNoSpace if the pages do not fit into the cluster: what there is, and what to do. `target`: as
-// that said; one of an older release says nothing, and is trusted.
+// that said; one of an older release says nothing, and is trusted, as is a member that has not
+// said.
 Status fits_cluster(std::uint64_t pages, const std::string& source, const Rooms& rooms,
                     const std::string& target, const Room& room);
 

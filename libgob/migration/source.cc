@@ -99,9 +99,11 @@ Status SourceRun::open() {
   begin.set_stream(options_.stream);
   begin.set_memory_bytes(plan_.private_bytes + plan_.shared_bytes);
   const Need need = need_of(plan_, options_.lazy);
-  if (!options_.any_cpu) *begin.mutable_cpu() = cpu_here();
+  *begin.mutable_cpu() = cpu_here();
+  if (options_.any_cpu) begin.mutable_cpu()->clear_features();
   begin.set_image_bytes(need.images);
   begin.set_watches(plan_.watches);
+  begin.set_timers(plan_.timers);
   begin.set_pages(need.pages);
   for (const File& file : plan_.files) *begin.add_files() = file;
   *begin.mutable_covers() = {plan_.covers.begin(), plan_.covers.end()};
@@ -207,10 +209,10 @@ Result<Moved> migrate(const SourceOptions& options, const Plan& plan, const Prog
     common.emplace(std::move(*started));
     if (Status prepared = common->prepare(plan.pid); !prepared) return prepared.error();
   }
-  // Nobody traces twice: with memory in common, the parent may be one of those that are looked into.
+  // Nobody traces twice: with memory in common, the parent may be one of those that are looked
+  // into.
   std::optional<ParentHold> hold;
-  if (plan.terminal && plan.terminal->foreground() && !plan.migrant && !common &&
-      plan.parent > 1) {
+  if (plan.terminal && plan.terminal->foreground() && !plan.migrant && !common && plan.parent > 1) {
     auto prepared = ParentHold::prepare(plan.parent);
     if (!prepared) return prepared.error();
     hold.emplace(std::move(*prepared));

@@ -19,10 +19,10 @@ struct SourceOptions {
   std::string node;  // the target
   pid_t pid = 0;
   std::string criu;
-  bool lazy = true;    // else all memory goes before the process runs again
-  bool stream = true;  // bring pages nobody asked for
+  bool lazy = true;      // else all memory goes before the process runs again
+  bool stream = true;    // bring pages nobody asked for
   bool any_cpu = false;  // whatever features the target's processor lacks
-  bool wait = false;   // until the process needs this node no more
+  bool wait = false;     // until the process needs this node no more
   std::string folder = "/dev/shm";
 };
 
@@ -46,9 +46,9 @@ struct Moved {
   std::uint64_t image_bytes = 0;
   std::uint64_t lazy_pages = 0;
   std::uint64_t hidden_pages = 0;  // of them; CRIU was not shown these
-  std::uint64_t out_pages = 0;  // that were on their way from earlier moves, and still are
-  CommonLink::Shared common;    // memory that became containers
-  std::vector<Cover> covers;    // what it sees of other nodes, as long as it lives
+  std::uint64_t out_pages = 0;     // that were on their way from earlier moves, and still are
+  CommonLink::Shared common;       // memory that became containers
+  std::vector<Cover> covers;       // what it sees of other nodes, as long as it lives
   Phases phases;
   double arrival = 0;  // ms from "it runs there" until all its memory was there; if waited for
   Arrived arrived;     // likewise

@@ -73,8 +73,8 @@ class SourceRun {
   std::optional<Talk> talk_;
   std::unique_ptr<SourceStore> store_;
   std::optional<Resident> resident_;  // when the process had moved before
-  std::string mount_;  // where this node's gobd shows attached files
-  Ready ready_;        // what the target said of the files
+  std::string mount_;                 // where this node's gobd shows attached files
+  Ready ready_;                       // what the target said of the files
   HiddenAreas hidden_;
   Memory memory_;                   // where the target finds it
   std::map<pid_t, pid_t> outside_;  // process numbers, by those inside

@@ -28,8 +28,8 @@ bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes)
   // Memory that the program itself may not read now, but can make readable again.
   const UniqueFd memory(
       ::open(("/proc/" + std::to_string(pid) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
-  return memory && ::pread(memory.get(), to, bytes, static_cast<off_t>(from)) ==
-                       static_cast<ssize_t>(bytes);
+  return memory &&
+         ::pread(memory.get(), to, bytes, static_cast<off_t>(from)) == static_cast<ssize_t>(bytes);
 }
 
 }  // namespace
@@ -49,8 +49,8 @@ Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connect
   }
 }
 
-// A first touch costs more than the copy of a page, and costs nobody anything before the freeze. If it
-// fails the pages come one by one.
+// A first touch costs more than the copy of a page, and costs nobody anything before the freeze. If
+// it fails the pages come one by one.
 void SourceStore::warm(std::uint64_t pages) {
   std::uint64_t left = std::min(pages, kWarmPages);
   for (const gobelins::Mapping& each : stores_) {
@@ -122,8 +122,8 @@ Status SourceStore::fill_run(std::uint64_t run) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
     std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
                     page % kStorePages * kPageSize;
-    // Into the mapping as a program would write. Pages that the kernel holds by itself while it copies
-    // (process_vm_writev) may be taken by gobd meanwhile, and what is written then is lost.
+    // Into the mapping as a program would write. Pages that the kernel holds by itself while it
+    // copies (process_vm_writev) may be taken by gobd meanwhile, and what is written then is lost.
     if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, to,
                   pages * kPageSize))
       return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
@@ -133,8 +133,8 @@ Status SourceStore::fill_run(std::uint64_t run) {
   return {};
 }
 
-// A wish of the target's, + 1, which is taken note of; 0: none. If the same is said again before it is
-// set back, nothing is lost.
+// A wish of the target's, + 1, which is taken note of; 0: none. If the same is said again before it
+// is set back, nothing is lost.
 Result<std::uint64_t> SourceStore::heard(std::uint64_t& wish) {
   const auto run = load(&wish);
   if (!run || *run == 0) return run;
@@ -169,9 +169,9 @@ Status SourceStore::fill_all() {
   std::uint64_t left = runs;
   std::uint64_t next = 0;
   const std::uint64_t early = runs_of(early_);
-  std::uint64_t ahead = early;            // runs from `next` on that are filled at any pace,
-  bool awaited = false;                   // and the target is told
-  std::uint64_t told_at = 0;              // when so many of them are left
+  std::uint64_t ahead = early;  // runs from `next` on that are filled at any pace,
+  bool awaited = false;         // and the target is told
+  std::uint64_t told_at = 0;    // when so many of them are left
   const auto fill = [&](std::uint64_t run) -> Status {
     if (filled[run]) return {};
     if (Status done = fill_run(run); !done) return done;

@@ -140,7 +140,7 @@ Status TargetRun::take_over() {
     if (Status joined = join_sharers(*migrant, options_.socket); !joined) return joined;
     if (Status joined = join_common(*migrant, common); !joined) return joined;
     message.mutable_restored()->set_common_areas(common_areas_);
-    rearm_timers(*migrant);
+    if (begin_.timers() != 0) rearm_timers(*migrant);
   }
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
@@ -206,9 +206,10 @@ Result<Ready> TargetRun::check() {
 Status TargetRun::check_network() {
   if (begin_.network().empty() && begin_.moving_addresses().empty()) return {};
   if (begin_.network() == network_id())
-    return make_error(ErrorCode::kUnavailable,
-                      "it is in the same network namespace of the same machine, where the sockets of "
-                      "the process cannot be a second time");
+    return make_error(
+        ErrorCode::kUnavailable,
+        "it is in the same network namespace of the same machine, where the sockets of "
+        "the process cannot be a second time");
   const auto here = addresses_here();
   if (!here) return here.error();
   const auto has = [&](const std::string& address) {
@@ -282,7 +283,8 @@ Status TargetRun::make_streams() {
 }
 
 // CRIU takes longer to look at the kernel than to make a process. It is started before the source
-// freezes: the first image it opens, which tells what the others are, is a FIFO until all are there.
+// freezes: the first image it opens, which tells what the others are, is a FIFO until all are
+// there.
 Status TargetRun::wait_with_criu() {
   std::error_code error;
   std::filesystem::create_directory(folder_, error);
@@ -393,7 +395,8 @@ Status TargetRun::prepare_memory() {
   if (!begin_.lazy()) return {};
   for (const pid_t pid : *pids) ranges_[pid];  // CRIU has a userfaultfd also for one without pages
   for (const Memory::Task& task : memory_.tasks())
-    for (const Run& run : task.runs()) ranges_[task.pid()].add(run.start(), run.page(), run.pages());
+    for (const Run& run : task.runs())
+      ranges_[task.pid()].add(run.start(), run.page(), run.pages());
   for (const Memory::Store& store : memory_.stores()) {
     if (Status added = stores_->add(*gob_, store); !added) return added;
     if (store.session() != options_.session) continue;
@@ -425,7 +428,8 @@ Status TargetRun::join_common(pid_t migrant, std::optional<CommonLink>& common) 
 // CRIU hands over one userfaultfd for each process, then says that it is through.
 Status TargetRun::hear_criu() {
   std::int32_t word = 0;
-  const ssize_t got = TEMP_FAILURE_RETRY(::recv(criu_socket_.get(), &word, sizeof word, MSG_WAITALL));
+  const ssize_t got =
+      TEMP_FAILURE_RETRY(::recv(criu_socket_.get(), &word, sizeof word, MSG_WAITALL));
   if (got != sizeof word) {
     criu_socket_.reset();
     return {};
@@ -442,13 +446,14 @@ Status TargetRun::hear_criu() {
   if (TEMP_FAILURE_RETRY(::recvmsg(criu_socket_.get(), &message, MSG_CMSG_CLOEXEC)) < 0)
     return system_error("taking the userfaultfd of process " + std::to_string(word) + " from CRIU");
   if ((message.msg_flags & MSG_CTRUNC) != 0)
-    return make_error(ErrorCode::kNoSpace, "no file descriptor is left for another process", EMFILE);
+    return make_error(ErrorCode::kNoSpace, "no file descriptor is left for another process",
+                      EMFILE);
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || !ranges_.contains(word))
-    return make_error(ErrorCode::kProtocol, "CRIU hands over " +
-                                                std::string(header == nullptr ? "no" : "a") +
-                                                " userfaultfd for process " + std::to_string(word) +
-                                                (ranges_.contains(word) ? "" : ", which is not in its images"));
+    return make_error(ErrorCode::kProtocol,
+                      "CRIU hands over " + std::string(header == nullptr ? "no" : "a") +
+                          " userfaultfd for process " + std::to_string(word) +
+                          (ranges_.contains(word) ? "" : ", which is not in its images"));
   int fd = -1;
   std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
   UniqueFd uffd(fd);
@@ -478,15 +483,14 @@ Status TargetRun::restore() {
     if (waiting[0].revents == 0) continue;
     const Warden::News news = warden_.receive();
     if (news.what == Warden::News::What::kRestored && news.status == 0) return {};
-    return make_error(ErrorCode::kSystem,
-                      news.what == Warden::News::What::kGone
-                          ? "the warden of the process died during the restore"
-                      : news.status > 128
-                          ? "CRIU was killed while it restored the process (signal " +
-                                std::to_string(news.status - 128) + ")"
-                          : "CRIU could not restore the process (status " +
-                                std::to_string(news.status) +
-                                "): " + errors_of_log(folder_ + "/restore.log"));
+    return make_error(
+        ErrorCode::kSystem,
+        news.what == Warden::News::What::kGone ? "the warden of the process died during the restore"
+        : news.status > 128
+            ? "CRIU was killed while it restored the process (signal " +
+                  std::to_string(news.status - 128) + ")"
+            : "CRIU could not restore the process (status " + std::to_string(news.status) +
+                  "): " + errors_of_log(folder_ + "/restore.log"));
   }
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }

@@ -96,8 +96,8 @@ void Core::retry(PageId page, Out& out) {
   if (wanted != Access::kNone) touch(page, wanted, true, out);
 }
 
-// Those who wait for a frame get it in the order in which they came. A page wanted anew as it leaves
-// would otherwise take back the frame that it was to free, again and again.
+// Those who wait for a frame get it in the order in which they came. A page wanted anew as it
+// leaves would otherwise take back the frame that it was to free, again and again.
 void Core::park_for_room(PageId page) {
   if (std::ranges::count(parked_for_room_, key_of(page)) != 0) return;
   parked_for_room_.push_back(key_of(page));

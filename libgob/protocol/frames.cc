@@ -21,8 +21,7 @@ void Core::set_state(PageId page, PageState state) {
     }
   }
   local.state = state;
-  if (state == PageState::kInvalid)
-    local.held = local.dirty = local.shared = local.foreign = false;
+  if (state == PageState::kInvalid) local.held = local.dirty = local.shared = local.foreign = false;
 }
 
 // invalidate_page: no program here can read the page once the action is performed.

@@ -84,11 +84,13 @@ void Node::recover_file(const ContainerRecord& record) {
   const ContainerId id = record.info.id;
   const auto drop = [this, name = record.name,
                      held = file_server_->reopened(record.source)](const Status& written) {
-    if (!written)
+    if (!written) {
       spdlog::error(
           "what programs wrote into the file of container {} while this node was away is "
           "lost: {}",
           quoted(name), written.error().message());
+      if (held) held->fail(written.error());
+    }
     static_cast<void>(mailbox_.post([this, name] { drop_file_container(name); }));
   };
   file_server_->reopen(record.source, [this, id, drop](Result<UniqueFd> file) {

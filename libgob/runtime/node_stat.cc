@@ -140,8 +140,12 @@ void Node::answer_stat(StatRequest& request) {
       peer.set_transport(shard.paths[i].transport);
       peer.set_transport_reason(shard.paths[i].reason);
     }
-    for (const ShardSnapshot& shard : request.shards)
-      peer.set_free_pages(peer.free_pages() + shard.free_frames[i]);
+    const auto has_said = [&](const ShardSnapshot& shard) {
+      return shard.free_frames[i].has_value();
+    };
+    if (std::ranges::all_of(request.shards, has_said))
+      for (const ShardSnapshot& shard : request.shards)
+        peer.set_free_pages(peer.free_pages() + *shard.free_frames[i]);
     peer.set_state(to_string(transport_->status(id).state));
   }
 

@@ -199,8 +199,11 @@ void Shard::fire_timers() {
 }
 
 void Shard::feed(const Event& event) {
-  if (const auto* change = std::get_if<event::NewView>(&event); change != nullptr && trace_)
-    trace_->view(change->view);
+  if (const auto* change = std::get_if<event::NewView>(&event); change != nullptr) {
+    if (trace_) trace_->view(change->view);
+    std::erase_if(free_frames_,
+                  [&](const auto& item) { return !change->view.contains(item.first); });
+  }
   step(event);
 }
 

@@ -81,9 +81,9 @@ struct ShardSnapshot {
   std::uint64_t directory_entries = 0;
   std::uint64_t directory_bytes = 0;
   std::uint64_t frame_table_bytes = 0;
-  std::vector<PeerCounters> peers;  // by node id
-  std::vector<PathInfo> paths;      // by node id
-  std::vector<std::uint64_t> free_frames;  // by node id, as each said last
+  std::vector<PeerCounters> peers;                        // by node id
+  std::vector<PathInfo> paths;                            // by node id
+  std::vector<std::optional<std::uint64_t>> free_frames;  // by node id, as each said last
 };
 
 class Shard final : private ChannelSink {

@@ -50,7 +50,8 @@ ShardSnapshot Shard::snapshot() const {
     all.peers.push_back(channel_->counters(NodeId{node}));
     all.paths.push_back(channel_->path(NodeId{node}));
     const auto said = free_frames_.find(NodeId{node});
-    all.free_frames.push_back(said == free_frames_.end() ? 0 : said->second);
+    const bool known = said != free_frames_.end();
+    all.free_frames.push_back(known ? std::optional(said->second) : std::nullopt);
   }
   return all;
 }

@@ -76,7 +76,10 @@ while b"READY=1" not in heard.recv(4096): pass
 open(sys.argv[2], "w").close()
 END
   listeners[$node]=$!
-  until [[ -p $dir/notify/$node.bound ]]; do sleep 0.02; done
+  until [[ -p $dir/notify/$node.bound ]]; do
+    kill -0 "${listeners[$node]}" || exit 1 # it has said why
+    sleep 0.02
+  done
   read -r <"$dir/notify/$node.bound"
   NOTIFY_SOCKET=$dir/notify/$node exec_unit "$node" "$@" &
   pids[$node]=$!

@@ -33,8 +33,8 @@ def child_moves(also=lambda: None):  # the parent stays
         also()
         this_moves()
     go_on()
-def mapped(size, flags, fd=-1, map_flags=mmap.MAP_SHARED):
-    return mmap.mmap(fd, size, flags=map_flags)
+def mapped(size, fd):
+    return mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
 
 if kind == "io_uring": kept = call(425, 4, ctypes.create_string_buffer(120))
 elif kind == "bpf": kept = call(321, 0, struct.pack("IIII", 2, 4, 8, 1).ljust(128, b"\0"), 128)  # an array
@@ -49,7 +49,11 @@ elif kind == "both-ends":
     child_moves()
 elif kind == "nine-pipes":
     ends = [os.pipe() for _ in range(9)]
-    child_moves(lambda: [os.close(out) for into, out in ends])
+    if os.fork() == 0:
+        for into, out in ends: os.close(out)
+        this_moves()
+    for into, out in ends: os.close(into)
+    go_on()
 elif kind == "two-terminals":
     ends = [pty.openpty() for _ in range(2)]
     def child():
@@ -75,31 +79,19 @@ elif kind == "loopback":
         here = socket.create_connection(there_at)
     there_at = there.getsockname()
     child_moves(child)
-elif kind == "private":
-    file = os.memfd_create("private"); os.truncate(file, 8192)
-    kept = mapped(8192, 0, file)
-    def child():
-        global own
-        own = mapped(8192, 0, file, mmap.MAP_PRIVATE)
-        os.close(file)
-    if os.fork() == 0:
-        child()
-        this_moves()
-    os.close(file)
-    go_on()
 elif kind == "descriptor":
     file = os.memfd_create("descriptor"); os.truncate(file, 8192)
-    kept = mapped(8192, 0, file)
+    kept = mapped(8192, file)
     child_moves(lambda: os.close(file))
 elif kind == "beyond":
     file = os.memfd_create("beyond"); os.truncate(file, 8192)
-    kept = mapped(8192, 0, file)
+    kept = mapped(8192, file)
     os.truncate(file, 4096)
     os.close(file)
     child_moves()
 elif kind == "old-libgob":
     file = os.memfd_create("gob:container"); os.truncate(file, 8192)
-    kept = mapped(8192, 0, file)
+    kept = mapped(8192, file)
     os.close(file)
 elif kind == "left-behind":  # a descendant of a migrant whose parent has ended
     if os.fork() == 0:
@@ -144,7 +136,6 @@ declare -A words=(
   [large]="has more than the 64 MiB that are copied"
   [folder]="is a folder, or has another name"
   [loopback]="of this node, which stays: close it first"
-  [private]="has it mapped privately"
   [descriptor]="which would show old bytes"
   [beyond]="has mapped more than there is of"
   [old-libgob]="its libgob is of a release that cannot move"
@@ -168,7 +159,7 @@ for kind in pid mount net ipc uts user cgroup; do
   until_true 20 pgrep -P "$outer" -x sleep >/dev/null
   pid=$(pgrep -P "$outer" -x sleep)
   refuses "in another ${kind/mount/mnt} namespace than gobmigrate"
-  kill "$outer"
+  kill -KILL "$outer" # it does not hear of others
   until_true 20 over "$pid"
 done
 

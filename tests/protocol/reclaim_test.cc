@@ -279,7 +279,8 @@ TEST_F(Leaving, BringsSwappedPagesBackToGiveThemAway) {
 TEST_F(Leaving, MakesRoomForASwappedPageThatOthersAskFor) {
   CoreDriver d({.budget_frames = 1});
   const auto last_copy = [&](std::uint64_t index) {
-    d.deliver(1, message(MessageType::kFlushAlone, pages({index}), [](Message& m) { m.sole = true; }));
+    d.deliver(1,
+              message(MessageType::kFlushAlone, pages({index}), [](Message& m) { m.sole = true; }));
     return d.refuse_injections();
   };
   d.give_write(p);
@@ -287,8 +288,8 @@ TEST_F(Leaving, MakesRoomForASwappedPageThatOthersAskFor) {
   d.swapped_out(p, true);
   d.give_write(p + 1);
   d.leave();
-  d.deliver(1, message(MessageType::kForwardGrab, pages({p}),
-                       [](Message& m) { m.requester = node(2); }));
+  d.deliver(
+      1, message(MessageType::kForwardGrab, pages({p}), [](Message& m) { m.requester = node(2); }));
   EXPECT_THAT(last_copy(p + 1), HasSubstr("SwapOut " + std::to_string(p + 1)));
   EXPECT_THAT(d.swapped_out(p + 1, true), HasSubstr("SwapIn " + std::to_string(p)));
 }

@@ -70,17 +70,17 @@ struct Effects {
     Refusal refusal = Refusal::kNone;
   };
   std::vector<Sent> sent;
-  std::vector<Done> done;              // accesses that completed
-  std::vector<Refused> refused;        // accesses that ended in an error
-  std::vector<unsigned> woken;         // threads that may try again
-  std::vector<unsigned> touched;       // pages whose frame or slot changed; may repeat
-  std::vector<unsigned> held;          // pages whose hold began
+  std::vector<Done> done;         // accesses that completed
+  std::vector<Refused> refused;   // accesses that ended in an error
+  std::vector<unsigned> woken;    // threads that may try again
+  std::vector<unsigned> touched;  // pages whose frame or slot changed; may repeat
+  std::vector<unsigned> held;     // pages whose hold began
   std::vector<Job> jobs;
   std::vector<unsigned> written;  // pages that the disk has written for a WriteBack
-  unsigned io_started = 0;             // new entries at the end of io()
-  bool serving = false;                // action::Serving
-  bool left = false;                   // action::Left
-  std::string broken;                  // the first broken rule, or empty
+  unsigned io_started = 0;        // new entries at the end of io()
+  bool serving = false;           // action::Serving
+  bool left = false;              // action::Left
+  std::string broken;             // the first broken rule, or empty
 
   void clear();
   void fail(std::string text);
