@@ -86,9 +86,9 @@ void Node::write_tree_back(const ContainerRecord& tree, std::function<void(const
     if (reply.error() != 0)
       written = make_error(reply.data().empty() ? ErrorCode::kUnavailable : ErrorCode::kSystem,
                            reply.data().empty()
-                               ? "node " + name_of(home) + " did not say within " +
+                               ? "node " + name_of(home) + " was not through with it within " +
                                      std::to_string(config_.file_timeout_ms) +
-                                     " ms (file_timeout_ms) that it is there, or went away"
+                                     " ms (file_timeout_ms; try again, it goes on), or went away"
                                : reply.data(),
                            static_cast<int>(reply.error()));
     mailbox_.post_reply([then, written] { then(written); });

@@ -9,7 +9,7 @@ begin 2 --mount
 serve n1
 mkdir "$dir/disk"
 # The target has no room for anything of more than some megabytes.
-echo "MemAvailable: 40000 kB" >"$dir/meminfo"
+echo "MemAvailable: 80000 kB" >"$dir/meminfo"
 # shellcheck disable=SC2016
 unshare --mount bash -c 'mount --bind "$1" /proc/meminfo && exec "$2" serve --socket "$3"' \
   - "$dir/meminfo" "$gobmigrate" "$(socket n2)" >>"$dir/n2.log" 2>&1 &
