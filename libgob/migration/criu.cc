@@ -44,12 +44,13 @@ std::string kernel() {
 }
 
 // The status, and what it says, up to 64 KiB.
-Result<int> run(const std::vector<std::string>& argv, std::string& text) {
+Result<int> run(const std::vector<std::string>& argv, std::chrono::seconds limit,
+                std::string& text) {
   UniqueFd output(::memfd_create("criu", MFD_CLOEXEC));
   if (!output) return system_error("making a file in memory");
   auto child = Child::start(argv, {}, output.get());
   if (!child) return child.error();
-  const auto status = child->wait(std::chrono::seconds(10));
+  const auto status = child->wait(limit);
   if (!status) return status.error();
   text.resize(std::size_t{64} << 10);
   const ssize_t got = ::pread(output.get(), text.data(), text.size(), 0);
@@ -136,7 +137,7 @@ Result<int> Child::wait(std::chrono::milliseconds limit) {
 
 Result<std::string> probe_criu(const std::string& program) {
   std::string text;
-  const auto status = run({program, "--version"}, text);
+  const auto status = run({program, "--version"}, std::chrono::seconds(10), text);
   if (!status) return status.error();
   int major = 0;
   int minor = 0;
@@ -162,7 +163,9 @@ Status try_criu(const std::string& program, const std::string& version) {
                                                    ") was built without CONFIG_CHECKPOINT_RESTORE, "
                                                    "which CRIU needs");
   std::string text;
-  const auto status = run({program, "check", "--feature", "userns"}, text);
+  // It tries the kernel out, which takes an emulated machine many seconds.
+  const auto status =
+      run({program, "check", "--feature", "userns"}, std::chrono::seconds(60), text);
   if (!status) return status.error();
   // Whatever else it says is no obstacle: another feature than what is used may be missing.
   const std::string remedy = remedy_for(text);

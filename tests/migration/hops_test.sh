@@ -8,7 +8,7 @@ whom=("${@:7}")
 [[ ${#whom[@]} -gt 0 ]] || whom=(threads tree churn slow)
 begin 3
 for node in n1 n2 n3; do serve $node; done
-for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
+for node in n1 n2 n3; do until_true 90 said $node "taking processes"; done
 
 # travel NAME PROCESSES OPTIONS...: $pid, with at most so many processes, goes round, on as soon as it has worked a few rounds.
 travel() {
