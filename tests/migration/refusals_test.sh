@@ -114,7 +114,6 @@ odd() {
   until_true 30 lines "$dir/$1.pid" 1 || fail "$1: $(cat "$dir/$1.said")"
   pid=$(<"$dir/$1.pid")
 }
-over() { ! state_of "$1" || [[ $state == Z ]]; }
 # refuses WORD OPTIONS...: $pid is not moved, and still runs.
 refuses() {
   expect 3 "$gobmigrate" "$pid" n2 --socket "$one" "${@:2}"
@@ -148,7 +147,7 @@ for kind in "${!words[@]}"; do
   fi
   refuses "${words[$kind]}"
   touch "$dir/$kind.stop"
-  until_true 20 over "$pid"
+  until_true 20 zombie_or_gone "$pid"
 done
 
 # Namespaces of its own. The program itself, whoever starts it.
@@ -160,7 +159,7 @@ for kind in pid mount net ipc uts user cgroup; do
   pid=$(pgrep -P "$outer" -x sleep)
   refuses "in another ${kind/mount/mnt} namespace than gobmigrate"
   kill -KILL "$outer" # it does not hear of others
-  until_true 20 over "$pid"
+  until_true 20 zombie_or_gone "$pid"
 done
 
 # Being traced. The tracer seizes it and waits.
