@@ -64,9 +64,10 @@ if [ $# -gt 0 ]; then printf '%s\n' "$*" >"$tree/command"; else cp "$here/guest-
 
 console=$work/console
 : >"$console"
+# One thread for both processors, as in tests/guest/run.sh.
 # shellcheck disable=SC2086
 timeout -k 5 "$seconds" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-  -machine pc -accel tcg -cpu max,la57=off -smp 2 -m 1024 -kernel "$kernel/image" \
+  -machine pc -accel tcg,thread=single -cpu max,la57=off -smp 2 -m 1024 -kernel "$kernel/image" \
   -initrd "$work/initrd" -serial file:"$console" \
   -append "console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off tsc=reliable no_timer_check random.trust_cpu=on" \
   ${QEMU_ARGUMENTS:-} </dev/null >"$work/qemu.log" 2>&1 &
