@@ -147,6 +147,7 @@ Result<ControlClient::Answer> ControlClient::await(std::uint64_t id, Waiter& wai
   while (!waiter.answer && !broken_ && !late) {
     if (!reading_) {
       read_for_all(lock, deadline);
+      give_back(lock);
     } else {
       waiter.asleep = true;
       if (deadline) {
@@ -209,12 +210,16 @@ Status ControlClient::take_replies() {
     auto reply = parse_reply(**bytes);
     if (!reply.ok()) return reply.error();
     auto fds = take_fds(fds_, reply->fds());
+    const auto found = waiters_.find(reply->id());
+    if (!fds.ok() && fds.error().code != ErrorCode::kNoSpace) return fds.error();
+    // Nobody would ever end it.
+    if (reply->has_map_container() && (!fds.ok() || found == waiters_.end()))
+      unwanted_.push_back(reply->map_container().mapping_id());
     if (!fds.ok()) {
-      if (fds.error().code != ErrorCode::kNoSpace) return fds.error();
       // That concerns one call alone.
       set_error(make_error(ErrorCode::kNoSpace,
-                           "this program had no file descriptor left for what came with gobd's "
-                           "answer; raise its limit of open files",
+                           "this program has no file descriptor left for what came with gobd's "
+                           "answer; close some, or raise its limit of open files (ulimit -n)",
                            EMFILE),
                 *reply);
       fds = std::vector<UniqueFd>();
@@ -223,10 +228,25 @@ Status ControlClient::take_replies() {
       break_connection("gobd at " + path_ + " refused the connection: " + reply->error().message());
       return {};
     }
-    const auto found = waiters_.find(reply->id());
     if (found == waiters_.end()) continue;  // the answer to a call that has given up
     found->second->answer = Answer{std::move(*reply), std::move(*fds)};
     found->second->wake.notify_one();
+  }
+}
+
+// Nobody waits for the replies.
+void ControlClient::give_back(std::unique_lock<std::mutex>& lock) {
+  while (!unwanted_.empty() && !broken_) {
+    control::Request request;
+    request.set_id(next_id_++);
+    request.mutable_unmap_container()->set_mapping_id(unwanted_.back());
+    unwanted_.pop_back();
+    wake_next_reader();
+    lock.unlock();
+    const Status sent = send(request, {});
+    lock.lock();
+    if (!sent.ok())
+      break_connection("the connection to gobd at " + path_ + " failed: " + sent.error().message());
   }
 }
 

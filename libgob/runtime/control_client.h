@@ -41,7 +41,9 @@ class ControlClient {
   };
   // Sends `request` (id and fds are filled in here) with copies of `fds`, waits for the reply. An
   // error of gobd comes back as it was given; kTimedOut when no reply came in time (a late one is
-  // dropped); kUnavailable with ENOTCONN once the connection is gone.
+  // dropped); kNoSpace, EMFILE if this process has no room for the reply's descriptors;
+  // kUnavailable with ENOTCONN once the connection is gone. A mapping whose reply is dropped is
+  // given back.
   Result<Answer> call(control::Request request, std::span<const int> fds = {},
                       Milliseconds timeout = kDefaultTimeout);
 
@@ -71,6 +73,8 @@ class ControlClient {
   // Reads once for everybody; with `lock` released while it waits.
   void read_for_all(std::unique_lock<std::mutex>& lock, std::optional<Clock::time_point> deadline);
   Status take_replies();
+  // Tells gobd of mappings that nobody got; with `lock` released while it sends.
+  void give_back(std::unique_lock<std::mutex>& lock);
   void break_connection(const std::string& why);
   void wake_next_reader();
 
@@ -84,8 +88,9 @@ class ControlClient {
   // Protected by mutex_:
   std::uint64_t next_id_ = 1;
   std::map<std::uint64_t, Waiter*> waiters_;
-  bool reading_ = false;               // a caller reads; then reader_, fds_, scratch_ are its own
-  std::optional<std::string> broken_;  // why the connection is gone
+  bool reading_ = false;                 // a caller reads; then reader_, fds_, scratch_ are its own
+  std::optional<std::string> broken_;    // why the connection is gone
+  std::vector<std::uint64_t> unwanted_;  // mappings whose replies came to nothing
 
   FrameReader reader_{kMaxControlReplyBytes};
   std::vector<UniqueFd> fds_;

@@ -230,56 +230,98 @@ TEST_F(ControlClientTest, AServerThatTalksNonsenseIsLeft) {
   nonsense.join();
 }
 
-// Answers each request with a body that fits, and one to map a container with a descriptor.
-void answer_all(int socket) {
-  FrameReader reader(kMaxControlRequestBytes);
-  char buffer[4096];
-  for (ssize_t got = 0; (got = ::recv(socket, buffer, sizeof buffer, 0)) > 0;) {
-    reader.append({buffer, static_cast<std::size_t>(got)});
-    for (auto next = reader.next(); next.ok() && next->has_value(); next = reader.next()) {
-      const auto request = parse_request(**next);
-      ASSERT_TRUE(request.ok());
-      control::Reply reply;
-      reply.set_id(request->id());
-      std::vector<int> fds;
-      if (request->has_hello()) reply.mutable_hello()->set_protocol_version(kControlVersion);
-      if (request->has_map_container()) {
-        reply.set_fds(1);
-        reply.mutable_map_container()->set_mapping_id(7);
-        fds.push_back(socket);
+// A gobd with one client: answers each request with a body that fits, and one to map a container
+// with a descriptor; `late`: not before another request comes.
+class OneClientServer {
+ public:
+  explicit OneClientServer(const std::string& path, bool late = false) {
+    const auto address = unix_address(path);
+    listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(
+        ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address), 0);
+    EXPECT_EQ(::listen(listener_.get(), 1), 0);
+    thread_ = std::thread([this, late] { answer_all(late); });
+  }
+  // The mappings that the client gave back, once it has gone.
+  std::vector<std::uint64_t> unmapped() {
+    thread_.join();
+    return unmapped_;
+  }
+
+ private:
+  void answer_all(bool late) {
+    const UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    FrameReader reader(kMaxControlRequestBytes);
+    std::vector<control::Reply> waiting;
+    char buffer[4096];
+    for (ssize_t got = 0; (got = ::recv(socket.get(), buffer, sizeof buffer, 0)) > 0;) {
+      reader.append({buffer, static_cast<std::size_t>(got)});
+      for (auto next = reader.next(); next.ok() && next->has_value(); next = reader.next()) {
+        const auto request = parse_request(**next);
+        ASSERT_TRUE(request.ok());
+        control::Reply reply;
+        reply.set_id(request->id());
+        if (request->has_hello()) reply.mutable_hello()->set_protocol_version(kControlVersion);
+        if (request->has_map_container()) {
+          reply.set_fds(1);
+          reply.mutable_map_container()->set_mapping_id(++last_mapping_);
+        }
+        if (request->has_unmap_container())
+          unmapped_.push_back(request->unmap_container().mapping_id());
+        waiting.push_back(std::move(reply));
+        if (late && request->has_map_container()) continue;
+        for (const control::Reply& each : waiting) say(socket.get(), each);
+        waiting.clear();
       }
-      std::string bytes;
-      ASSERT_TRUE(append_frame(reply, kMaxControlReplyBytes, bytes).ok());
-      ASSERT_TRUE(send_some(socket, bytes, fds, /*wait=*/true).ok());
     }
   }
+  static void say(int socket, const control::Reply& reply) {
+    std::string bytes;
+    ASSERT_TRUE(append_frame(reply, kMaxControlReplyBytes, bytes).ok());
+    const std::vector<int> fds(reply.fds(), socket);
+    ASSERT_TRUE(send_some(socket, bytes, fds, /*wait=*/true).ok());
+  }
+
+  UniqueFd listener_;
+  std::uint64_t last_mapping_ = 0;
+  std::vector<std::uint64_t> unmapped_;
+  std::thread thread_;
+};
+
+control::Request map_request() {
+  control::Request map;
+  map.mutable_map_container();
+  return map;
 }
 
 TEST_F(ControlClientTest, AnAnswerForWhoseDescriptorThereIsNoRoomFailsAndOthersCome) {
-  const auto address = unix_address(path_);
-  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address),
-            0);
-  ASSERT_EQ(::listen(listener.get(), 1), 0);
-  std::thread server([&] {
-    const UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    answer_all(socket.get());
-  });
+  OneClientServer server(path_);
   auto client = connect();
-  control::Request map;
-  map.mutable_map_container();
   {
     const test::NoRoom none;
-    const auto mapped = client->call(map);
+    const auto mapped = client->call(map_request());
     ASSERT_FALSE(mapped.ok());
     EXPECT_EQ(mapped.error().errno_value, EMFILE);
+    EXPECT_NE(mapped.error().message().find("raise its limit"), std::string::npos);
     EXPECT_TRUE(client->call(open_request("x")).ok());
   }
-  const auto mapped = client->call(map);
+  const auto mapped = client->call(map_request());
   ASSERT_TRUE(mapped.ok()) << mapped.error().message();
   EXPECT_EQ(mapped->fds.size(), 1u);
+  EXPECT_EQ(mapped->reply.map_container().mapping_id(), 2u);
   client.reset();
-  server.join();
+  EXPECT_EQ(server.unmapped(), std::vector<std::uint64_t>{1});
+}
+
+TEST_F(ControlClientTest, AMappingThatComesWhenNobodyWaitsAnyMoreIsGivenBack) {
+  OneClientServer server(path_, /*late=*/true);
+  auto client = connect();
+  const auto late = client->call(map_request(), {}, milliseconds(1));
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().code, ErrorCode::kTimedOut);
+  EXPECT_TRUE(client->call(open_request("x")).ok());
+  client.reset();
+  EXPECT_EQ(server.unmapped(), std::vector<std::uint64_t>{1});
 }
 
 TEST_F(ControlClientTest, ASilentServerIsGivenUp) {
