@@ -81,6 +81,8 @@ class FileServer {
   }
   // Held while a file of reopen() is written: who ends the attachment waits for it.
   [[nodiscard]] std::shared_ptr<LastWrites::Write> reopened(const std::string& source);
+  // Calls `done` when what was written into it is on the disk; never, once this ends.
+  void sync_reopened(std::shared_ptr<UniqueFd> file, std::function<void(const Status&)> done);
 
   [[nodiscard]] const FileTable& table() const { return table_; }
 
@@ -164,7 +166,8 @@ class FileServer {
                     const std::function<void(Reply)>& applied);
   void write_through(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
                      FileRange range, const std::function<void(int)>& end);
-  int make_room(const Asked& asked, File& file, std::uint64_t& offset, std::uint64_t& before);
+  int make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset,
+                std::uint64_t& before);
   // Zeros, then the bytes of a write: places in a container, done one after the other.
   struct Piece {
     std::uint64_t offset;
@@ -174,9 +177,9 @@ class FileServer {
 
   // file_server_write_back.cc
   void write_back(const std::shared_ptr<Asked>& asked);
-  void write_back(const std::shared_ptr<File>& file, bool again,
-                  const std::shared_ptr<Gathered>& all);
-  void sync(const File& file, const std::shared_ptr<Gathered>& all) const;
+  void write_back(const std::shared_ptr<File>& file, bool again, const std::shared_ptr<Part>& part);
+  [[nodiscard]] static Status sync(const File& file);
+  void write_last(const std::shared_ptr<File>& file);
 
   // file_server_containers.cc
   int need_container(File& file);

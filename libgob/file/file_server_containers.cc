@@ -81,6 +81,10 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
     const UniqueFd mount(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!mount) return system_error("cannot open " + path);
     UniqueFd file(::open_by_handle_at(mount.get(), &handle.head, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    const auto removed = [&] {
+      return make_error(ErrorCode::kNotFound, "it was removed from " + path, ENOENT);
+    };
+    if (!file && errno == ESTALE) return removed();
     if (!file) return system_error("cannot open the file again, below " + path);
     // A handle leads anywhere on its file system; what is not in the folder is nobody's business.
     std::error_code error;
@@ -89,7 +93,7 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
     const std::string root =
         std::filesystem::read_symlink(descriptor_path(mount.get()), error).string();
     if (error || (place != root && !place.starts_with(root + "/")) || place.ends_with(" (deleted)"))
-      return make_error(ErrorCode::kNotFound, "it was removed from " + path, ENOENT);
+      return removed();
     return file;
   };
   if (!pool_.post([work, done] { done(work()); }))
@@ -188,19 +192,8 @@ void FileServer::forgotten(File& file) {
   file.forgotten = true;
   removals_.remove(file.number);
   if (file.data != File::Data::kReady) return;
-  if (!file.mapped) return store_.withdraw(file.container, file.container_name);
-  store_.data().write_back(
-      file.container, {},
-      [&store = store_, id = file.container, name = file.container_name, place = place_of(file),
-       write = last_writes_.begin(file.attached)](const Status& written) {
-        if (!written) {
-          spdlog::error("{} was mapped, and what was written is lost: {}", place,
-                        written.error().message());
-          write->fail(make_error(written.error().code, place + ": " + written.error().context,
-                                 written.error().errno_value));
-        }
-        store.withdraw(id, name);
-      });
+  if (file.mapped) return write_last(file.shared_from_this());
+  store_.withdraw(file.container, file.container_name);
 }
 
 }  // namespace gob::file

@@ -108,15 +108,16 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
                          log_failure("bind", *file, *asked, bound.error().message());
                          return answer(error_of(bound), nullptr);
                        }
+                       // The answer says what the disk has: not on a shard's thread.
+                       const auto mapped = [this, answer, file] {
+                         pool_.resume([answer, file] { answer(0, file.get()); });
+                       };
                        {
                          const std::lock_guard guard(file->data_mutex);
                          file->mapped = true;
-                         if (file->plain_changes != 0) {
-                           file->after_plain.push_back([answer, file] { answer(0, file.get()); });
-                           return;
-                         }
+                         if (file->plain_changes != 0) return file->after_plain.push_back(mapped);
                        }
-                       answer(0, file.get());
+                       mapped();
                      });
 }
 
@@ -200,14 +201,12 @@ void FileServer::write_through(const std::shared_ptr<Asked>& asked,
 
 // Room on the disk and length for a write, so that a full disk is told to the writer; an append
 // gets its place. `before`: how long the file was. 0 or an errno.
-int FileServer::make_room(const Asked& asked, File& file, std::uint64_t& offset,
+int FileServer::make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset,
                           std::uint64_t& before) {
-  const Request& request = asked.request;
-  const auto opened = table_.find_open(asked.from, request.handle());
-  if (request.incarnation() != incarnation_ || opened == nullptr) return ESTALE;
-  const int fd = opened->fd.get();
+  File& file = *opened.file;
+  const int fd = opened.fd.get();
   if (!may_write(fd)) return EBADF;
-  const std::lock_guard guard(file.data_mutex);
+  const std::lock_guard guard(file.room_mutex);
   before = size_of(file);
   offset = (request.flags() & O_APPEND) != 0 ? before : request.offset();
   const auto length = static_cast<off_t>(request.data().size());
@@ -253,9 +252,14 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
   if (op == FileOp::kCopyRange) return end(EXDEV);  // the caller's kernel reads and writes instead
 
   if (op == FileOp::kWrite) {
+    // Looked up here only: how the write ends is heard on a shard's thread, which shall wait
+    // neither for who goes through the whole table nor for the disk when the file is closed.
+    const auto opened = table_.find_open(asked->from, request.handle());
+    if (opened == nullptr || opened->file != file) return end(ESTALE);
     std::uint64_t offset = 0;
     std::uint64_t before = 0;
-    if (const int error = make_room(*asked, *file, offset, before); error != 0) return end(error);
+    if (const int error = make_room(request, *opened, offset, before); error != 0)
+      return end(error);
     const std::string& data = request.data();
     reply->set_value(data.size());
     // A mapping may have left bytes in the last page, beyond the end of the file.
@@ -263,10 +267,10 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     std::vector<Piece> pieces;
     if (gap > before) pieces.push_back({before, zeros(before, gap)});
     pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
-    const auto written = [this, asked, file, offset, end, end_pages](const Status& changed) {
-      const auto opened = table_.find_open(asked->from, asked->request.handle());
-      if (!changed || opened == nullptr || !is_synchronous(opened->fd.get()))
-        return end_pages(changed);
+    const bool synchronous = is_synchronous(opened->fd.get());
+    const auto written = [this, asked, file, offset, synchronous, end,
+                          end_pages](const Status& changed) {
+      if (!changed || !synchronous) return end_pages(changed);
       write_through(asked, file, {offset, asked->request.data().size()}, end);
     };
     return write_pieces(container, std::move(pieces), written);

@@ -2,6 +2,7 @@
 // by a node that leaves.
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -39,26 +40,57 @@ void FileServer::write_back(const std::shared_ptr<Asked>& asked) {
     last_writes_.await(attached, rest);
   });
   for (const std::shared_ptr<File>& file : mapped())
-    if (file->attached == attached) write_back(file, true, known);
+    if (file->attached == attached) write_back(file, true, std::make_shared<Part>(known));
 }
 
 // `again`: a failure may be one that has been mended meanwhile, of a write in the background.
 void FileServer::write_back(const std::shared_ptr<File>& file, bool again,
-                            const std::shared_ptr<Gathered>& all) {
-  store_.data().write_back(file->container, {}, [this, file, again, all](const Status& written) {
-    if (written) return pool_.resume([this, file, all] { sync(*file, all); });
-    if (table_.find(file->number) == nullptr) return;  // its last write is under way
-    if (again) return write_back(file, false, all);
-    all->add(failed(*file, written.error()));
+                            const std::shared_ptr<Part>& part) {
+  store_.data().write_back(file->container, {}, [this, file, again, part](const Status& written) {
+    if (written) return pool_.resume([file, part] { part->end(sync(*file)); });
+    if (table_.find(file->number) == nullptr) return part->end({});  // its last write is under way
+    if (again) return write_back(file, false, part);
+    part->end(failed(*file, written.error()));
   });
 }
 
-// Nobody will have it open who could be told later that the disk did not take it.
-void FileServer::sync(const File& file, const std::shared_ptr<Gathered>& all) const {
+// Nobody will have it open who could be told later that the disk did not take it. An open file of
+// its own: by a program's, the program would not hear of it. Opened for either, since a gobd that
+// is not root may do only one of them if the mode was changed after the file was mapped.
+Status FileServer::sync(const File& file) {
   be_gobd();
-  const UniqueFd fd(
-      ::open(descriptor_path(file.path.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd || ::fsync(fd.get()) != 0) all->add(failed(file, system_error("cannot sync it")));
+  struct stat status {};
+  if (::fstat(file.path.get(), &status) == 0 && status.st_nlink == 0) return {};  // it was removed
+  const std::string path = descriptor_path(file.path.get());
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd && errno == EACCES) fd.reset(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd || ::fsync(fd.get()) != 0) return failed(file, system_error("cannot sync it"));
+  return {};
+}
+
+// Of a mapped file that nobody knows any more.
+void FileServer::write_last(const std::shared_ptr<File>& file) {
+  const auto end = [this, file](const Status& written, LastWrites::Write& write) {
+    const Status synced = written ? sync(*file) : Status(failed(*file, written.error()));
+    if (!synced)
+      spdlog::error("what programs wrote into a file that was mapped is lost: {}",
+                    synced.error().message());
+    write.end(synced);
+    store_.withdraw(file->container, file->container_name);
+  };
+  store_.data().write_back(
+      file->container, {},
+      [this, end, write = last_writes_.begin(file->attached)](const Status& written) {
+        // The disk is slow: not on a shard's thread.
+        pool_.resume([end, write, written] { end(written, *write); });
+      });
+}
+
+void FileServer::sync_reopened(std::shared_ptr<UniqueFd> file,
+                               std::function<void(const Status&)> done) {
+  pool_.resume([kept = std::move(file), told = std::move(done)] {
+    told(::fsync(kept->get()) == 0 ? Status() : Status(system_error("cannot sync it")));
+  });
 }
 
 void FileServer::write_all_back(std::function<void()> done) {

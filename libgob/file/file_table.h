@@ -24,7 +24,7 @@ namespace gob::file {
 
 // A file, folder or link of an attached tree. Constant but for its locks.
 struct OpenFile;
-struct File {
+struct File : std::enable_shared_from_this<File> {
   std::uint64_t number = 0;
   ContainerId attached;  // by which it was reached
   UniqueFd path;         // O_PATH
@@ -37,6 +37,10 @@ struct File {
 
   std::mutex changes_mutex;
   ChangeGate changes;  // of its size; guarded by changes_mutex
+
+  // Held while the disk makes room for a write to a mapped file, so that each append has its place;
+  // the other mutexes may be needed by threads that must not wait for a disk.
+  std::mutex room_mutex;
 
   // Its bytes in memory, once a node opened it for reading.
   enum class Data : std::uint8_t { kNone, kOpening, kReady };

@@ -16,6 +16,7 @@ void LastWrites::await(ContainerId attached, const std::shared_ptr<Gathered>& al
   const std::lock_guard guard(mutex_);
   for (auto& [number, write] : under_way_)
     if (write.attached == attached) write.waiting.push_back(all);
+  if (const auto untold = untold_.extract(attached)) all->add(untold.mapped());
 }
 
 void LastWrites::await_all(const std::shared_ptr<Gathered>& all) {
@@ -25,10 +26,12 @@ void LastWrites::await_all(const std::shared_ptr<Gathered>& all) {
 
 void LastWrites::fail(std::uint64_t number, const Error& error) {
   const std::lock_guard guard(mutex_);
-  for (const std::shared_ptr<Gathered>& all : under_way_.at(number).waiting) all->add(error);
+  const UnderWay& write = under_way_.at(number);
+  for (const std::shared_ptr<Gathered>& all : write.waiting) all->add(error);
+  if (write.waiting.empty()) untold_.emplace(write.attached, error);
 }
 
-void LastWrites::end(std::uint64_t number) {
+void LastWrites::over(std::uint64_t number) {
   UnderWay ended;  // who waits is told without the lock
   const std::lock_guard guard(mutex_);
   const auto found = under_way_.find(number);

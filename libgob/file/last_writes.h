@@ -2,6 +2,7 @@
 // who waits for that. Any thread.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -37,27 +38,63 @@ class Gathered {
   Status status_;  // guarded by mutex_
 };
 
+// What is to be done was dropped: it is no success, though nobody says that it failed.
+[[nodiscard]] inline Error dropped_write() {
+  return make_error(ErrorCode::kUnavailable,
+                    "gobd ended before it was on the disk; start it again, and try again",
+                    ESHUTDOWN);
+}
+
+// A part of what is gathered, such as one file. Failed, if it goes and nobody has said how it
+// ended.
+class Part {
+ public:
+  explicit Part(std::shared_ptr<Gathered> all) : all_(std::move(all)) {}
+  ~Part() {
+    if (!ended_) all_->add(dropped_write());
+  }
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
+
+  void end(const Status& status) {
+    ended_ = true;
+    all_->add(status);
+  }
+
+ private:
+  const std::shared_ptr<Gathered> all_;
+  bool ended_ = false;
+};
+
 class LastWrites {
  public:
-  // One file's. It ends when the last who holds it lets it go.
+  // One file's. It is over when the last who holds it lets it go; failed, if nobody has said by
+  // then how it ended.
   class Write {
    public:
     Write(LastWrites& writes, std::uint64_t number) : writes_(writes), number_(number) {}
-    ~Write() { writes_.end(number_); }
+    ~Write() {
+      if (!ended_) end(dropped_write());
+      writes_.over(number_);
+    }
     Write(const Write&) = delete;
     Write& operator=(const Write&) = delete;
 
-    void fail(const Error& error) { writes_.fail(number_, error); }
+    void end(const Status& status) {
+      ended_ = true;
+      if (!status) writes_.fail(number_, status.error());
+    }
 
    private:
     LastWrites& writes_;
     const std::uint64_t number_;
+    bool ended_ = false;
   };
 
-  // Everything begun ends before this does.
+  // Everything begun is over before this is.
   [[nodiscard]] std::shared_ptr<Write> begin(ContainerId attached);
-  // `all` is held until those of the attachment that have begun by now have ended, and hears which
-  // failed.
+  // `all` is held until those of the attachment that have begun by now are over, and hears which
+  // failed; also of one that failed earlier, when nobody waited.
   void await(ContainerId attached, const std::shared_ptr<Gathered>& all);
   void await_all(const std::shared_ptr<Gathered>& all);
 
@@ -67,10 +104,11 @@ class LastWrites {
     std::vector<std::shared_ptr<Gathered>> waiting;
   };
   void fail(std::uint64_t number, const Error& error);
-  void end(std::uint64_t number);
+  void over(std::uint64_t number);
 
   std::mutex mutex_;
   std::map<std::uint64_t, UnderWay> under_way_;  // guarded by mutex_
+  std::map<ContainerId, Error> untold_;          // guarded by mutex_
   std::uint64_t last_ = 0;                       // guarded by mutex_
 };
 

@@ -1,4 +1,5 @@
 // Attached files: this node as a home of some and as a user of all.
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -84,23 +85,30 @@ void Node::recover_file(const ContainerRecord& record) {
   const ContainerId id = record.info.id;
   const auto drop = [this, name = record.name,
                      held = file_server_->reopened(record.source)](const Status& written) {
-    if (!written) {
+    if (!written)
       spdlog::error(
           "what programs wrote into the file of container {} while this node was away is "
           "lost: {}",
           quoted(name), written.error().message());
-      if (held) held->fail(written.error());
-    }
+    // Who removed it wants nothing of it on the disk.
+    const bool removed = !written && written.error().code == ErrorCode::kNotFound;
+    if (held) held->end(removed ? Status() : written);
     static_cast<void>(mailbox_.post([this, name] { drop_file_container(name); }));
   };
   file_server_->reopen(record.source, [this, id, drop](Result<UniqueFd> file) {
     if (!file) return drop(file.error());
     struct stat status {};
     if (::fstat(file->get(), &status) != 0) return drop(system_error("its length is not known"));
+    const auto same = std::make_shared<UniqueFd>(::fcntl(file->get(), F_DUPFD_CLOEXEC, 0));
+    if (!*same) return drop(system_error("it cannot be synced"));
+    const auto sync = [this, same, drop](const Status& written) {
+      if (!written) return drop(written);
+      file_server_->sync_reopened(same, drop);
+    };
     files_->bind(id, std::move(*file), static_cast<std::uint64_t>(status.st_size),
-                 [this, id, drop](const Status& bound) {
-                   if (!bound) return drop(bound);
-                   files_->write_back(id, {}, drop);
+                 [this, id, sync](const Status& bound) {
+                   if (!bound) return sync(bound);
+                   files_->write_back(id, {}, sync);
                  });
   });
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -58,7 +59,10 @@ class Store final : public FileStore, public FileData {
     done({});
   }
   void bind(ContainerId, UniqueFd, std::uint64_t, Done done) override { done({}); }
-  void write_back(ContainerId, FileRange, Done done) override { done({}); }
+  void write_back(ContainerId, FileRange, Done done) override {
+    if (!holds_write_back) return done({});
+    held_write_back.set_value(std::move(done));
+  }
   void on_written(std::function<void(ContainerId)>) override {}
   void set_size(ContainerId, std::uint64_t) override {}
   void set_kernel_cache(KernelCache*) override {}
@@ -66,6 +70,8 @@ class Store final : public FileStore, public FileData {
   FileServer* gives_back_to = nullptr;  // every node gives leases back at once
   std::vector<ContainerId> withdrawn;
   std::vector<FileRange> discarded;
+  bool holds_write_back = false;  // the next one waits
+  std::promise<Done> held_write_back;
   std::promise<peer::FileBody> first_sent;
   std::atomic<int> sends = 0;
 
@@ -110,6 +116,16 @@ class FileServerTest : public testing::Test {
     return request;
   }
   peer::FileReply root(NodeId from) { return ask(from, make(FileOp::kRoot, kTree.value())); }
+  // A program of the peer has it mapped for writing: its handle.
+  std::uint64_t map_file(const std::string& name) {
+    const auto file = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), name));
+    auto open = make(FileOp::kOpen, file.file());
+    open.set_flags(O_RDWR);
+    auto map = make(FileOp::kMap, file.file());
+    map.set_handle(ask(kPeer, open).handle());
+    EXPECT_EQ(ask(kPeer, map).error(), 0u);
+    return map.handle();
+  }
   void write_file(const std::string& name, const std::string& text, mode_t mode = 0644) {
     std::ofstream(folder_ / name) << text;
     ASSERT_EQ(::chmod((folder_ / name).c_str(), mode), 0);
@@ -346,6 +362,62 @@ TEST_F(FileServerTest, NumbersOfAnEarlierLifeAreStale) {
   server_.handle(kPeer, old,
                  [&](const peer::FileReply& reply) { answered.set_value(reply.error()); });
   EXPECT_EQ(answered.get_future().get(), static_cast<std::uint32_t>(ESTALE));
+}
+
+TEST_F(FileServerTest, AWriteBackThatTheEndOvertakesIsNoSuccess) {
+  write_file("tree/a", "hello");
+  map_file("a");
+  store_.holds_write_back = true;
+  auto write_back = make(FileOp::kWriteBack, kTree.value());
+  write_back.set_id(1000);
+  write_back.set_incarnation(kIncarnation);
+  std::promise<peer::FileReply> answered;
+  server_.handle(kPeer, write_back,
+                 [&](peer::FileReply reply) { answered.set_value(std::move(reply)); });
+  auto written = store_.held_write_back.get_future().get();
+  server_.stop();  // nobody will sync it
+  written({});
+  written = nullptr;
+  const peer::FileReply reply = answered.get_future().get();
+  EXPECT_EQ(reply.error(), static_cast<std::uint32_t>(ESHUTDOWN));
+  EXPECT_NE(reply.data().find("before it was on the disk"), std::string::npos) << reply.data();
+}
+
+// This process is no root, for as long as it lives.
+class NoRoot {
+ public:
+  NoRoot() {
+    if (::geteuid() != 0) return;
+    EXPECT_EQ(::setresuid(kNobody, kNobody, 0), 0);
+    EXPECT_EQ(::prctl(PR_SET_DUMPABLE, 1), 0);  // or /proc/self is root's
+    was_root_ = true;
+  }
+  ~NoRoot() {
+    EXPECT_TRUE(!was_root_ || ::setresuid(0, 0, 0) == 0);
+  }
+  NoRoot(const NoRoot&) = delete;
+  NoRoot& operator=(const NoRoot&) = delete;
+
+ private:
+  bool was_root_ = false;
+};
+
+TEST_F(FileServerTest, WhatCannotBeReadAnyMoreIsSyncedAllTheSame) {
+  write_file("tree/a", "hello", 0600);
+  const std::string path = (folder_ / "tree/a").string();
+  ASSERT_TRUE(::geteuid() != 0 || ::chown(path.c_str(), kNobody, kNobody) == 0);
+  const NoRoot no_root;
+  map_file("a");
+  const auto write_back = make(FileOp::kWriteBack, kTree.value());
+  for (const mode_t mode : {0600, 0400, 0200}) {
+    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
+    const auto reply = ask(kPeer, write_back);
+    EXPECT_EQ(reply.error(), 0u) << std::oct << mode << ": " << reply.data();
+  }
+  ASSERT_EQ(::chmod(path.c_str(), 0), 0);
+  const auto reply = ask(kPeer, write_back);
+  EXPECT_EQ(reply.error(), static_cast<std::uint32_t>(EACCES));
+  EXPECT_NE(reply.data().find("tree/a': cannot sync it"), std::string::npos) << reply.data();
 }
 
 TEST_F(FileServerTest, WhatIsDetachedIsStale) {

@@ -30,9 +30,10 @@ TEST(LastWrites, WhoWaitsHearsOfThoseOfTheAttachmentThatHaveBegun) {
   Told told;
   writes.await(kTree, told.gather());
   const auto later = writes.begin(kTree);
+  first->end({});
   first.reset();
   EXPECT_FALSE(told.told());
-  second->fail(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
+  second->end(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
   EXPECT_FALSE(told.told());
   second.reset();
   EXPECT_TRUE(told.failed());
@@ -44,6 +45,7 @@ TEST(LastWrites, AWriteHasManyHolders) {
   auto same = write;
   Told told;
   writes.await_all(told.gather());
+  write->end({});
   write.reset();
   EXPECT_FALSE(told.told());
   same.reset();
@@ -56,6 +58,52 @@ TEST(LastWrites, WithNothingUnderWayWhoWaitsHearsAtOnce) {
   const auto other = writes.begin(kOther);
   Told told;
   writes.await(kTree, told.gather());
+  EXPECT_TRUE(told.told());
+  EXPECT_FALSE(told.failed());
+}
+
+TEST(LastWrites, AFailureThatNobodyWaitedForIsToldOnceToWhoAsksLater) {
+  LastWrites writes;
+  writes.begin(kTree)->end(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
+  Told of_another;
+  writes.await(kOther, of_another.gather());
+  EXPECT_TRUE(of_another.told());
+  EXPECT_FALSE(of_another.failed());
+  Told first;
+  writes.await(kTree, first.gather());
+  EXPECT_TRUE(first.failed());
+  Told second;
+  writes.await(kTree, second.gather());
+  EXPECT_TRUE(second.told());
+  EXPECT_FALSE(second.failed());
+}
+
+// As a home does that ends before its disk had it.
+TEST(LastWrites, WhatIsDroppedHasFailed) {
+  LastWrites writes;
+  auto write = writes.begin(kTree);
+  Told told;
+  writes.await(kTree, told.gather());
+  write.reset();
+  EXPECT_TRUE(told.failed());
+}
+
+TEST(Gathered, HearsOfAPartThatWasDropped) {
+  Told told;
+  {
+    const auto all = told.gather();
+    Part(all).end({});
+    const Part dropped(all);
+  }
+  EXPECT_TRUE(told.failed());
+}
+
+TEST(Gathered, HearsThatAllPartsEndedWell) {
+  Told told;
+  {
+    const auto all = told.gather();
+    Part(all).end({});
+  }
   EXPECT_TRUE(told.told());
   EXPECT_FALSE(told.failed());
 }

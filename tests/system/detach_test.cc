@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/system/failing_disk.h"
 #include "tests/system/file_nodes.h"
 #include "tests/system/mapped_file.h"
 
@@ -110,6 +111,51 @@ TEST(Detach, WhatTheDiskDoesNotTakeStaysAttached) {
   EXPECT_EQ(nodes.detach(0, "tree"), "");
   EXPECT_TRUE(content(path) == std::string(kBytes, 'w'));
   EXPECT_EQ(::umount2(folder.tree().c_str(), MNT_DETACH), 0);
+}
+
+// The program has written it and has ended, and its node has left: what is to be synced then is
+// asked for by nobody but the home itself.
+TEST(Detach, AFailingDiskIsToldOfAFileThatNobodyKnowsAnyMore) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to make a disk that fails";
+  constexpr std::size_t kBytes = 64 * kPage;
+  Nodes nodes(2, no_clock());
+  const SharedFolder folder;
+  FailingDisk disk(folder.tree());
+  ASSERT_TRUE(disk.ok()) << "no loop device with ext4: " << std::strerror(errno);
+  folder.attach(nodes);
+  make_file(folder.tree() + "/data", kBytes);
+  {
+    const Writer writer(nodes, "/data", kBytes);
+    ASSERT_TRUE(writer.wrote());
+  }
+  ASSERT_TRUE(disk.fail());
+  EXPECT_EQ(nodes.stop_node(1), 0);
+  const std::string why = nodes.detach(0, "tree");
+  EXPECT_NE(why.find("stays attached"), std::string::npos) << why;
+  EXPECT_NE(why.find("/data"), std::string::npos) << why;
+  EXPECT_NE(why.find("Input/output error"), std::string::npos) << why;
+  EXPECT_EQ(nodes.detach(0, "tree", /*lossy=*/true), "");
+}
+
+TEST(Detach, AFailingDiskIsToldOfAFileThatWasWrittenWhileItsNodeWasAway) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to make a disk that fails";
+  constexpr std::size_t kBytes = 16 * kPage;
+  Nodes nodes(3, no_clock());
+  const SharedFolder folder;
+  FailingDisk disk(folder.tree());
+  ASSERT_TRUE(disk.ok()) << "no loop device with ext4: " << std::strerror(errno);
+  folder.attach(nodes);
+  make_file(folder.tree() + "/data", kBytes);
+  const Writer writer(nodes, "/data", kBytes);
+  ASSERT_TRUE(writer.wrote());
+  nodes.kill_node(0);
+  ASSERT_TRUE(disk.fail());
+  nodes.start(0);
+  nodes.wait_ready();
+  const std::string why = nodes.detach(0, "tree");
+  EXPECT_NE(why.find("stays attached"), std::string::npos) << why;
+  EXPECT_NE(why.find("Input/output error"), std::string::npos) << why;
+  EXPECT_EQ(nodes.detach(0, "tree", /*lossy=*/true), "");
 }
 
 TEST(Detach, WhoAcceptsTheLossGetsRidOfADiskThatIsFull) {
