@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Puts realistic bugs into the coherence core, one at a time, and shows that the explorer or the
-simulator catches each of them.
+simulator catches each of them; of those that only choose badly, which breaks no rule, a unit test.
 
 A mutant is NAME.patch beside this file: its first line says what is wrong, then a unified diff of
 libgob/protocol. The patched file is compiled in the build tree and linked with everything else as
@@ -24,6 +24,7 @@ LEAST_MUTANTS = 15
 # Cheapest first. Each is complete within its bounds, or takes some seconds.
 EXPLORER = "explorer"
 SIMULATOR = "simulator"
+UNIT = "unit test"
 CHECKS = [
     (EXPLORER, "2 nodes, 1 page", "--nodes 2 --flushes any --expiries 1"),
     (EXPLORER, "2 nodes, 1 page, swap", "--nodes 2 --flushes any --budgets 10 10 --io-failures 1"),
@@ -73,6 +74,8 @@ FILE_CHECKS = [
      "--seed 101440 --seeds 40 --steps 10000 --files --crashes --disconnects --budget 12"
      " --nodes 3 --jobs 2"),
 ]
+# For mutants named choice_*.
+CHOICE_CHECKS = [(UNIT, "reclaim of files", "")]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
 
 
@@ -88,7 +91,11 @@ class Mutant:
     def __init__(self, patch, toolchain):
         self.patch = patch
         self.name = patch.stem
-        self.of_files = self.name.startswith("file_")
+        self.checks = CHECKS
+        if self.name.startswith("file_"):
+            self.checks = FILE_CHECKS
+        if self.name.startswith("choice_"):
+            self.checks = CHOICE_CHECKS
         self.what = patch.read_text().splitlines()[0]
         self.toolchain = toolchain
         self.directory = pathlib.Path(toolchain["binary_dir"]) / self.name
@@ -144,6 +151,12 @@ class Mutant:
             return None
         if result.returncode == 0:
             return None
+        if kind == UNIT:
+            failed = re.search(r"^\[  FAILED  \] (\S+)", result.stdout, re.M)
+            if failed is None or run([self.toolchain[kind]["program"]]).returncode != 0:
+                raise Broken(f"{self.name}: the unit test fails, but not because of the mutant:\n"
+                             + result.stdout[-2000:] + result.stderr)
+            return failed[1]
         found = re.search(r"^violation: (.*)", result.stdout, re.M)
         if found is None:
             raise Broken(f"{self.name}: {kind}, {check}: it neither passed nor found a violation "
@@ -173,7 +186,7 @@ class Mutant:
         began = time.monotonic()
         try:
             objects = self.build()
-            for kind, check, arguments in FILE_CHECKS if self.of_files else CHECKS:
+            for kind, check, arguments in self.checks:
                 if any(kind == by for by, _, _ in self.caught):
                     continue
                 if found := self.try_check(kind, check, arguments, objects):
@@ -215,6 +228,8 @@ def print_table(mutants):
 
     print("| mutant | what is wrong | explorer | simulator |\n|---|---|---|---|")
     for mutant in mutants:
+        if mutant.checks is CHOICE_CHECKS:
+            continue
         print(f"| {mutant.name} | {mutant.what} | {cell(mutant, EXPLORER)} "
               f"| {cell(mutant, SIMULATOR)} |")
 
@@ -235,7 +250,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="mutants; all if none is named")
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parents[1] / "build/release",
-                        help="the build tree (explore and sim must be built)")
+                        help="the build tree (explore, sim and protocol_file_reclaim_test must be built)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--full", action="store_true",
                         help="do not stop at the first catch: try explorer and simulator both")

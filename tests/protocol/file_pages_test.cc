@@ -1,5 +1,5 @@
 // File containers: read from the home's file, written back only there, discarded; what a view
-// change makes of them, and that their pages give way first.
+// change makes of them.
 #include <gtest/gtest.h>
 
 #include "tests/protocol/core_driver.h"
@@ -430,54 +430,6 @@ TEST_F(FileManagerTest, AWrittenPageWhoseConfirmationWasOvertakenIsNotLost) {
             }));
   d.finish_view();
   EXPECT_FALSE(d.core().entry(page(p)).has_value());
-}
-
-// --- replacement: files and memory share the frames of node 0
-class FileReclaimTest : public ::testing::Test {
- protected:
-  static CoreDriver::Options few_frames() {
-    CoreDriver::Options options = options_of(0, 1);
-    options.budget_frames = 8;
-    options.low_water_frames = 1;
-    options.high_water_frames = 2;
-    options.hold_grants = false;
-    return options;
-  }
-  FileReclaimTest() : d(few_frames()) {
-    d.step(event::AddContainer{{ContainerId{2}, 4096, Epoch{1}, kNoNode}});
-  }
-  // A page of memory, created at its manager or on its word.
-  void write_memory(std::uint64_t index) {
-    const PageSet pages = PageSet::of({ContainerId{2}, PageIndex{index}});
-    d.touch(pages, Access::kWrite);
-    const unsigned manager = d.core().view().manager(ContainerId{2}, index / kStripePages).value();
-    if (manager != 0)
-      d.deliver(manager, message(kGrant, pages, [](Message& m) { m.payload = Payload::kZero; }));
-  }
-  void read_file(std::uint64_t index, unsigned from) {
-    d.read(index);
-    d.deliver(from, message(kPage, one(index), [](Message& m) {
-                m.payload = Payload::kCopy;
-                m.confirm = true;
-              }));
-  }
-  CoreDriver d;
-};
-
-TEST_F(FileReclaimTest, PagesOfFilesGiveWayBeforePagesOfMemory) {
-  const std::uint64_t p = page_of_manager(2, kNodes);
-  for (std::uint64_t i = 0; i < 4; ++i) write_memory(i);
-  for (std::uint64_t i = 0; i < 3; ++i) read_file(p + i, 1);
-  unsigned files = 0;
-  for (int round = 0; round < 8; ++round) {
-    d.step(event::Expire{one(p)});  // any event lets the hand move
-    d.core().locals().for_each([&](PageKey key, const LocalPage& local) {
-      if (!local.flushing) return;
-      EXPECT_EQ(page_of(key).container, kContainer);
-      ++files;
-    });
-  }
-  EXPECT_GT(files, 0u);
 }
 
 }  // namespace
