@@ -50,10 +50,12 @@ void Core::offer(PageId page, Out& out) {
   if (home_of(page) != kNoNode) return offer_file_page(page, injection, out);
   // A node that leaves brings its pages back from swap, and may so come to have all its frames full
   // of pages that nobody takes, while others wait for one that is swapped out.
-  const bool asked_for_swapped = std::ranges::any_of(parked_for_room_, [&](PageKey key) {
-    return local(page_of(key)).state == PageState::kSwapped && deferred_.contains(key);
-  });
-  if (config_.swap && (!leaving_ || asked_for_swapped) && injection.sole) {
+  const auto asked_for_swapped = [&] {
+    return std::ranges::any_of(parked_for_room_, [&](PageKey key) {
+      return local(page_of(key)).state == PageState::kSwapped && deferred_.contains(key);
+    });
+  };
+  if (config_.swap && injection.sole && (!leaving_ || asked_for_swapped())) {
     injections_.erase(key_of(page));
     set_state(page, PageState::kSwappingOut);
     out.act(action::SwapOut{PageSet::of(page)});
