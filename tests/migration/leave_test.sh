@@ -9,14 +9,14 @@ for node in n2 n3; do until_true 20 said $node "taking processes"; done
 
 launch one 64 part
 first=$pid
+touch "$dir/one.pause" # or it would fetch all
 move "$pid" n1 n2 --no-stream
-kill -STOP "$there" # or it would fetch all
 until_true 30 gone "$pid"
 expect 0 "$gobctl" ps --json --node n2
 [[ $(json 'j[0]["out_pages"]') -gt 1000 ]] || fail "its memory is there already: nothing is tested"
 expect 0 "$gobctl" leave --socket "$(socket n1)"
-kill -CONT "$there"
 before=$(wc -l <"$dir/one")
+rm "$dir/one.pause"
 all_right one $((before + 64)) # all parts of its memory
 move "$there" n2 n3 --wait
 expect 0 "$gobctl" leave --socket "$(socket n2)"

@@ -23,8 +23,10 @@ out_pages() {
 stands() {
   launch "$1" 64 part
   first=$pid
+  touch "$dir/$1.pause" # or it would fetch all
   move "$pid" n1 n2 --no-stream
-  kill -STOP "$there" # or it would fetch all
+  kill -STOP "$there"
+  rm "$dir/$1.pause"
   until_true 30 is_stopped "$there"
   until_true 30 gone "$first"
   until_true 10 no_images "$first" # nobody needs them once it has been made

@@ -1,6 +1,8 @@
 // A program to be moved. Keeps every byte of a piece of memory checkable and changes it round by
 // round; one line a round to the file of its first argument: "ROUND PID wrong WORDS", flushed.
-// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn | part | corner | sparse | avx | files]. Ends with 7 when FILE.stop exists.
+// What a wrong word was goes to FILE.wrong. Arguments: FILE MEBIBYTES [threads N | tree | churn |
+// part | corner | sparse | avx | files]. Between rounds, it touches nothing as long as FILE.pause
+// exists, and ends with 7 when FILE.stop does.
 #include <fcntl.h>
 #include <immintrin.h>
 #include <sys/mman.h>
@@ -89,7 +91,8 @@ std::size_t churn(std::size_t bytes) {
   const std::size_t half = kept.count / 2;
   // Moved elsewhere as a whole, its bytes with it.
   void* const place = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  // In the parts it was made of: for the kernel these are one mapping only once all memory is there.
+  // In the parts it was made of: for the kernel these are one mapping only once all memory is
+  // there.
   const std::size_t parts[] = {0, bytes / 2, bytes / 2 + kPage, bytes};
   for (std::size_t i = 0; i < 3; ++i) {
     const std::size_t length = parts[i + 1] - parts[i];
@@ -252,7 +255,8 @@ int main(int argc, char** argv) {
       });
     std::size_t last = threads == 1 ? memory.count : share;
     // "corner": the first 64th only, so that the rest is not touched before FILE.all exists.
-    if (kind == "corner" && access((file + ".all").c_str(), F_OK) != 0) last = memory.count / kParts;
+    if (kind == "corner" && access((file + ".all").c_str(), F_OK) != 0)
+      last = memory.count / kParts;
     std::size_t mine = 0;
     if (kind == "part") {
       // Every 64th page, others each round: most are not touched for long, and none comes with the
@@ -281,7 +285,9 @@ int main(int argc, char** argv) {
     const int length =
         std::snprintf(line, sizeof line, "%lu %d wrong %zu\n", round, getpid(), wrong);
     if (write(log, line, static_cast<std::size_t>(length)) != length) return 4;
-    if (access((file + ".stop").c_str(), F_OK) == 0) return 7;
-    usleep(5000);
+    do {
+      if (access((file + ".stop").c_str(), F_OK) == 0) return 7;
+      usleep(5000);
+    } while (access((file + ".pause").c_str(), F_OK) == 0);
   }
 }
