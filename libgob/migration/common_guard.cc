@@ -1,7 +1,9 @@
 #include "libgob/migration/common_guard.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -73,6 +75,30 @@ bool read_news(int news, std::vector<UniqueFd>& uffds, bool alone) {
   return true;
 }
 
+// Nobody is left who could tell more than can be read.
+bool has_hung_up(int news) {
+  pollfd socket{news, 0, 0};
+  return ::poll(&socket, 1, 0) == 1;
+}
+
+// Answers all there is, and waits for more, or until `over` is readable. False: some may be left.
+bool answer_alone(int news, std::vector<UniqueFd>& uffds, int over) {
+  const bool all_told = has_hung_up(news);
+  const bool all_known = read_news(news, uffds, true);
+  std::vector<pollfd> waiting{{over, POLLIN, 0}};
+  if (all_known) {
+    waiting.push_back({all_told ? -1 : news, POLLIN, 0});
+    for (const UniqueFd& uffd : uffds) waiting.push_back({uffd.get(), POLLIN, 0});
+  }
+  ::poll(waiting.data(), waiting.size(), -1);
+  return all_known;
+}
+
+void await(int over) {
+  pollfd waiting{over, POLLIN, 0};
+  ::poll(&waiting, 1, -1);
+}
+
 // It may have much to do, or no descriptor for another connection: that is no death. One that dies
 // while it is asked is not there any more the second time.
 bool lives(const std::string& gobd) {
@@ -105,6 +131,8 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
 [[noreturn]] void guard(int socket, const std::string& gobd, int news) {
   ::prctl(PR_SET_NAME, "gobmigrate-cgd");
   ::setsid();
+  const UniqueFd over(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));  // now there is room for it
+  if (!over) ::_exit(1);                                          // the keeper hears of that
   std::map<pid_t, Ward> wards;
   std::set<int> keys;
   Word word;
@@ -153,8 +181,12 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
           uffd_wake(uffd.get(), area.address, static_cast<unsigned>(area.bytes / kPageSize));
       }
     // If gobd lives, it answers faults of those that have lost their keeper (LostMemory).
-    lose_common(losers,
-                [&] { all_known = all_known && (!alone || read_news(news, uffds, alone)); });
+    lose_common(losers, over.get(), [&] {
+      if (alone && all_known)
+        all_known = answer_alone(news, uffds, over.get());
+      else
+        await(over.get());
+    });
     if (round > 0 && losers.empty()) break;
   }
   uffds.clear();  // who waits tries again, and meets the loss

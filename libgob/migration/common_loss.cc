@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -23,7 +24,6 @@ namespace {
 // a busy machine, or when it waits for a disk.
 constexpr std::chrono::seconds kStops{60};
 constexpr std::size_t kAtOnce = 3;  // each needs some descriptors
-constexpr std::chrono::milliseconds kAnswer{2};
 constexpr unsigned kPagesAtOnce = 1U << 16;
 
 Status take_away(pid_t pid) {
@@ -50,11 +50,15 @@ void lose_common(pid_t pid) {
   if (!taken && taken.error().code != ErrorCode::kLost) ::kill(pid, SIGKILL);
 }
 
-void lose_common(const std::set<pid_t>& pids, const std::function<void()>& answer) {
+void lose_common(const std::set<pid_t>& pids, int over, const std::function<void()>& answer) {
+  if (pids.empty()) return;
   const std::vector<pid_t> all(pids.begin(), pids.end());
-  std::atomic<std::size_t> next{0}, done{0};
+  std::atomic<std::size_t> next{0}, left{all.size()};
   const auto work = [&] {
-    for (std::size_t i = next++; i < all.size(); i = next++, ++done) lose_common(all[i]);
+    for (std::size_t i = next++; i < all.size(); i = next++) {
+      lose_common(all[i]);
+      if (--left == 0) ::eventfd_write(over, 1);
+    }
   };
   std::vector<std::jthread> threads;
   try {
@@ -62,10 +66,8 @@ void lose_common(const std::set<pid_t>& pids, const std::function<void()>& answe
   } catch (const std::system_error&) {
     work();  // there are too many threads on this machine
   }
-  while (done < all.size()) {
-    answer();
-    std::this_thread::sleep_for(kAnswer);
-  }
+  eventfd_t ended = 0;
+  while (::eventfd_read(over, &ended) != 0) answer();
 }
 
 void refuse_fault(int uffd, const uffd_msg& message, bool alone) {
