@@ -204,7 +204,7 @@ class Commands {
         ->add_option("--size", figure_sizes_,
                      "Lines of the matrices (13, 14: or their memory, like 1G); sizes of the files")
         ->delimiter(',')
-        ->default_str("9, 10: 64,128,256,512,1024,2048; 11, 12: 1M,8M,64M; 13: "
+        ->default_str("9, 10: 64,128,256,512,1024,2048; 11, 12: 1M,8M,64M,256M; 13: "
                       "64,512,16M,4096,1G; 14: 64,256,1024,4096,1G");
     command->add_option("--runs", figure_runs_, "Runs; the median counts")
         ->check(CLI::Range(1, 1000))

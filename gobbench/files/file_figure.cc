@@ -26,6 +26,7 @@ constexpr double kMiB = 1024.0 * 1024.0;
 constexpr std::size_t kReader = 0;
 constexpr std::size_t kHome = 1;
 constexpr std::uint64_t kCopiesOfAFile = 5;  // at most, with all caches of all nodes
+constexpr std::uint64_t kShareOfANode = 8;   // a node has this many times a file's size, at least
 constexpr std::uint64_t kTcpBytes = std::uint64_t{128} << 20;
 const std::string kCubic = "cubic";  // of gobd's own links
 
@@ -103,12 +104,13 @@ struct Streams {
 class Bench {
  public:
   static Result<Bench> start(const Session& session, std::uint64_t rate,
-                             std::vector<std::string>& notes) {
+                             std::uint64_t largest_bytes, std::vector<std::string>& notes) {
     ClusterOptions wanted;
     wanted.nodes = 2;
     wanted.mount = true;
     wanted.netns = true;  // as between machines: packets, and no shortcut of the loopback device
     wanted.bits_per_second = rate;
+    wanted.budget_bytes = std::max(wanted.budget_bytes, kShareOfANode * largest_bytes);
     Result<Cluster> cluster = session.cluster(wanted);
     if (!cluster) return cluster.error();
     Bench bench(std::move(*cluster));
@@ -277,10 +279,10 @@ Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& option
 std::vector<Target> targets(const FileFigureOptions& options, const Points& points,
                             const std::map<std::uint64_t, Streams>& tcp) {
   std::vector<Target> found;
+  const std::uint64_t largest = std::ranges::max(options.file_bytes);
   const auto rate_of = [&](std::uint64_t network, Way way) -> std::optional<double> {
-    const auto point = points.find({network, way, *std::ranges::max_element(options.file_bytes),
-                                    *std::ranges::min_element(options.request_bytes),
-                                    *std::ranges::max_element(options.depths)});
+    const auto point = points.find({network, way, largest, std::ranges::min(options.request_bytes),
+                                    std::ranges::max(options.depths)});
     if (point == points.end()) return std::nullopt;
     return median(point->second);
   };
@@ -288,20 +290,22 @@ std::vector<Target> targets(const FileFigureOptions& options, const Points& poin
                        std::optional<double> base, double must, std::optional<double> goal) {
     if (value && base) found.push_back({what, *value / *base, must, goal, Target::Better::kLarger});
   };
+  const std::string file = ", file of " + format_size(largest);
   const std::string reads = options.random ? "random" : "sequential";
   for (const auto& [network, stream] : tcp) {
     const auto remote = rate_of(network, Way::kRemote);
     const std::string on = network == 0 ? "" : ", " + network_name(network);
-    add(reads + " reads of another node's memory, share of a raw TCP stream" + on, remote,
+    add(reads + " reads of another node's memory, share of a raw TCP stream" + on + file, remote,
         median(stream.plain), network == 0 ? 0.50 : 0.85, std::nullopt);
     if (options.random && network != 0)
-      add("random over sequential reads" + on, remote, rate_of(network, Way::kRemoteInOrder), 0.95,
-          std::nullopt);
+      add("random over sequential reads" + on + file, remote, rate_of(network, Way::kRemoteInOrder),
+          0.95, std::nullopt);
     if (network != 0) continue;
-    add(reads + " reads of another node's memory, times NFS", remote, rate_of(0, Way::kNfs), 2, 5);
-    add(reads + " reads of another node's memory, times sshfs", remote, rate_of(0, Way::kSshfs), 2,
-        5);
-    add(reads + " local hits, share of the local page cache", rate_of(0, Way::kHit),
+    add(reads + " reads of another node's memory, times NFS" + file, remote, rate_of(0, Way::kNfs),
+        2, 5);
+    add(reads + " reads of another node's memory, times sshfs" + file, remote,
+        rate_of(0, Way::kSshfs), 2, 5);
+    add(reads + " local hits, share of the local page cache" + file, rate_of(0, Way::kHit),
         rate_of(0, Way::kDiskWarm), 0.90, std::nullopt);
   }
   return found;
@@ -355,7 +359,7 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
                                           options.file_bytes.size() * options.request_bytes.size() *
                                           options.depths.size() * ways));
   for (const std::uint64_t rate : options.bits_per_second) {
-    Result<Bench> bench = Bench::start(session, rate, notes);
+    Result<Bench> bench = Bench::start(session, rate, std::ranges::max(options.file_bytes), notes);
     if (!bench) return bench.error();
     if (Status s = measure(*bench, rate, options, points, tcp[rate], notes, progress); !s)
       return s.error();
@@ -372,7 +376,8 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
     const double plain = median(stream.plain);
     const double cubic = median(stream.cubic);
     table.add({network_name(rate), "raw TCP stream", {}, {}, {}, plain / kMiB, 1.0});
-    table.add({network_name(rate), "raw TCP stream, cubic", {}, {}, {}, cubic / kMiB, cubic / plain});
+    table.add(
+        {network_name(rate), "raw TCP stream, cubic", {}, {}, {}, cubic / kMiB, cubic / plain});
   }
   for (const auto& [point, values] : points)
     table.add(
@@ -391,8 +396,8 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
        "servers hold the file in memory; the node that reads has never seen it",
        "the memory that caches will take is touched before each measurement, since a virtual "
        "machine's free memory may have to come from its host first",
-       "gobd: of a file that is no larger than an eighth of a node's memory, once a 256th was "
-       "read at random, all is fetched in large requests",
+       "gobd: of a file that is no larger than an eighth of a node's memory (here none is larger), "
+       "once a 256th was read at random, all is fetched in large requests",
        "in the page cache page by page: a local file that was written so; the kernel caches others "
        "in larger pieces, but none of a FUSE mount",
        "FUSE alone: a mount that answers from its own memory at once, which no mount in user "
