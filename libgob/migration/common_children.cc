@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "libgob/base/file_limit.h"
+#include "libgob/base/ids.h"
+#include "libgob/linker/uffd_calls.h"
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_mapper_help.h"
 #include "libgob/migration/inspect.h"
@@ -57,7 +59,9 @@ Status CommonMapper::serve(Child& child) {
   child.mapping = mapping;
   if (child.former != 0) followed_by_[child.former] = mapping;
   // Faults of then were heard by a mapping that is no more.
-  if (again) wake(child.uffd.get(), child.area.second.address, child.area.second.bytes);
+  if (again)
+    uffd_wake(child.uffd.get(), child.area.second.address,
+              static_cast<unsigned>(child.area.second.bytes / kPageSize));
   return {};
 }
 

@@ -22,7 +22,7 @@
 
 #include "libgob/base/file_limit.h"
 #include "libgob/migration/common_container.h"
-#include "libgob/migration/common_loss.h"
+#include "libgob/migration/common_losses.h"
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/common_wakes.h"
@@ -51,8 +51,10 @@ class CommonKeeper {
 
   Status run() {
     while (link_ || !mapper_.idle()) {
-      std::vector<pollfd> waiting{
-          {link_.get(), POLLIN, 0}, {mapper_.gobd(), POLLRDHUP, 0}, {mapper_.news(), POLLIN, 0}};
+      std::vector<pollfd> waiting{{link_.get(), POLLIN, 0},
+                                  {mapper_.gobd(), POLLRDHUP, 0},
+                                  {mapper_.news(), POLLIN, 0},
+                                  {mapper_.lost(), POLLIN, 0}};
       for (const int end : mapper_.ends()) waiting.push_back({end, POLLIN, 0});
       const int pause = mapper_.idle() ? -1 : some_sleep_ ? kWakeMs : kLookMs;
       const int ready = ::poll(waiting.data(), waiting.size(), pause);
@@ -103,7 +105,11 @@ class CommonKeeper {
     const std::string reply =
         number + (done ? kKeeperDone + *done : kKeeperRefused + done.error().message());
     // Whoever asked may have ended.
-    static_cast<void>(!::send(link_.get(), reply.data(), reply.size(), MSG_NOSIGNAL));
+    const auto answer = [this, reply] {
+      static_cast<void>(!::send(link_.get(), reply.data(), reply.size(), MSG_NOSIGNAL));
+    };
+    if (losers_.empty()) return answer();
+    mapper_.lose(std::exchange(losers_, {}), answer);
   }
 
   // The container of a segment, which is made if there is none.
@@ -382,7 +388,7 @@ class CommonKeeper {
     }();
     if (done) return std::to_string(joined);
     for (const pid_t pid : pids)
-      if (!places_of(pid).empty() || !container_areas(pid).empty()) lose_common(pid);
+      if (!places_of(pid).empty() || !container_areas(pid).empty()) losers_.push_back(pid);
     return done.error();
   }
 
@@ -393,7 +399,8 @@ class CommonKeeper {
   bool some_sleep_ = false;
   Clock::time_point next_look_{};
   std::list<Made> made_;
-  std::set<pid_t> seen_;  // that stay, when the memory was copied first
+  std::set<pid_t> seen_;       // that stay, when the memory was copied first
+  std::vector<pid_t> losers_;  // of a command that failed: the answer comes when they have lost it
   std::map<std::string, CommonContainer> joined_;
 };
 
@@ -416,9 +423,16 @@ Status keep_common(const std::string& socket, int link) {
     guard->done();
     return gobd.error();
   }
+  auto losses = CommonLosses::create();
+  if (!losses) {
+    guard->done();
+    return losses.error();
+  }
   try {
     const gobelins::Connection gob(socket);
-    return CommonKeeper(gob, CommonMapper(std::move(*gobd), std::move(*guard), std::move(*news)),
+    return CommonKeeper(gob,
+                        CommonMapper(std::move(*gobd), std::move(*guard), std::move(*news),
+                                     std::move(*losses)),
                         std::move(commands))
         .run();
   } catch (const std::system_error& error) {

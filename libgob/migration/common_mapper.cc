@@ -10,6 +10,7 @@
 
 #include "libgob/base/file_limit.h"
 #include "libgob/base/ids.h"
+#include "libgob/linker/uffd_calls.h"
 #include "libgob/linker/uffd_client.h"
 #include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_mapper_help.h"
@@ -203,41 +204,51 @@ void CommonMapper::adopt(Held& held, std::uint64_t mapping) {
 }
 
 void CommonMapper::moved(const MappingNews& news) {
-  bool known = false, served = false;
-  int uffd = -1;
+  bool served = false;
+  int last = 0;  // number of the child it is, or 0
   std::uint64_t from = news.from;
   for (auto& [pid, held] : held_) adopt(held, news.mapping);
   for (auto& [number, child] : children_)
     if (child.mapping == news.mapping || (child.mapping == 0 && child.former == news.mapping)) {
-      known = true;
-      uffd = child.uffd.get();
+      last = number;
       from = child.area.second.address;
       served = move_child(news, child);
     }
-  if (!known) return;
+  if (last == 0) return;
   if (!served) {
     looks_ = 1;
     find_children();
   }
+  std::vector<pid_t> losers;
   for (auto& [pid, held] : held_) {
     const auto now = container_areas(pid);
     const bool there = std::ranges::any_of(
         now, [&](const NamedArea& each) { return each.second.address == news.to; });
     if (!there) continue;
-    if (served) {
+    if (served)
       held.areas = now;
-    } else {
-      // Else who waits for it in the kernel would not stop.
-      refuse_missing(uffd, news.to, news.bytes);
-      lose_common(pid);
-    }
+    else
+      losers.push_back(pid);
   }
-  // What faulted meanwhile was nobody's.
-  wake(uffd, news.to, news.bytes);
-  wake(uffd, from, news.bytes);
+  // What faulted meanwhile was nobody's, and will be so again until it is lost.
+  const auto wake = [this, last, to = news.to, from, bytes = news.bytes] {
+    wake_child(last, to, bytes);
+    wake_child(last, from, bytes);
+  };
+  // Else who waits for it in the kernel would not stop.
+  if (!losers.empty()) refuse_missing(children_.at(last).uffd.get(), news.to, news.bytes);
+  wake();
+  for (const pid_t pid : losers) lose({pid}, wake);
+}
+
+void CommonMapper::wake_child(int number, std::uint64_t address, std::uint64_t bytes) {
+  const auto child = children_.find(number);
+  if (child != children_.end())
+    uffd_wake(child->second.uffd.get(), address, static_cast<unsigned>(bytes / kPageSize));
 }
 
 void CommonMapper::look() {
+  losses_.reap();
   reap_processes();
   hear();  // of children of those that have ended: gobd has told all by now
   if (Clock::now() < next_look_) return;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/linker/mapping.h"
 #include "libgob/migration/common_guard.h"
+#include "libgob/migration/common_losses.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/visit.h"
 #include "libgob/runtime/control_client.h"
@@ -34,8 +36,12 @@ struct NewsSocket {
 
 class CommonMapper {
  public:
-  CommonMapper(std::unique_ptr<ControlClient> gobd, CommonGuard guard, NewsSocket news)
-      : gobd_(std::move(gobd)), guard_(std::move(guard)), news_(std::move(news)) {}
+  CommonMapper(std::unique_ptr<ControlClient> gobd, CommonGuard guard, NewsSocket news,
+               CommonLosses losses)
+      : gobd_(std::move(gobd)),
+        guard_(std::move(guard)),
+        news_(std::move(news)),
+        losses_(std::move(losses)) {}
 
   // A container that will be mapped over an area of a process.
   struct Plan {
@@ -59,10 +65,17 @@ class CommonMapper {
   // Readable when hear() has something to do; -1: nothing can be heard before the next look().
   [[nodiscard]] int news() const { return no_room_ ? -1 : news_.heard.get(); }
   void hear();
-  // From time to time: lets go of processes that have ended, and looks which children there are.
+  // Takes what is left of containers away from processes (lose_common), which may take long, and
+  // calls `then` in look().
+  void lose(std::vector<pid_t> pids, std::function<void()> then) {
+    losses_.begin(std::move(pids), std::move(then));
+  }
+  [[nodiscard]] int lost() const { return losses_.ended(); }
+  // From time to time, and when lost() is readable: lets go of processes that have ended, and looks
+  // which children there are.
   void look();
   [[nodiscard]] bool idle() const {
-    return held_.empty() && children_.empty() && strays_.empty() && !no_room_;
+    return held_.empty() && children_.empty() && strays_.empty() && !no_room_ && losses_.idle();
   }
   struct Held {
     UniqueFd process;
@@ -95,6 +108,7 @@ class CommonMapper {
   [[nodiscard]] std::uint64_t latest(std::uint64_t mapping) const;
   void adopt(Held& held, std::uint64_t mapping);
   void moved(const MappingNews& news);
+  void wake_child(int number, std::uint64_t address, std::uint64_t bytes);
   void reap_processes();
   // common_children.cc
   void forked(int number, const NamedArea& area, UniqueFd uffd);
@@ -112,6 +126,7 @@ class CommonMapper {
   std::unique_ptr<ControlClient> gobd_;
   CommonGuard guard_;
   NewsSocket news_;
+  CommonLosses losses_;  // after the guard, which would else begin with the same processes
   std::map<std::string, std::uint32_t> opened_;
   std::map<std::uint64_t, NamedArea> areas_;                           // by gobd's numbers
   std::deque<std::pair<Clock::time_point, std::uint64_t>> forgotten_;  // some of them

@@ -27,9 +27,4 @@ void tell(const std::string& what) {
   ::syslog(LOG_DAEMON | LOG_ERR, "gobmigrate: %s", what.c_str());
 }
 
-void wake(int uffd, std::uint64_t address, std::uint64_t bytes) {
-  uffdio_range range{address, bytes};
-  ::ioctl(uffd, UFFDIO_WAKE, &range);
-}
-
 }  // namespace gob::migration

@@ -17,7 +17,5 @@ constexpr std::uint64_t kSomewhere = std::uint64_t{1} << 30;
 bool has_memory(int uffd, std::uint64_t address);
 // A keeper of a node that processes only leave has no log of its own.
 void tell(const std::string& what);
-// Who waits there tries again.
-void wake(int uffd, std::uint64_t address, std::uint64_t bytes);
 
 }  // namespace gob::migration

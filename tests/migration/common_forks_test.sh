@@ -89,5 +89,24 @@ never_wrong split.child
 right split
 touch "$dir/split.stop"
 until_true 30 no_memory
+# Such a one that cannot be stopped yet does not keep the keeper from the others of that memory: their
+# children get it.
+share held anonymous 64
+move "$child" n1 n2
+hire held.child
+touch "$dir/held.child.hold"
+until_true 30 test -e "$dir/held.child.held"
+touch "$dir/held.child.split"
+until_true 30 is_stopped "$there" # but for that thread
+touch "$dir/held.child.worker.brood"
+for each in {0..23}; do until_true 30 lines "$dir/held.child.worker.brood.$each" 2; done
+is_stopped "$there" || fail "it does not stand any more: nothing was tested"
+touch "$dir/held.child.free"
+until_true 30 zombie_or_gone "$there"
+never_wrong held.child
+right held held.child.worker
+touch "$dir/held.stop"
+until_true 30 said n2 "process $there ended with signal 7"
+until_true 30 no_memory
 for node in n1 n2; do end_server $node; done
 finish

@@ -17,9 +17,13 @@
 // When NAME.hire is there the parent forks a worker that does the same as the others, to
 // NAME.worker (also as NAME.child.hire, of the child). Then NAME.remap: mremap(2) of all of it;
 // NAME.split: of a part; NAME.cut: munmap(2) of its second half, which it does not use any more.
+// When NAME.hold is there, a thread of it waits where nothing stops it, in the kernel, until
+// NAME.free is there. It does when NAME.held is; the others do not touch the memory any more once
+// they have split it.
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
@@ -132,6 +136,27 @@ bool take_turn(Head& head, int self) {
   return right;
 }
 
+struct Names {
+  std::string held, free;
+};
+
+// In a process that shares the memory with one whose thread waits for its end, as with vfork(2).
+int wait_for_free(void* argument) {
+  const Names& names = *static_cast<const Names*>(argument);
+  ::close(::open(names.held.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  while (::access(names.free.c_str(), F_OK) != 0) ::usleep(10'000);
+  return 0;
+}
+
+void hold_a_thread(const Work& work) {
+  static Names names;
+  static std::vector<char> stack(64 << 10);
+  names = {work.name + ".held", work.name + ".free"};
+  std::thread([] {
+    ::clone(wait_for_free, stack.data() + stack.size(), CLONE_VM | CLONE_VFORK | SIGCHLD, &names);
+  }).detach();
+}
+
 void change_places(Work& work) {
   const std::size_t bytes = work.pages * kPage;
   const bool all = exists(work.name + ".remap");
@@ -143,6 +168,8 @@ void change_places(Work& work) {
     work.memory = static_cast<char*>(now);
     work.pages = moved / kPage;
     ::unlink((work.name + (all ? ".remap" : ".split")).c_str());
+    while (!all && exists(work.name + ".held") && !exists(work.name + ".free"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   if (exists(work.name + ".cut")) {
     work.pages /= 2;
@@ -193,6 +220,10 @@ int run(Work work) {
     std::this_thread::sleep_for(
         std::chrono::milliseconds(2));  // or it would take the cores from the nodes
     change_places(work);
+    if (exists(work.name + ".hold")) {
+      ::unlink((work.name + ".hold").c_str());
+      hold_a_thread(work);
+    }
     if (exists(work.name + ".brood")) {
       ::unlink((work.name + ".brood").c_str());
       raise_brood(work);
