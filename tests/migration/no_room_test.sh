@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What does not fit into the frames and swap of the cluster is refused before the freeze, with what there
-# is and what to do, and what fits moves. Arguments: gobctl gobd gobmigrate traveller criu_shim.
+# What does not fit into the frames and swap of the cluster, or with --mode basic into /dev/shm, is refused
+# before the freeze, with what there is and what to do, and what fits moves. Arguments: gobctl gobd gobmigrate traveller criu_shim.
 # shellcheck source=common.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 budget=16M
@@ -77,6 +77,37 @@ launch swapped 48
 before=$(wc -l <"$dir/swapped")
 move "$pid" n1 n2 --wait
 all_right swapped "$before"
+kill "$there"
+until_true 60 said n2 "process $there ended"
+
+# CRIU's files have all memory with basic, and there must be room for them at both ends. Here the end in
+# question has a /dev/shm of its own, as another machine would.
+shm='mount -t tmpfs -o size=8m none /dev/shm && exec "$@"'
+unshare --mount bash -c "$shm" - sleep 600 &
+holder=$!
+until_true 20 eval "[[ \$(stat -f -c %b /proc/$holder/root/dev/shm) -eq 2048 ]]"
+start source nsenter "--mount=/proc/$holder/ns/mnt" "$traveller" "$dir/source" 16
+expect 3 nsenter "--mount=/proc/$holder/ns/mnt" "$gobmigrate" "$pid" n2 --socket "$one" --mode basic
+says "only 8 MiB are free in /dev/shm here, where CRIU's files of"
+says "mount -o remount,size="
+says_not "n2 refuses"
+all_right source "$(wc -l <"$dir/source")"
+kill "$pid" "$holder"
+none_left "$pid"
+end_server n2
+unshare --mount bash -c "$shm" - "$gobmigrate" serve --socket "$(socket n2)" >>"$dir/n2.log" 2>&1 &
+server[n2]=$!
+until_true 20 eval "[[ \$(grep -c 'taking processes' '$dir/n2.log') -eq 3 ]]"
+launch small 16
+for dry in "" --dry-run; do
+  # shellcheck disable=SC2086
+  expect 3 "$gobmigrate" "$pid" n2 --socket "$one" --mode basic $dry
+  says "node n2 refuses: only 8 MiB are free in /dev/shm here, where CRIU's files of"
+done
+before=$(wc -l <"$dir/small")
+all_right small "$before"
+move "$pid" n1 n2 --wait # with gob they are small
+all_right small "$before"
 kill "$there"
 until_true 60 said n2 "process $there ended"
 end_server n2

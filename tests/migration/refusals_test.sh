@@ -21,16 +21,19 @@ def call(number, *arguments):
         with open(name + ".pid", "w") as out: out.write(f"lacks {os.strerror(ctypes.get_errno())}\n")
         sys.exit(1)
     return result
+def also(): pass
 def go_on():
-    while not os.path.exists(name + ".stop"): time.sleep(0.01)
+    while not os.path.exists(name + ".stop"):
+        also()
+        time.sleep(0.01)
     os._exit(0)
 def this_moves():
     with open(name + ".new", "w") as out: out.write(f"{os.getpid()}\n")
     os.rename(name + ".new", name + ".pid")
     go_on()
-def child_moves(also=lambda: None):  # the parent stays
+def child_moves(first=lambda: None):  # the parent stays
     if os.fork() == 0:
-        also()
+        first()
         this_moves()
     go_on()
 def mapped(size, fd):
@@ -89,6 +92,21 @@ elif kind == "beyond":
     os.truncate(file, 4096)
     os.close(file)
     child_moves()
+elif kind == "huge":
+    kept = mmap.mmap(-1, 2 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)  # MAP_HUGETLB
+    kept[0] = 1
+elif kind == "huge-common":  # the parent has it, too
+    file = os.memfd_create("huge", 4); os.truncate(file, 2 << 20)  # MFD_HUGETLB
+    kept = mapped(2 << 20, file)
+    os.close(file)
+    kept[0] = 1
+    child_moves()
+elif kind == "late-terminal":
+    def also():
+        if not os.path.exists(name + ".opened") and os.path.exists(name + ".terminal"):
+            global kept
+            kept = os.open(open(name + ".terminal").read().strip(), os.O_RDWR | os.O_NOCTTY)
+            open(name + ".opened", "w").close()
 elif kind == "old-libgob":
     file = os.memfd_create("gob:container"); os.truncate(file, 8192)
     kept = mapped(8192, file)
@@ -138,7 +156,19 @@ declare -A words=(
   [descriptor]="which would show old bytes"
   [beyond]="has mapped more than there is of"
   [old-libgob]="its libgob is of a release that cannot move"
+  [huge]="has mapped /anon_hugepage (deleted), which CRIU cannot move"
+  [huge-common]="pages of another size"
 )
+# Huge pages for two of them, given back at the end.
+huge=/proc/sys/vm/nr_hugepages
+huge_before=$(cat $huge 2>/dev/null)
+give_back() { [[ -z $huge_before ]] || echo "$huge_before" 2>/dev/null >$huge; }
+trap 'clean_up; give_back' EXIT
+[[ -z $huge_before ]] || echo $((huge_before + 2)) 2>/dev/null >$huge
+if [[ ! $(cat $huge 2>/dev/null) -ge $((${huge_before:-0} + 2)) ]]; then
+  echo "not tested: memory of huge pages, of which this machine gives none"
+  unset "words[huge]" "words[huge-common]"
+fi
 for kind in "${!words[@]}"; do
   odd "$kind"
   if [[ $pid == lacks* ]]; then
@@ -244,6 +274,26 @@ expect 3 "$gobmigrate" "$there" n1 --socket "$(socket n2)"
 says "is no descendant of it any more: it would be left behind"
 touch "$dir/left-behind.stop"
 until_true 60 said n2 "process $there ended"
+
+# A terminal that it opens where it is now; that of its first node would be relayed.
+python3 -c 'import os, pty, sys, time
+master, slave = pty.openpty()
+with open(sys.argv[1] + ".new", "w") as out: out.write(os.ttyname(slave) + "\n")
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(600)' "$dir/late-terminal.other" &
+terminal=$!
+until_true 20 lines "$dir/late-terminal.other" 1
+odd late-terminal
+move "$pid" n1 n2
+mv "$dir/late-terminal.other" "$dir/late-terminal.terminal"
+until_true 30 test -e "$dir/late-terminal.opened"
+expect 3 "$gobmigrate" "$there" n1 --socket "$(socket n2)"
+says "it was not touched"
+says "a terminal that it has opened since it came here"
+touch "$dir/late-terminal.stop"
+until_true 60 said n2 "process $there ended"
+kill "$terminal"
+wait "$terminal"
 
 touch "$dir/traced.stop"
 end_server n1
