@@ -21,6 +21,7 @@
 #include "libgob/base/usage.h"
 #include "libgob/migration/common_keeper.h"
 #include "libgob/migration/criu.h"
+#include "libgob/migration/held_locks.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/source.h"
 #include "libgob/migration/target.h"
@@ -92,6 +93,15 @@ nlohmann::json to_json(const Plan& plan, const Ready* ready) {
           {"obstacles", plan.obstacles}};
 }
 
+nlohmann::json to_json(const HeldLocks& locks) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const HeldLock& lock : locks.going)
+    all.push_back({{"file", lock.path()}, {"lock", describe(lock)}, {"goes", true}});
+  for (const HeldLocks::Staying& lock : locks.staying)
+    all.push_back({{"file", lock.path}, {"goes", false}, {"why", lock.why}});
+  return all;
+}
+
 nlohmann::json to_json(const Moved& moved, bool waited) {
   const Phases& p = moved.phases;
   nlohmann::json covers = nlohmann::json::array();
@@ -104,6 +114,7 @@ nlohmann::json to_json(const Moved& moved, bool waited) {
           {"hidden_pages", moved.hidden_pages},
           {"out_pages", moved.out_pages},
           {"covers", covers},
+          {"locks", moved.locks},
           {"shared", {{"areas", moved.common.places},
                       {"bytes", moved.common.bytes},
                       {"others_stopped_ms", moved.common.stopped_ms}}},
@@ -163,6 +174,14 @@ void print(const Plan& plan, const Ready& ready) {
   for (const std::string& folder : ready.folders()) std::cout << "  " << folder << '\n';
 }
 
+void print(const HeldLocks& locks) {
+  for (const HeldLock& lock : locks.going)
+    std::cout << "It holds a lock, which goes along: " << describe(lock) << ".\n";
+  for (const HeldLocks::Staying& lock : locks.staying)
+    std::cout << "It holds a lock on " << lock.path << " now, which cannot go along (" << lock.why
+              << "): it will be stopped at a moment when it does not.\n";
+}
+
 // Of a pidfd.
 bool has_ended(const UniqueFd& process) {
   pollfd ended{process.get(), POLLIN, 0};
@@ -187,7 +206,9 @@ int move(Flags& flags, int dumps = kDumps) {
   if (flags.dry_run)
     if (const Status works = try_criu(flags.move.criu, *criu); !works)
       return fail(flags, kRefused, works.error().message());
-  if (flags.dry_run && !flags.json) print(*plan);
+  HeldLocks locks;
+  if (flags.dry_run) locks = held_locks(plan->processes, plan->covers, flags.move.node);
+  if (flags.dry_run && !flags.json) print(*plan), print(locks);
   std::string why;
   for (const std::string& obstacle : plan->obstacles) why += (why.empty() ? "" : "\n  ") + obstacle;
   if (flags.dry_run) {
@@ -204,6 +225,7 @@ int move(Flags& flags, int dumps = kDumps) {
       nlohmann::json all = to_json(*plan, ready ? &*ready : nullptr);
       if (ready) all["folders"] = std::vector<std::string>(ready->folders().begin(), ready->folders().end());
       all["criu"] = *criu;
+      all["locks"] = to_json(locks);
       all["target_refuses"] = plan->obstacles.empty() ? why : "";
       std::cout << all.dump(2) << '\n';
     } else {

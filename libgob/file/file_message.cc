@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "libgob/base/ids.h"
 #include "libgob/container/container_record.h"
 
 namespace gob::file {
@@ -51,12 +52,17 @@ bool is_xattr(FileOp op) {
 
 Status check_lock(const peer::FileRequest& request) {
   const auto op = op_of(request);
-  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks) return {};
+  if (static_cast<std::size_t>(request.locks_size()) > kMaxLocks) return bad("too many locks");
+  const bool hands_over = op == FileOp::kOfferLocks || op == FileOp::kLocksMoved;
+  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks && !hands_over)
+    return {};
   if (!request.has_lock()) return bad("no lock");
   const peer::FileLock& lock = request.lock();
   if (lock.type() != F_RDLCK && lock.type() != F_WRLCK && lock.type() != F_UNLCK)
     return bad("a lock of no type");
   if (lock.first() > lock.last()) return bad("a lock that ends before it begins");
+  if (request.node() >= kMaxNodes || lock.joins().node() >= kMaxNodes)
+    return bad("a node that cannot be");
   return {};
 }
 
@@ -91,6 +97,7 @@ Status check_file_reply(const peer::FileReply& reply) {
   if (reply.id() == 0) return bad("no id");
   if (reply.error() > 4095) return bad("an error number that cannot be");
   if (reply.data().size() > kMaxIoBytes) return bad("too many bytes");
+  if (static_cast<std::size_t>(reply.locks_size()) > kMaxLocks) return bad("too many locks");
   if (reply.container() > kMaxContainerId) return bad("a container that cannot be");
   for (const peer::FileEntry& entry : reply.entries())
     if (entry.name().empty() || entry.name().size() > kMaxFileNameBytes ||
@@ -190,6 +197,12 @@ std::string to_words(FileOp op) {
       return "map for writing";
     case FileOp::kWriteBack:
       return "write mapped files to the disk";
+    case FileOp::kListLocks:
+      return "list the locks of a process";
+    case FileOp::kOfferLocks:
+    case FileOp::kKeepLocks:
+    case FileOp::kLocksMoved:
+      return "hand locks of a process over";
   }
   return "do operation " + std::to_string(static_cast<std::uint32_t>(op));
 }

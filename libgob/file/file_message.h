@@ -50,8 +50,13 @@ enum class FileOp : std::uint32_t {
   // What programs have written into mapped files of an attachment gets to the disk; `file` is the
   // container's id. The reply's data say what failed.
   kWriteBack,
+  // A process takes its locks along: see LockTable.
+  kListLocks,   // that the owners in `locks`, all of the asking node, hold
+  kOfferLocks,  // of one owner, to `node`
+  kKeepLocks,   // of the owners in `locks`
+  kLocksMoved,  // of one owner of `node`, to the asking one
 };
-inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kWriteBack);
+inline constexpr std::uint32_t kLastFileOp = static_cast<std::uint32_t>(FileOp::kLocksMoved);
 
 // Bits of FileRequest.set.
 inline constexpr std::uint32_t kSetMode = 1;
@@ -71,6 +76,7 @@ inline constexpr std::size_t kMaxLinkBytes = 4095;
 inline constexpr std::size_t kMaxIoBytes = 1 << 20;  // of one read or write
 inline constexpr std::size_t kMaxXattrBytes = 65536;
 inline constexpr std::size_t kMaxForgets = 4096;  // of one message
+inline constexpr std::size_t kMaxLocks = 1024;    // listed in one message
 
 // kProtocol unless the message is one that a correct node sends.
 [[nodiscard]] Status check_file_body(const peer::FileBody& body);

@@ -216,6 +216,10 @@ void FileServer::work(NodeId from, const Request& request, Reply& reply) {
       case FileOp::kGetLock:
       case FileOp::kSetLock:
       case FileOp::kDropLocks:
+      case FileOp::kListLocks:
+      case FileOp::kOfferLocks:
+      case FileOp::kKeepLocks:
+      case FileOp::kLocksMoved:
       case FileOp::kMap:
       case FileOp::kWriteBack:
         break;

@@ -188,6 +188,7 @@ class FileServer {
 
   // file_server_locks.cc
   bool locks(NodeId from, const Request& request, const Answer& answer);
+  static int hand_over(NodeId from, const Request& request, LockTable& locks, Reply& reply);
   void grant(File& file);
 
   const NodeId self_;

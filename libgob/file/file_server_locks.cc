@@ -21,10 +21,46 @@ std::uint32_t type_of(LockType type) {
 
 }  // namespace
 
+// A process takes its locks along. Gives 0 or an errno.
+int FileServer::hand_over(NodeId from, const Request& request, LockTable& locks, Reply& reply) {
+  const peer::FileLock& lock = request.lock();
+  const NodeId node{static_cast<NodeId::rep>(request.node())};
+  switch (op_of(request)) {
+    case FileOp::kListLocks:
+      for (const peer::FileLock& asked : request.locks()) {
+        for (const LockRange& held : locks.held_by({from, asked.owner(), asked.flock()})) {
+          if (static_cast<std::size_t>(reply.locks_size()) == kMaxLocks) return E2BIG;
+          peer::FileLock& out = *reply.add_locks();
+          out.set_owner(asked.owner());
+          out.set_flock(asked.flock());
+          out.set_type(type_of(held.type));
+          out.set_first(held.first);
+          out.set_last(held.last);
+          out.set_pid(held.pid);
+        }
+      }
+      return 0;
+    case FileOp::kOfferLocks:
+      return locks.offer({from, lock.owner(), lock.flock()}, node) ? 0 : ENOLCK;
+    case FileOp::kKeepLocks:
+      for (const peer::FileLock& kept : request.locks())
+        locks.keep({from, kept.owner(), kept.flock()});
+      return 0;
+    case FileOp::kLocksMoved:
+      locks.moved({node, lock.owner(), lock.flock()}, from);
+      return 0;
+    default:
+      return ENOSYS;
+  }
+}
+
 // True if the request was one about locks; it is answered, or waits.
 bool FileServer::locks(NodeId from, const Request& request, const Answer& answer) {
   const FileOp op = op_of(request);
-  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks) return false;
+  const bool hands_over = op == FileOp::kListLocks || op == FileOp::kOfferLocks ||
+                          op == FileOp::kKeepLocks || op == FileOp::kLocksMoved;
+  if (op != FileOp::kGetLock && op != FileOp::kSetLock && op != FileOp::kDropLocks && !hands_over)
+    return false;
   Reply reply;
   reply.set_id(request.id());
   reply.set_incarnation(incarnation_);
@@ -39,7 +75,9 @@ bool FileServer::locks(NodeId from, const Request& request, const Answer& answer
   const LockRange range{lock.first(), lock.last(), type_of(lock.type()), lock.pid()};
   {
     const std::lock_guard guard(file->locks_mutex);
-    if (op == FileOp::kDropLocks) {
+    if (hands_over) {
+      reply.set_error(static_cast<std::uint32_t>(hand_over(from, request, file->locks, reply)));
+    } else if (op == FileOp::kDropLocks) {
       file->locks.drop(owner);
     } else if (op == FileOp::kGetLock) {
       const auto other = file->locks.conflict(owner, range);
@@ -49,6 +87,10 @@ bool FileServer::locks(NodeId from, const Request& request, const Answer& answer
         reply.mutable_lock()->set_last(other->last);
         reply.mutable_lock()->set_pid(other->pid);
       }
+    } else if (lock.has_joins()) {
+      const LockOwner first{NodeId{static_cast<NodeId::rep>(lock.joins().node())},
+                            lock.joins().owner(), lock.flock()};
+      if (!file->locks.join(owner, range, first)) reply.set_error(EAGAIN);
     } else if (!file->locks.set(owner, range)) {
       const std::lock_guard waiting(mutex_);
       const bool cancelled = std::erase(cancelled_, std::pair{from, request.id()}) != 0;

@@ -19,19 +19,31 @@ bool touch(const LockRange& a, const LockRange& b) {
 
 }  // namespace
 
-std::optional<LockRange> LockTable::conflict(const LockOwner& owner,
-                                             const LockRange& wanted) const {
-  if (wanted.type == LockType::kUnlock) return std::nullopt;
+const LockTable::Held* LockTable::in_the_way(const LockOwner& owner, const LockRange& wanted,
+                                             const LockOwner* also) const {
+  if (wanted.type == LockType::kUnlock) return nullptr;
   for (const Held& held : held_) {
     if (held.owner == owner || held.owner.flock != owner.flock) continue;
+    if (also != nullptr && held.owner == *also) continue;
     if (!overlap(held.range, wanted)) continue;
-    if (held.range.type == LockType::kWrite || wanted.type == LockType::kWrite) return held.range;
+    if (held.range.type == LockType::kWrite || wanted.type == LockType::kWrite) return &held;
   }
-  return std::nullopt;
+  return nullptr;
+}
+
+std::optional<LockRange> LockTable::conflict(const LockOwner& owner,
+                                             const LockRange& wanted) const {
+  const Held* const held = in_the_way(owner, wanted, nullptr);
+  return held == nullptr ? std::nullopt : std::optional(held->range);
 }
 
 bool LockTable::set(const LockOwner& owner, const LockRange& wanted) {
-  if (conflict(owner, wanted)) return false;
+  if (in_the_way(owner, wanted, nullptr) != nullptr) return false;
+  put(owner, wanted);
+  return true;
+}
+
+void LockTable::put(const LockOwner& owner, const LockRange& wanted) {
   LockRange grown = wanted;
   std::vector<Held> next;
   for (const Held& held : held_) {
@@ -62,17 +74,62 @@ bool LockTable::set(const LockOwner& owner, const LockRange& wanted) {
   }
   if (wanted.type != LockType::kUnlock) next.push_back({owner, grown});
   held_ = std::move(next);
-  return true;
 }
 
 void LockTable::drop(const LockOwner& owner) {
   std::erase_if(held_, [&](const Held& held) { return held.owner == owner; });
   std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.owner == owner; });
+  std::erase_if(offers_, [&](const Offer& offer) { return offer.first == owner; });
+  for (Offer& offer : offers_)
+    if (offer.joined == owner) offer.joined.reset();
 }
 
 void LockTable::drop_node(NodeId node) {
   std::erase_if(held_, [&](const Held& held) { return held.owner.node == node; });
   std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.owner.node == node; });
+  std::erase_if(offers_, [&](const Offer& offer) { return offer.first.node == node; });
+  for (Offer& offer : offers_)
+    if (offer.joined && offer.joined->node == node) offer.joined.reset();
+}
+
+std::vector<LockTable::Offer>::iterator LockTable::offer_of(const LockOwner& first) {
+  return std::ranges::find(offers_, first, &Offer::first);
+}
+
+bool LockTable::offer(const LockOwner& owner, NodeId to) {
+  keep(owner);
+  if (std::ranges::find(held_, owner, &Held::owner) == held_.end()) return false;
+  offers_.push_back({owner, to, std::nullopt});
+  return true;
+}
+
+bool LockTable::join(const LockOwner& owner, const LockRange& wanted, const LockOwner& first) {
+  const auto offer = offer_of(first);
+  if (offer == offers_.end() || offer->to != owner.node || owner.flock != first.flock ||
+      (offer->joined && *offer->joined != owner) || owner == first)
+    return false;
+  // What one owner holds of one type side by side is one range.
+  const bool whole = std::ranges::any_of(held_, [&](const Held& held) {
+    return held.owner == first && held.range.type == wanted.type &&
+           held.range.first <= wanted.first && held.range.last >= wanted.last;
+  });
+  if (!whole || in_the_way(owner, wanted, &first) != nullptr) return false;
+  put(owner, wanted);
+  offer->joined = owner;
+  return true;
+}
+
+void LockTable::keep(const LockOwner& first) {
+  const auto offer = offer_of(first);
+  if (offer == offers_.end()) return;
+  const std::optional<LockOwner> joined = offer->joined;
+  offers_.erase(offer);
+  if (joined) drop(*joined);
+}
+
+void LockTable::moved(const LockOwner& first, NodeId to) {
+  const auto offer = offer_of(first);
+  if (offer != offers_.end() && offer->to == to) drop(first);
 }
 
 bool LockTable::cancel(NodeId node, std::uint64_t request) {

@@ -42,6 +42,19 @@ class LockTable {
   void drop(const LockOwner& owner);
   void drop_node(NodeId node);
 
+  // A process takes its locks along to another node (docs/decisions/0045): it holds them there as
+  // well before it has them no more here, so that nobody gets one in between. What
+  // `owner` holds is offered to node `to`, and to no other any more. False: that is nothing.
+  bool offer(const LockOwner& owner, NodeId to);
+  // As set(), but what `first` holds is not in the way. False: it is not offered to the owner's
+  // node, or not held by `first` as a whole, or another one joined before, or is in the way.
+  bool join(const LockOwner& owner, const LockRange& wanted, const LockOwner& first);
+  // It stays: whoever joined holds nothing any more.
+  void keep(const LockOwner& first);
+  // It has moved to `to`: only who joined holds it from now on. Nothing happens if it is not
+  // offered, as after the end of `first`.
+  void moved(const LockOwner& first, NodeId to);
+
   // A request that waits, by its node and number. take_grantable() gives the first that can be
   // granted now, and grants it.
   struct Waiter {
@@ -54,8 +67,8 @@ class LockTable {
   bool cancel(NodeId node, std::uint64_t request);
   std::optional<Waiter> take_grantable();
 
-  [[nodiscard]] bool empty() const { return held_.empty() && waiters_.empty(); }
-  // Locks held, by owner, for tests.
+  [[nodiscard]] bool empty() const { return held_.empty() && waiters_.empty() && offers_.empty(); }
+  // In order; neighbours of one type are one.
   [[nodiscard]] std::vector<LockRange> held_by(const LockOwner& owner) const;
 
  private:
@@ -63,8 +76,20 @@ class LockTable {
     LockOwner owner;
     LockRange range;
   };
+  struct Offer {
+    LockOwner first;
+    NodeId to;
+    std::optional<LockOwner> joined;
+  };
+  // `also`: whose locks are not in the way either.
+  [[nodiscard]] const Held* in_the_way(const LockOwner& owner, const LockRange& wanted,
+                                       const LockOwner* also) const;
+  void put(const LockOwner& owner, const LockRange& wanted);
+  [[nodiscard]] std::vector<Offer>::iterator offer_of(const LockOwner& first);
+
   std::vector<Held> held_;
   std::deque<Waiter> waiters_;
+  std::vector<Offer> offers_;
 };
 
 }  // namespace gob::file

@@ -28,6 +28,7 @@
 #include "libgob/file/file_client.h"
 #include "libgob/file/file_tickets.h"
 #include "libgob/file/inode_table.h"
+#include "libgob/file/lock_ioctl.h"
 #include "libgob/file/lock_owners.h"
 #include "libgob/file/mount_guard.h"
 #include "libgob/file/size_leases.h"
@@ -215,6 +216,14 @@ class Mount final : private KernelCache {
   static void flock(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, int operation);
   void set_lock(fuse_req_t req, fuse_ino_t inode, const Opened& file, peer::FileLock lock);
   void drop_locks(fuse_ino_t inode, const Opened& file, std::uint64_t owner, bool flock, Done done);
+
+  // mount_hand_over.cc
+  bool lock_ioctl(fuse_req_t req, unsigned command, const Opened& file, const void* in,
+                  size_t in_bytes, size_t out_bytes);
+  void list_locks(fuse_req_t req, const Opened& file);
+  void tell_home(fuse_req_t req, const Opened& file, FileOp op, const LockOffer& offer);
+  void keep_locks(fuse_req_t req, const Opened& file);
+  void join_locks(fuse_req_t req, const Opened& file, const LockOffer& offer);
 
   // Constant after open().
   const Config config_;

@@ -309,8 +309,11 @@ void Mount::lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_fil
 
 // A program wants to map the file's container: see FileTickets.
 void Mount::ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void*, fuse_file_info* info,
-                  unsigned flags, const void*, size_t, size_t out_bytes) {
+                  unsigned flags, const void* in, size_t in_bytes, size_t out_bytes) {
   Mount& self = of(req);
+  if ((flags & FUSE_IOCTL_DIR) == 0 && inode != InodeTable::kRootInode &&
+      self.lock_ioctl(req, command, opened(*info), in, in_bytes, out_bytes))
+    return;
   if (command != kIoctlTicket || (flags & FUSE_IOCTL_DIR) != 0 || inode == InodeTable::kRootInode ||
       out_bytes != sizeof(FileTicket)) {
     fuse_reply_err(req, ENOTTY);

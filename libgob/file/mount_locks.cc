@@ -21,7 +21,8 @@ peer::FileLock lock_of(fuse_req_t req, const fuse_file_info& info, const struct 
   out.set_first(static_cast<std::uint64_t>(lock.l_start));
   out.set_last(lock.l_len == 0 ? kToTheEnd
                                : static_cast<std::uint64_t>(lock.l_start + lock.l_len - 1));
-  out.set_pid(static_cast<std::uint32_t>(fuse_req_ctx(req)->pid));
+  // The process; the request's context has the thread.
+  out.set_pid(static_cast<std::uint32_t>(lock.l_pid > 0 ? lock.l_pid : fuse_req_ctx(req)->pid));
   return out;
 }
 
@@ -52,6 +53,7 @@ void Mount::getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct
   Request request;
   *request.mutable_lock() = lock_of(req, *info, *lock);
   static_cast<void>(inode);
+  of(req).lock_owners_.note_asked(&opened(*info), fuse_req_ctx(req)->pid, info->lock_owner);
   of(req).ask_opened(
       req, opened(*info), FileOp::kGetLock, std::move(request), [req](const Reply& reply) {
         if (reply.error() != 0) {
@@ -96,6 +98,7 @@ void Mount::flock(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, int op
       fuse_reply_err(req, EINVAL);
       return;
   }
+  if (wanted.type() != F_UNLCK) of(req).lock_owners_.note_flock(&opened(*info), info->lock_owner);
   wanted.set_last(kToTheEnd);
   wanted.set_wait((operation & LOCK_NB) == 0);
   wanted.set_pid(static_cast<std::uint32_t>(fuse_req_ctx(req)->pid));
@@ -104,6 +107,11 @@ void Mount::flock(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, int op
 
 void Mount::set_lock(fuse_req_t req, fuse_ino_t inode, const Opened& file, peer::FileLock lock) {
   if (lock.type() != F_UNLCK) inodes_.note_lock(inode, lock.flock());
+  if (const auto first = lock_owners_.joining(&file); first && lock.type() != F_UNLCK) {
+    lock.mutable_joins()->set_node(first->first.value());
+    lock.mutable_joins()->set_owner(first->second);
+    lock.set_wait(false);
+  }
   const bool waits = lock.wait() && lock.type() != F_UNLCK;
   lock.set_wait(waits);
   Request request;

@@ -28,7 +28,7 @@ struct SourceOptions {
 
 // Milliseconds; the process stands still from the first to the fourth.
 struct Phases {
-  double stop = 0;       // all its threads stand still, without a lock on a file: part of dump
+  double stop = 0;       // all its threads stand still, without a lock on a file that stays: part of dump
   double leave = 0;      // libgob in it lets go of its containers: part of stop
   double dump = 0;       // CRIU takes the context (basic: and all memory)
   double transfer = 0;   // images into a container
@@ -47,6 +47,7 @@ struct Moved {
   std::uint64_t lazy_pages = 0;
   std::uint64_t hidden_pages = 0;  // of them; CRIU was not shown these
   std::uint64_t out_pages = 0;     // that were on their way from earlier moves, and still are
+  std::uint64_t locks = 0;         // on files, that went along
   CommonLink::Shared common;       // memory that became containers
   std::vector<Cover> covers;       // what it sees of other nodes, as long as it lives
   Phases phases;

@@ -13,6 +13,7 @@
 
 #include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_memory.h"
+#include "libgob/migration/held_locks.h"
 #include "libgob/migration/migrant.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/sharers.h"
@@ -23,6 +24,7 @@ namespace gob::migration {
 namespace {
 
 constexpr int kAnswerMs = 10'000;
+constexpr std::chrono::seconds kKeepLocks{10};
 
 // False: the other end is closed.
 bool hear(int pipe, void* to, std::size_t bytes) {
@@ -63,6 +65,7 @@ void restore_common(CommonLink& common, pid_t root) {
       ::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
   std::vector<std::string> sessions{session, files_of(session)};
   char state = 0;
+  bool locks_offered = false;
   for (char said = 0; hear(pipe, &said, 1);) {
     if (said == 'I') {
       unsigned char size = 0;
@@ -71,6 +74,10 @@ void restore_common(CommonLink& common, pid_t root) {
       name.resize(size);
       if (!hear(pipe, name.data(), size)) break;
       sessions.push_back(name);
+      continue;
+    }
+    if (said == 'L') {
+      locks_offered = true;
       continue;
     }
     state = said;
@@ -91,6 +98,7 @@ void restore_common(CommonLink& common, pid_t root) {
     for (const Address& address : plan.moving_addresses) announce(address);
   if (there && state == 'F' && common != nullptr) restore_common(*common, root);
   if (there && state == 'F') restore_sharers(root, socket);
+  if (there && state == 'F' && locks_offered) keep_locks(root, kKeepLocks);
   if (there && state == 'F') signal_tree(root, SIGCONT);
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);

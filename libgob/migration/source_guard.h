@@ -30,6 +30,8 @@ class SourceGuard {
   // CRIU keeps this open as well: the guard acts once both are gone.
   [[nodiscard]] int fd() const { return pipe_.get(); }
   void freezing() { say('F'); }
+  // Locks may be held at the target, too, from now on; if the process goes on here, no more.
+  void offers_locks() { say('L'); }
   // From here on the source never runs again. The guard knows when this returns. `inherited`:
   // sessions of earlier moves, and what they have attached, which goes to the target.
   Status committed(const std::vector<std::string>& inherited);

@@ -174,7 +174,9 @@ Status SourceRun::freeze_and_move(const Progress& progress) {
   if (options_.lazy && plan_.out_pages == 0) hidden_.foresee(processes());
   if (Status prepared = prepare_sharers(options_.pid); !prepared) return prepared;
   if (hold_ != nullptr) hold_->hold();
-  const auto standing = stand_still(options_.pid, kUnlocked);
+  const auto standing = stand_still(options_.pid, kUnlocked, [this]() -> const HeldLocks& {
+    return locks_ = held_locks(tree_of(options_.pid), plan_.covers, options_.node);
+  });
   if (!standing) return standing.error();
   hurry_.emplace();
   auto begin = *standing;
@@ -186,6 +188,7 @@ Status SourceRun::freeze_and_move(const Progress& progress) {
     hidden_.find(processes());
     if (Status hidden = hidden_.hide(folder_); !hidden) return hidden;
   }
+  if (Status offered = offer_locks(); !offered) return offered;
   moved_.phases.stop = milliseconds_since(begin);
   if (Status going = dump->go_on(); !going) return going;
   hidden_.look();
@@ -232,6 +235,16 @@ Status SourceRun::share_memory() {
   if (!shared) return shared.error();
   moved_.common = *shared;
   return {};
+}
+
+// The target holds them as well before it says that the process is there.
+Status SourceRun::offer_locks() {
+  moved_.locks = locks_.going.size();
+  if (locks_.going.empty()) return {};
+  unsigned to = 0;
+  while (gob_->node_name(static_cast<int>(to)) != options_.node) ++to;
+  guard_->offers_locks();
+  return migration::offer_locks(locks_.going, to);
 }
 
 Status SourceRun::reach_resident() {
@@ -332,6 +345,11 @@ Status SourceRun::send_images() {
     const auto answer = resident_->call(request);
     if (!answer) return answer.error();
     *images.mutable_rests() = answer->rests();
+  }
+  images.set_node(static_cast<std::uint32_t>(gob_->node_id()));
+  for (const HeldLock& held : locks_.going) {
+    *images.add_locks() = held;
+    images.mutable_locks()->rbegin()->set_pid(inside_number(held.pid()));
   }
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder_)) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "libgob/migration/held_locks.h"
 #include "libgob/migration/hidden_areas.h"
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/page_store.h"
@@ -47,6 +48,7 @@ class SourceRun {
       const Progress& progress);  // until the target says that the process is there, stopped
   Status check_room(std::uint64_t pages, std::uint64_t images);
   Status share_memory();
+  Status offer_locks();
   Status note();
   Status show_folders();
   Status reach_resident();
@@ -75,6 +77,7 @@ class SourceRun {
   std::optional<Resident> resident_;  // when the process had moved before
   std::string mount_;                 // where this node's gobd shows attached files
   Ready ready_;                       // what the target said of the files
+  HeldLocks locks_;                   // while the process stands still
   HiddenAreas hidden_;
   Memory memory_;                   // where the target finds it
   std::map<pid_t, pid_t> outside_;  // process numbers, by those inside

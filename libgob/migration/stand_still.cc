@@ -1,9 +1,6 @@
 #include "libgob/migration/stand_still.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,8 +10,6 @@
 #include <string_view>
 #include <thread>
 
-#include "libgob/base/unique_fd.h"
-#include "libgob/migration/file_facts.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/source_guard.h"
 
@@ -70,63 +65,23 @@ Status stop_all(pid_t root) {
   }
 }
 
-bool has_lock(const std::string& fdinfo) {
-  std::ifstream file(fdinfo);
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("lock:")) return true;
-  return false;
-}
-
-// Locks in a gob mount are kept at the file's home; this kernel shows none of them.
-bool is_locked_at_home(const std::string& link) {
-  struct stat rights {};
-  const bool writable = ::lstat(link.c_str(), &rights) == 0 && (rights.st_mode & S_IWUSR) != 0;
-  const UniqueFd file(
-      ::open(link.c_str(), (writable ? O_WRONLY : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
-  if (!file) return true;  // it cannot be told
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (::fcntl(file.get(), F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK) return true;
-  return ::flock(file.get(), LOCK_EX | LOCK_NB) != 0;  // given back with the descriptor
-}
-
 }  // namespace
 
-std::optional<std::string> locked_file(pid_t root) {
-  std::set<std::pair<std::uint64_t, std::uint64_t>> asked;
-  for (const pid_t pid : tree_of(root)) {
-    const std::string process = "/proc/" + std::to_string(pid);
-    const NetworkMounts mounts(process + "/mountinfo");
-    std::error_code error;
-    for (fs::directory_iterator it(process + "/fd", error), end; !error && it != end;
-         it.increment(error)) {
-      const std::string link = it->path();
-      std::error_code ignored;
-      if (has_lock(process + "/fdinfo/" + it->path().filename().string()))
-        return fs::read_symlink(link, ignored).string();
-      const auto file = facts_of(link, mounts);
-      if (!file || file->folder() || !file->server().starts_with("fuse.gob ") ||
-          !asked.insert({file->device(), file->inode()}).second)
-        continue;
-      if (is_locked_at_home(link)) return fs::read_symlink(link, ignored).string();
-    }
-  }
-  return std::nullopt;
-}
-
-Result<Clock::time_point> stand_still(pid_t root, std::chrono::milliseconds limit) {
+Result<Clock::time_point> stand_still(pid_t root, std::chrono::milliseconds limit,
+                                      const std::function<const HeldLocks&()>& locks) {
   const auto deadline = Clock::now() + limit;
   for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLastPause)) {
     const auto since = Clock::now();
     if (Status stopped = stop_all(root); !stopped) return stopped.error();
-    const auto locked = locked_file(root);
-    if (!locked) return since;
-    if (Clock::now() > deadline)
+    const HeldLocks& held = locks();
+    if (held.staying.empty()) return since;
+    if (Clock::now() > deadline) {
+      const HeldLocks::Staying& first = held.staying.front();
       return make_error(ErrorCode::kUnavailable,
-                        *locked + " was locked whenever it was looked at, for " +
-                            std::to_string(limit.count()) +
-                            " ms, and a lock cannot go along; move the process when it holds none");
+                        first.path + " was locked whenever it was looked at, for " +
+                            std::to_string(limit.count()) + " ms, and this lock cannot go along: " +
+                            first.why + "; move the process when it does not hold it");
+    }
     signal_tree(root, SIGCONT);
     std::this_thread::sleep_for(pause);
   }

@@ -24,6 +24,7 @@
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/joined_locks.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/outside_terminal.h"
 #include "libgob/migration/session.h"
@@ -134,11 +135,15 @@ Status TargetRun::take_over() {
   if (Status restored = restore(); !restored) return restored;
   const auto made = Clock::now();
   std::optional<CommonLink> common;  // until the process runs
+  JoinedLocks locks;
   if (const auto migrant = warden_.migrant(root_); migrant) {
     if (Status joined = join_sharers(*migrant, options_.socket); !joined) return joined;
     if (Status joined = join_common(*migrant, common); !joined) return joined;
     message.mutable_restored()->set_common_areas(common_areas_);
     if (begin_.timers() != 0) rearm_timers(*migrant);
+    auto joined = JoinedLocks::join(*migrant, images->images());
+    if (!joined) return joined.error();
+    locks = std::move(*joined);
   }
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
@@ -157,6 +162,7 @@ Status TargetRun::take_over() {
     if (Status told = warden_.attached(name); !told) return told;
   sessions_.push_back(options_.session);
   if (streams_ && streams_->terminal() != nullptr) streams_->terminal()->fill(rests_);
+  locks.moved();
   if (Status went = warden_.go(); !went) return went;
   in_a_hurry.reset();
   if (server_) server_->runs(begin_.stream());

@@ -57,16 +57,22 @@ void Visit::close(int fd) {
   static_cast<void>(injector_.call("closing a descriptor", SYS_close, {word(fd)}).ok());
 }
 
+Status Visit::take_room() {
+  if (room_ != 0) return {};
+  const auto room = injector_.call(
+      "taking a page of memory in process " + std::to_string(pid()), SYS_mmap,
+      {0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
+  if (!room) return room.error();
+  room_ = *room;
+  return {};
+}
+
 Status Visit::open() {
   if (ours_) return {};
   const std::string who = " in process " + std::to_string(pid());
   process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid(), 0)));
   if (!process_) return system_error("watching process " + std::to_string(pid()));
-  const auto room = injector_.call(
-      "taking a page of memory" + who, SYS_mmap,
-      {0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
-  if (!room) return room.error();
-  room_ = *room;
+  if (Status room = take_room(); !room) return room;
   if (const auto made = injector_.call("making a socket pair" + who, SYS_socketpair,
                                        {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, room_});
       !made)
@@ -136,6 +142,13 @@ Status Visit::map(const SharedArea& area, int fd) {
                      {area.address, area.bytes, static_cast<std::uint64_t>(area.protection),
                       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, word(fd), area.offset});
   return mapped ? Status() : Status(mapped.error());
+}
+
+Status Visit::lock(const std::string& what, int fd, const struct flock& record) {
+  if (Status room = take_room(); !room) return room;
+  if (Status put = injector_.write(room_, &record, sizeof record); !put) return put;
+  const auto locked = injector_.call(what, SYS_fcntl, {word(fd), F_SETLK, room_});
+  return locked ? Status() : Status(locked.error());
 }
 
 Result<UniqueFd> Visit::make_uffd(int device) {

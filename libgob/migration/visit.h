@@ -3,6 +3,8 @@
 // which is the tracer.
 #pragma once
 
+#include <fcntl.h>
+
 #include <cstdint>
 #include <initializer_list>
 #include <string>
@@ -38,6 +40,8 @@ class Visit {
   Result<std::vector<int>> give(std::initializer_list<int> fds);
   // Maps `fd`, a number there, over whatever is in the place.
   Status map(const SharedArea& area, int fd);
+  // Takes a record lock (fcntl(2)) by a descriptor there, without waiting; `what`: for the error.
+  Status lock(const std::string& what, int fd, const struct flock& record);
   // A new userfaultfd of that process with kUffdNewsFeatures, of which nothing is left there.
   // `device`: a number there of /dev/userfaultfd, or -1.
   Result<UniqueFd> make_uffd(int device);
@@ -45,6 +49,7 @@ class Visit {
  private:
   explicit Visit(Injector injector) : injector_(std::move(injector)) {}
   Status open();  // the way in
+  Status take_room();
   Result<UniqueFd> take(int fd);
   void close(int fd);
 

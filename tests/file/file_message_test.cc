@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "libgob/base/ids.h"
+
 namespace gob::file {
 namespace {
 
@@ -73,6 +75,22 @@ TEST(FileMessage, ALockHasATypeAndAnOrder) {
   lock.mutable_lock()->set_first(0);
   lock.mutable_lock()->set_type(77);
   EXPECT_FALSE(check_file_request(lock).ok());
+}
+
+TEST(FileMessage, LocksGoBetweenNodesThatCanBe) {
+  peer::FileRequest offer = request(FileOp::kOfferLocks);
+  EXPECT_FALSE(check_file_request(offer).ok());
+  offer.mutable_lock()->set_type(F_UNLCK);
+  EXPECT_TRUE(check_file_request(offer).ok());
+  offer.set_node(kMaxNodes);
+  EXPECT_FALSE(check_file_request(offer).ok());
+  peer::FileRequest join = request(FileOp::kSetLock);
+  join.mutable_lock()->set_type(F_WRLCK);
+  join.mutable_lock()->mutable_joins()->set_node(kMaxNodes);
+  EXPECT_FALSE(check_file_request(join).ok());
+  peer::FileRequest list = request(FileOp::kListLocks);
+  for (std::size_t i = 0; i <= kMaxLocks; ++i) list.add_locks();
+  EXPECT_FALSE(check_file_request(list).ok());
 }
 
 TEST(FileMessage, AnAnswerIsCheckedLikeARequest) {

@@ -353,6 +353,84 @@ TEST_F(FileServerTest, AWaitingLockIsGrantedOrCancelled) {
   EXPECT_EQ(ends[0].get_future().get(), 0u);
 }
 
+TEST_F(FileServerTest, ALockGoesAlongWithAProcessAndNobodyGetsItMeanwhile) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  const auto mine = ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a"));
+  const auto lock = [&](std::uint64_t file, std::uint64_t owner) {
+    auto request = make(FileOp::kSetLock, file);
+    request.mutable_lock()->set_owner(owner);
+    request.mutable_lock()->set_type(F_WRLCK);
+    request.mutable_lock()->set_last(9);
+    return request;
+  };
+  ASSERT_EQ(ask(kPeer, lock(a.file(), 5)).error(), 0u);
+  auto list = make(FileOp::kListLocks, a.file());
+  list.add_locks()->set_owner(5);
+  const auto held = ask(kPeer, list);
+  ASSERT_EQ(held.locks_size(), 1);
+  EXPECT_EQ(held.locks(0).type(), static_cast<std::uint32_t>(F_WRLCK));
+  EXPECT_EQ(held.locks(0).last(), 9u);
+  EXPECT_EQ(ask(kHere, list).locks_size(), 0);  // another node's owners are others
+
+  auto offer = make(FileOp::kOfferLocks, a.file());
+  offer.set_node(kHere.value());
+  offer.mutable_lock()->set_owner(6);
+  offer.mutable_lock()->set_type(F_UNLCK);
+  EXPECT_EQ(ask(kPeer, offer).error(), static_cast<std::uint32_t>(ENOLCK));
+  offer.mutable_lock()->set_owner(5);
+  auto join = lock(mine.file(), 8);
+  join.mutable_lock()->mutable_joins()->set_node(kPeer.value());
+  join.mutable_lock()->mutable_joins()->set_owner(5);
+  EXPECT_EQ(ask(kHere, join).error(), static_cast<std::uint32_t>(EAGAIN));
+  ASSERT_EQ(ask(kPeer, offer).error(), 0u);
+  ASSERT_EQ(ask(kHere, join).error(), 0u);
+  EXPECT_EQ(ask(kHere, lock(mine.file(), 9)).error(), static_cast<std::uint32_t>(EAGAIN));
+
+  auto moved = make(FileOp::kLocksMoved, mine.file());
+  moved.set_node(kPeer.value());
+  moved.mutable_lock()->set_owner(5);
+  moved.mutable_lock()->set_type(F_UNLCK);
+  ASSERT_EQ(ask(kHere, moved).error(), 0u);
+  EXPECT_EQ(ask(kPeer, list).locks_size(), 0);
+  EXPECT_EQ(ask(kPeer, lock(a.file(), 5)).error(), static_cast<std::uint32_t>(EAGAIN));
+  server_.drop_node(kPeer);
+  EXPECT_EQ(ask(kHere, lock(mine.file(), 9)).error(), static_cast<std::uint32_t>(EAGAIN));
+}
+
+TEST_F(FileServerTest, ALockThatWasOfferedAndKeptIsTheFirstOwnersAlone) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  const auto mine = ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a"));
+  auto lock = make(FileOp::kSetLock, a.file());
+  lock.mutable_lock()->set_owner(5);
+  lock.mutable_lock()->set_flock(true);
+  lock.mutable_lock()->set_type(F_WRLCK);
+  lock.mutable_lock()->set_last(~std::uint64_t{0});
+  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
+  auto offer = make(FileOp::kOfferLocks, a.file());
+  offer.set_node(kHere.value());
+  offer.mutable_lock()->set_owner(5);
+  offer.mutable_lock()->set_flock(true);
+  ASSERT_EQ(ask(kPeer, offer).error(), 0u);
+  auto join = lock;
+  join.set_file(mine.file());
+  join.mutable_lock()->set_owner(8);
+  join.mutable_lock()->mutable_joins()->set_node(kPeer.value());
+  join.mutable_lock()->mutable_joins()->set_owner(5);
+  ASSERT_EQ(ask(kHere, join).error(), 0u);
+  auto keep = make(FileOp::kKeepLocks, a.file());
+  keep.add_locks()->set_owner(5);
+  keep.mutable_locks(0)->set_flock(true);
+  ASSERT_EQ(ask(kPeer, keep).error(), 0u);
+  EXPECT_EQ(ask(kHere, join).error(), static_cast<std::uint32_t>(EAGAIN));
+  // It may let go and take it again: nothing of the other is left.
+  lock.mutable_lock()->set_type(F_UNLCK);
+  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
+  lock.mutable_lock()->set_type(F_WRLCK);
+  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
+}
+
 TEST_F(FileServerTest, NumbersOfAnEarlierLifeAreStale) {
   const auto top = root(kPeer);
   peer::FileRequest old = make(FileOp::kGetAttributes, top.file());

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <random>
+#include <utility>
+#include <vector>
 
 namespace gob::file {
 namespace {
@@ -83,6 +86,175 @@ TEST(FileLocks, ADeadNodeHoldsAndAwaitsNothing) {
   table.drop_node(NodeId{1});
   table.drop_node(NodeId{0});
   EXPECT_TRUE(table.empty());
+}
+
+// The same owner's number on another node.
+const LockOwner kMovedA{NodeId{1}, 77, false};
+
+TEST(FileLocks, WhatIsOfferedIsHeldAtBothEndsAndByNobodyElse) {
+  LockTable table;
+  EXPECT_TRUE(table.set(kA, write_lock(0, 9)));
+  EXPECT_TRUE(table.set(kA, read_lock(20, 29)));
+  table.wait({kB, write_lock(0, 0), 11});
+  ASSERT_TRUE(table.offer(kA, kMovedA.node));
+  ASSERT_TRUE(table.join(kMovedA, write_lock(0, 9), kA));
+  ASSERT_TRUE(table.join(kMovedA, read_lock(20, 29), kA));
+  EXPECT_FALSE(table.set(kB, read_lock(0, 0)));
+  EXPECT_FALSE(table.take_grantable());
+  table.moved(kA, kMovedA.node);
+  EXPECT_TRUE(table.held_by(kA).empty());
+  EXPECT_EQ(table.held_by(kMovedA), (std::vector<LockRange>{write_lock(0, 9), read_lock(20, 29)}));
+  EXPECT_FALSE(table.take_grantable());
+  // Nothing of the old owner is in the way of the new one, nor ends it.
+  EXPECT_TRUE(table.set(kMovedA, unlock(0, 9)));
+  EXPECT_EQ(table.take_grantable()->request, 11u);
+  EXPECT_FALSE(table.set(kMovedA, write_lock(0, 9)));
+  table.drop(kA);
+  table.drop(kB);
+  table.drop(kMovedA);
+  EXPECT_TRUE(table.empty());
+}
+
+TEST(FileLocks, OnlyWhatIsOfferedCanBeJoinedAndByOneOnly) {
+  LockTable table;
+  EXPECT_TRUE(table.set(kA, write_lock(10, 19)));
+  EXPECT_FALSE(table.join(kMovedA, write_lock(10, 19), kA));
+  EXPECT_FALSE(table.offer(kB, kMovedA.node));
+  ASSERT_TRUE(table.offer(kA, kMovedA.node));
+  EXPECT_FALSE(table.join({NodeId{2}, 77, false}, write_lock(10, 19), kA));
+  EXPECT_FALSE(table.join({NodeId{1}, 77, true}, write_lock(10, 19), kA));
+  EXPECT_FALSE(table.join(kMovedA, write_lock(10, 20), kA));
+  EXPECT_FALSE(table.join(kMovedA, write_lock(9, 19), kA));
+  EXPECT_FALSE(table.join(kMovedA, read_lock(10, 19), kA));
+  ASSERT_TRUE(table.join(kMovedA, write_lock(10, 19), kA));
+  EXPECT_FALSE(table.join(kB, write_lock(10, 19), kA));
+}
+
+TEST(FileLocks, AMoveThatFailsLeavesTheLockToTheFirstOwnerAlone) {
+  LockTable table;
+  EXPECT_TRUE(table.set(kA, write_lock(0, 9)));
+  ASSERT_TRUE(table.offer(kA, kMovedA.node));
+  ASSERT_TRUE(table.join(kMovedA, write_lock(0, 9), kA));
+  table.keep(kA);
+  EXPECT_TRUE(table.held_by(kMovedA).empty());
+  EXPECT_FALSE(table.set(kB, read_lock(0, 0)));
+  // The target comes too late.
+  EXPECT_FALSE(table.join(kMovedA, write_lock(0, 9), kA));
+  table.moved(kA, kMovedA.node);
+  EXPECT_EQ(table.held_by(kA), (std::vector<LockRange>{write_lock(0, 9)}));
+  EXPECT_TRUE(table.set(kA, unlock(0, 9)));
+  EXPECT_TRUE(table.set(kA, write_lock(0, 9)));
+}
+
+TEST(FileLocks, ANewOfferEndsWhatAnEarlierOneLeft) {
+  LockTable table;
+  EXPECT_TRUE(table.set(kA, write_lock(0, 9)));
+  ASSERT_TRUE(table.offer(kA, kMovedA.node));
+  ASSERT_TRUE(table.join(kMovedA, write_lock(0, 9), kA));
+  ASSERT_TRUE(table.offer(kA, NodeId{2}));
+  EXPECT_TRUE(table.held_by(kMovedA).empty());
+  EXPECT_FALSE(table.join(kMovedA, write_lock(0, 9), kA));
+  EXPECT_TRUE(table.join({NodeId{2}, 5, false}, write_lock(0, 9), kA));
+}
+
+TEST(FileLocks, TheEndOfEitherEndLeavesTheOther) {
+  for (const bool node : {false, true}) {
+    for (const bool first : {false, true}) {
+      LockTable table;
+      EXPECT_TRUE(table.set(kA, write_lock(0, 9)));
+      ASSERT_TRUE(table.offer(kA, kMovedA.node));
+      ASSERT_TRUE(table.join(kMovedA, write_lock(0, 9), kA));
+      const LockOwner gone = first ? kA : kMovedA;
+      const LockOwner left = first ? kMovedA : kA;
+      if (node)
+        table.drop_node(gone.node);
+      else
+        table.drop(gone);
+      EXPECT_TRUE(table.held_by(gone).empty());
+      EXPECT_EQ(table.held_by(left), (std::vector<LockRange>{write_lock(0, 9)}));
+      EXPECT_FALSE(table.set({NodeId{2}, 1, false}, read_lock(0, 0)));
+      table.keep(kA);
+      EXPECT_EQ(table.held_by(left), (std::vector<LockRange>{write_lock(0, 9)}));
+      table.drop(left);
+      EXPECT_TRUE(table.empty());
+    }
+  }
+}
+
+// Whatever is done in whatever order, two owners hold what excludes each other only if one has
+// joined the other, and nothing is left when all have ended.
+TEST(FileLocks, MovesAtAnyMomentNeverGiveALockToTwo) {
+  constexpr std::uint64_t kBytes = 12;
+  for (unsigned seed = 1; seed <= 300; ++seed) {
+    std::mt19937 random(seed);
+    LockTable table;
+    std::vector<LockOwner> owners;
+    for (std::uint16_t node = 0; node < 3; ++node)
+      for (std::uint64_t owner = 1; owner <= 2; ++owner)
+        owners.push_back({NodeId{node}, owner, false});
+    std::vector<std::pair<LockOwner, LockOwner>> joined;
+    const auto forget = [&](const LockOwner& who) {
+      std::erase_if(joined,
+                    [&](const auto& pair) { return pair.first == who || pair.second == who; });
+    };
+    const auto end_of_joiners = [&](const LockOwner& first) {
+      for (const auto& pair : std::vector(joined)) {
+        if (pair.second != first) continue;
+        EXPECT_TRUE(table.held_by(pair.first).empty()) << "seed " << seed;
+        forget(pair.first);
+      }
+    };
+    for (int step = 0; step < 150; ++step) {
+      const LockOwner& who = owners[random() % owners.size()];
+      const LockOwner& other = owners[random() % owners.size()];
+      const std::uint64_t first = random() % kBytes;
+      const LockRange range{first, first + random() % (kBytes - first),
+                            static_cast<LockType>(random() % 3), 0};
+      switch (random() % 7) {
+        case 0:
+          table.set(who, range);
+          break;
+        case 1:
+          table.offer(who, other.node);
+          end_of_joiners(who);
+          break;
+        case 2:
+          for (const LockRange& held : table.held_by(other))
+            if (table.join(who, held, other)) joined.emplace_back(who, other);
+          break;
+        case 3:
+          table.keep(who);
+          end_of_joiners(who);
+          break;
+        case 4:
+          table.moved(who, other.node);
+          if (table.held_by(who).empty()) forget(who);
+          break;
+        case 5:
+          table.drop(who);
+          forget(who);
+          break;
+        case 6:
+          table.drop_node(who.node);
+          for (const LockOwner& each : owners)
+            if (each.node == who.node) forget(each);
+          break;
+      }
+      for (const LockOwner& a : owners)
+        for (const LockOwner& b : owners) {
+          if (a == b || std::ranges::count(joined, std::pair(a, b)) != 0 ||
+              std::ranges::count(joined, std::pair(b, a)) != 0)
+            continue;
+          for (const LockRange& mine : table.held_by(a))
+            for (const LockRange& theirs : table.held_by(b))
+              ASSERT_TRUE(mine.last < theirs.first || theirs.last < mine.first ||
+                          (mine.type == LockType::kRead && theirs.type == LockType::kRead))
+                  << "seed " << seed << ", step " << step;
+        }
+    }
+    for (const LockOwner& each : owners) table.drop(each);
+    ASSERT_TRUE(table.empty()) << "seed " << seed;
+  }
 }
 
 // Against the plainest model: the type that each owner holds on each byte.

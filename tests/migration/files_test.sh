@@ -10,7 +10,6 @@ cp "$traveller" "$app/traveller"
 serve n1
 for node in n2 n3; do serve_elsewhere $node; done
 for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
-holders=() tries=()
 # Its files there are what they were: the decoy.
 untouched() {
   equal "$(nsenter --target "${server[$1]}" --mount ls "$app")" one.data
@@ -29,32 +28,29 @@ hop() {
   all_right "$1" "$before"
 }
 
-# A process that always holds a lock, in gob's mount or elsewhere, goes on where it is, with the lock.
-# It takes seconds to be sure of that: meanwhile the rest is tested.
+# A process that always holds a lock of the kernel goes on where it is, with the lock. It takes seconds
+# to be sure of that: meanwhile the rest is tested.
 expect 0 "$gobctl" attach work --tree "$dir/disk" --node n1
-locked=("$app/locked" "$GOB_DIR/n1.mnt/work/locked") kinds=(flock lockf)
-touch "$app/locked" "$dir/disk/locked"
-for each in 0 1; do
-  start holder$each python3 -c 'import fcntl, sys, time
+locked=$app/locked
+touch "$locked"
+start holder python3 -c 'import fcntl, sys, time
 locked = open(sys.argv[2], "r+")
-getattr(fcntl, sys.argv[3])(locked, fcntl.LOCK_EX)
+fcntl.flock(locked, fcntl.LOCK_EX)
 while True:
     with open(sys.argv[1], "a") as out: out.write("holds\n")
-    time.sleep(0.05)' "$dir/holder$each" "${locked[each]}" "${kinds[each]}"
-  holders+=("$pid")
-  "$gobmigrate" "$pid" n2 --socket "$(socket n1)" >"$dir/refused$pid" 2>&1 &
-  tries+=($!)
-done
+    time.sleep(0.05)' "$dir/holder" "$locked"
+holder=$pid
+"$gobmigrate" "$holder" n2 --socket "$(socket n1)" >"$dir/refused" 2>&1 &
+try=$!
 still_held() {
-  wait "${tries[$1]}"
+  wait $try
   equal $? 1
-  out=$(<"$dir/refused${holders[$1]}")
-  says "${locked[$1]} was locked whenever it was looked at"
-  until_true 10 lines "$dir/holder$1" $(($(wc -l <"$dir/holder$1") + 3))
-  ! python3 -c 'import fcntl, sys
-getattr(fcntl, sys.argv[2])(open(sys.argv[1], "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)' "${locked[$1]}" "${kinds[$1]}" 2>/dev/null ||
-    fail "the lock on ${locked[$1]} is lost"
-  kill "${holders[$1]}"
+  out=$(<"$dir/refused")
+  says "$locked was locked whenever it was looked at"
+  says "no mount of gob"
+  until_true 10 lines "$dir/holder" $(($(wc -l <"$dir/holder") + 3))
+  ! flock --nonblock "$locked" true || fail "the lock on $locked is lost"
+  kill "$holder"
 }
 
 # The executable, a file that is read and mapped, one that is written, one that is appended to.
@@ -108,7 +104,7 @@ while not os.path.exists(name + ".stop"):
     os.rename(name + ".new", name + ".last")
     with open(name, "a") as out: out.write(f"{number} {os.getpid()} wrong {wrong}\n")
     number += 1
-    time.sleep(0.05) # with no lock held: the process is moved in one of these moments
+    time.sleep(0.05) # with no lock of the kernel held: the process is moved in one of these moments
 sys.exit(7)
 END
   cd "$app" || return
@@ -130,9 +126,8 @@ for base in "$app/rows.db" "$dir/disk/rows.db"; do
 done
 equal "$(cat "$app/rows.last")" $((rounds - 1))
 untouched n2
-still_held 0
-still_held 1
-none_left "$was" "${holders[@]}"
+still_held
+none_left "$was" "$holder"
 expect 0 "$gobctl" detach work --node n2
 
 for node in n1 n2 n3; do end_server $node; done
