@@ -63,7 +63,7 @@ free() {
     touch "$dir/$1.wait.$node.stop"
   done
   for node in n1 n2 n3; do until_true 30 has "$1.$node" "got child flock ofd read record"; done
-  ! grep -l broken "$dir/$1".* || fail "a lock was held by two"
+  ! grep broken "$dir/$1".* || fail "a lock was held by two"
 }
 
 # Locks that cannot go along, which takes 5 s to be sure of: meanwhile the rest is tested. One on an open
@@ -170,7 +170,7 @@ in_vain lost
 rm "$dir/lost.held"
 for server in $(pgrep -f "^[^ ]*gobmigrate receive migrate.n2.$pid\."); do
   # Process 1 of the migrant's namespaces, which was forked by it, ends what there is.
-  [[ $(<"/proc/$server/comm") != gobmigrate ]] || kill -9 "$server"
+  [[ $(<"/proc/$server/comm") == gobmigrate-wdn ]] || kill -9 "$server"
 done
 go_on
 equal $status 4
