@@ -28,7 +28,7 @@ struct SourceOptions {
 
 // Milliseconds; the process stands still from the first to the fourth.
 struct Phases {
-  double stop = 0;       // all its threads stand still, without a lock on a file that stays: part of dump
+  double stop = 0;       // all its threads stand still, without a lock that stays: part of dump
   double leave = 0;      // libgob in it lets go of its containers: part of stop
   double dump = 0;       // CRIU takes the context (basic: and all memory)
   double transfer = 0;   // images into a container

@@ -130,7 +130,7 @@ def contend():
         number += 1
         if number % 10 == 0:
             say(f"{number} tries")
-        time.sleep(0.002)
+        time.sleep(0.005)
     say("got " + " ".join(sorted(got)))
 
 

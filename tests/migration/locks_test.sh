@@ -74,6 +74,7 @@ refused() {
   "$gobmigrate" "$1" "$3" --socket "$(socket "$2")" >"$dir/refused$1" 2>&1 &
   tries+=("$1 $!")
 }
+# shellcheck disable=SC2016  # it is another shell's
 start shared bash -c 'exec 9>"$1/shared" && flock 9 && "${@:2}"; :' - "$(folder n1)" \
   python3 "$program" late "$dir/shared" "$dir"
 refused "$(pgrep -P "$pid")" n1 n2
