@@ -398,39 +398,6 @@ TEST_F(FileServerTest, ALockGoesAlongWithAProcessAndNobodyGetsItMeanwhile) {
   EXPECT_EQ(ask(kHere, lock(mine.file(), 9)).error(), static_cast<std::uint32_t>(EAGAIN));
 }
 
-TEST_F(FileServerTest, ALockThatWasOfferedAndKeptIsTheFirstOwnersAlone) {
-  write_file("tree/a", "hello");
-  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
-  const auto mine = ask(kHere, make(FileOp::kLookup, root(kHere).file(), "a"));
-  auto lock = make(FileOp::kSetLock, a.file());
-  lock.mutable_lock()->set_owner(5);
-  lock.mutable_lock()->set_flock(true);
-  lock.mutable_lock()->set_type(F_WRLCK);
-  lock.mutable_lock()->set_last(~std::uint64_t{0});
-  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
-  auto offer = make(FileOp::kOfferLocks, a.file());
-  offer.set_node(kHere.value());
-  offer.mutable_lock()->set_owner(5);
-  offer.mutable_lock()->set_flock(true);
-  ASSERT_EQ(ask(kPeer, offer).error(), 0u);
-  auto join = lock;
-  join.set_file(mine.file());
-  join.mutable_lock()->set_owner(8);
-  join.mutable_lock()->mutable_joins()->set_node(kPeer.value());
-  join.mutable_lock()->mutable_joins()->set_owner(5);
-  ASSERT_EQ(ask(kHere, join).error(), 0u);
-  auto keep = make(FileOp::kKeepLocks, a.file());
-  keep.add_locks()->set_owner(5);
-  keep.mutable_locks(0)->set_flock(true);
-  ASSERT_EQ(ask(kPeer, keep).error(), 0u);
-  EXPECT_EQ(ask(kHere, join).error(), static_cast<std::uint32_t>(EAGAIN));
-  // It may let go and take it again: nothing of the other is left.
-  lock.mutable_lock()->set_type(F_UNLCK);
-  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
-  lock.mutable_lock()->set_type(F_WRLCK);
-  ASSERT_EQ(ask(kPeer, lock).error(), 0u);
-}
-
 TEST_F(FileServerTest, NumbersOfAnEarlierLifeAreStale) {
   const auto top = root(kPeer);
   peer::FileRequest old = make(FileOp::kGetAttributes, top.file());
