@@ -90,8 +90,10 @@ refused "$pid" n2 n1
 # To the files' node and back, by the other.
 lock hold trip n1
 expect 0 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --dry-run --json
-equal "$(json 'sorted((l["lock"].replace("'"$(folder n1)"'", ""), l["goes"]) for l in j["locks"])')" \
-  "[('bytes 0 to 9 of /ofd, by the open file', True), ('bytes 0 to 99 of /record', True), ('bytes 200 to 299 of /record, for reading', True), ('bytes 300 to 399 of /record', True), ('flock on /flock', True)]"
+# It runs, and changes its locks: which there are is certain, but not how far each one goes.
+equal "$(json 'sorted((l["file"].rsplit("/", 1)[1], l["lock"].split()[0], l["goes"]) for l in j["locks"])')" \
+  "[('flock', 'flock', True), ('ofd', 'bytes', True), ('record', 'bytes', True), ('record', 'bytes', True), ('record', 'bytes', True)]"
+equal "$(json '[l["file"].rsplit("/", 1)[1] for l in j["locks"] if "by the open file" in l["lock"]]')" "['ofd']"
 holder=$pid
 contenders trip
 in_vain trip
