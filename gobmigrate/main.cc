@@ -208,7 +208,10 @@ int move(Flags& flags, int dumps = kDumps) {
       return fail(flags, kRefused, works.error().message());
   HeldLocks locks;
   if (flags.dry_run) locks = held_locks(plan->processes, plan->covers, flags.move.node);
-  if (flags.dry_run && !flags.json) print(*plan), print(locks);
+  if (flags.dry_run && !flags.json) {
+    print(*plan);
+    print(locks);
+  }
   std::string why;
   for (const std::string& obstacle : plan->obstacles) why += (why.empty() ? "" : "\n  ") + obstacle;
   if (flags.dry_run) {

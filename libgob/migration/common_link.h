@@ -1,5 +1,6 @@
 // CommonLink: gobmigrate's end of a common keeper (common_keeper.h), a process that outlives it. It
-// obeys one command after the other, also those of a fork of this process.
+// obeys one command after the other, also those of a fork of this process; a join that is refused
+// is answered when its process has lost that memory, and the next is obeyed meanwhile.
 #pragma once
 
 #include <sys/types.h>

@@ -2,8 +2,10 @@
 
 #include <sys/eventfd.h>
 
-#include <deque>
+#include <algorithm>
+#include <list>
 #include <mutex>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -28,12 +30,19 @@ struct CommonLosses::Work {
 
   void run() {
     std::unique_lock lock(mutex);
-    while (!waiting.empty()) {
-      Loss loss = std::move(waiting.front());
-      waiting.pop_front();
+    for (;;) {
+      // A process is stopped by one at a time. Whoever has it goes on with this afterwards.
+      const auto next = std::ranges::find_if(waiting, [this](const Loss& loss) {
+        return std::ranges::none_of(loss.pids, [this](pid_t pid) { return busy.contains(pid); });
+      });
+      if (next == waiting.end()) break;
+      Loss loss = std::move(*next);
+      waiting.erase(next);
+      busy.insert(loss.pids.begin(), loss.pids.end());
       lock.unlock();
       for (const pid_t pid : loss.pids) lose_common(pid);
       lock.lock();
+      for (const pid_t pid : loss.pids) busy.erase(pid);
       ended.push_back(std::move(loss.then));
       ::eventfd_write(ended_event.get(), 1);
     }
@@ -44,7 +53,8 @@ struct CommonLosses::Work {
   std::size_t open = 0;  // begun and not reaped; the caller's own
   std::mutex mutex;
   // Guarded by mutex:
-  std::deque<Loss> waiting;
+  std::list<Loss> waiting;
+  std::set<pid_t> busy;  // with those that have them
   std::vector<std::function<void()>> ended;
   unsigned running = 0;
 

@@ -4,6 +4,7 @@
 #include <linux/kcmp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,7 +125,11 @@ class Looker {
 
   void of_gob(pid_t pid, int fd) {
     const UniqueFd own = take(pid, fd);
-    if (!own) return;  // closed meanwhile
+    if (!own) {
+      if (errno != EBADF && errno != ESRCH)  // those: it is gone
+        stays(path_of(pid, fd), system_error("what is locked cannot be told").message());
+      return;
+    }
     auto ranges = std::make_unique<HeldRanges>();
     int got = ::ioctl(own.get(), file::kIoctlHeldRanges, ranges.get());
     const auto records = std::span(ranges->ranges).first(got == 0 ? ranges->count : 0);
@@ -137,7 +142,11 @@ class Looker {
       got = ::ioctl(own.get(), file::kIoctlHeldRanges, ranges.get());
     }
     if (got != 0) {
-      if (errno == ENOTTY || errno == EBADF) return;  // a folder, or a place in the file system
+      const int error = errno;
+      struct stat status {};
+      const bool regular = ::fstat(own.get(), &status) != 0 || S_ISREG(status.st_mode);
+      if (error == EBADF || (error == ENOTTY && !regular)) return;  // nothing that can be locked
+      errno = error;
       return stays(path_of(pid, fd), system_error("what is locked cannot be told").message());
     }
     for (std::uint32_t i = 0; i < ranges->count; ++i)
@@ -247,8 +256,10 @@ void keep_locks(pid_t root, std::chrono::milliseconds limit) {
   if (child < 0) return;
   const UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
   pollfd ended{fd.get(), POLLIN, 0};
-  if (::poll(&ended, 1, static_cast<int>(limit.count())) != 1) ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
+  const bool in_time = ::poll(&ended, 1, static_cast<int>(limit.count())) == 1;
+  if (!in_time) ::kill(child, SIGKILL);
+  // A request that gobd has read keeps it until it is answered, killed or not.
+  ::waitpid(child, nullptr, in_time ? 0 : WNOHANG);
 }
 
 std::string describe(const HeldLock& lock) {

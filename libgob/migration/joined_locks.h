@@ -22,6 +22,7 @@ class JoinedLocks {
   // The source is given up, the process about to run: the source holds nothing any more. A home
   // that does not answer hears it from the end of the source's process.
   void moved();
+  [[nodiscard]] std::size_t size() const { return all_.size(); }
 
  private:
   struct Joined {

@@ -48,7 +48,7 @@ bool lives(const std::string& socket, const std::string& life) {
   }
 }
 
-// The keeper obeys one command after the other: what gobmigrate wanted of it is done before.
+// The keeper obeys this after what gobmigrate wanted of it.
 void restore_common(CommonLink& common, pid_t root) {
   if (common.join(root)) return;
   for (const pid_t pid : tree_of(root))

@@ -219,6 +219,11 @@ Status SourceRun::freeze_and_move(const Progress& progress) {
                       "node " + options_.node +
                           " has not mapped all memory that the process shares; "
                           "does gobmigrate serve there have this release?");
+  if (restored->restored().locks() != locks_.going.size())
+    return make_error(ErrorCode::kProtocol,
+                      "node " + options_.node +
+                          " has not taken over all locks that the process holds; "
+                          "does gobmigrate serve there have this release?");
   if (Status filling = check_filling(); !filling) return filling;
   moved_.phases.fetch = restored->restored().fetch_ms();
   moved_.phases.make = restored->restored().make_ms();

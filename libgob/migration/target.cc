@@ -144,6 +144,7 @@ Status TargetRun::take_over() {
     auto joined = JoinedLocks::join(*migrant, images->images());
     if (!joined) return joined.error();
     locks = std::move(*joined);
+    message.mutable_restored()->set_locks(locks.size());
   }
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());

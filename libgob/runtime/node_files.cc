@@ -83,20 +83,19 @@ void Node::drop_file_container(const std::string& name) {
 // the file: they are written, and it is removed.
 void Node::recover_file(const ContainerRecord& record) {
   const ContainerId id = record.info.id;
-  const auto drop = [this, name = record.name,
-                     held = file_server_->reopened(record.source)](const Status& written) {
+  const auto drop = [this, name = record.name, held = file_server_->reopened(record.source)](
+                        const Status& written, bool removed = false) {
     if (!written)
       spdlog::error(
           "what programs wrote into the file of container {} while this node was away is "
           "lost: {}",
           quoted(name), written.error().message());
-    // Who removed it wants nothing of it on the disk.
-    const bool removed = !written && written.error().code == ErrorCode::kNotFound;
     if (held) held->end(removed ? Status() : written);
     static_cast<void>(mailbox_.post([this, name] { drop_file_container(name); }));
   };
   file_server_->reopen(record.source, [this, id, drop](Result<UniqueFd> file) {
-    if (!file) return drop(file.error());
+    // Who removed it wants nothing of it on the disk.
+    if (!file) return drop(file.error(), file.error().code == ErrorCode::kNotFound);
     struct stat status {};
     if (::fstat(file->get(), &status) != 0) return drop(system_error("its length is not known"));
     const auto same = std::make_shared<UniqueFd>(::fcntl(file->get(), F_DUPFD_CLOEXEC, 0));

@@ -99,7 +99,7 @@ until_true 30 test -e "$dir/held.child.held"
 touch "$dir/held.child.split"
 until_true 30 is_stopped "$there" # but for that thread
 touch "$dir/held.child.worker.brood"
-for each in {0..23}; do until_true 30 lines "$dir/held.child.worker.brood.$each" 2; done
+for each in {0..3}; do until_true 30 lines "$dir/held.child.worker.brood.$each" 2; done
 is_stopped "$there" || fail "it does not stand any more: nothing was tested"
 touch "$dir/held.child.free"
 until_true 30 zombie_or_gone "$there"

@@ -242,6 +242,14 @@ class OneClientServer {
     EXPECT_EQ(::listen(listener_.get(), 1), 0);
     thread_ = std::thread([this, late] { answer_all(late); });
   }
+  ~OneClientServer() {
+    if (!thread_.joinable()) return;
+    ::shutdown(listener_.get(), SHUT_RDWR);  // nobody came
+    thread_.join();
+  }
+  OneClientServer(const OneClientServer&) = delete;
+  OneClientServer& operator=(const OneClientServer&) = delete;
+
   // The mappings that the client gave back, once it has gone.
   std::vector<std::uint64_t> unmapped() {
     thread_.join();

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -13,8 +14,10 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <memory>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/file/lock_ioctl.h"
 #include "tests/system/file_nodes.h"
 #include "tests/system/mapped_file.h"
 
@@ -305,6 +308,39 @@ TEST(FileDetails, LocksOfOpenFilesHoldAcrossNodesAndEndWithThem) {
   ::close(go_on[1]);
   EXPECT_EQ(Nodes::wait_for(child, 60'000), 0);
   EXPECT_EQ(Nodes::wait_for(waiting, 20'000), 0) << "the lock outlived its open file";
+}
+
+// Else anybody could take others' locks away.
+TEST(FileDetails, LocksAreHandedOverByRootOnly) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const std::string path = seen_at(nodes, 1) + "/file";
+  std::ofstream(path) << "x";
+  ASSERT_EQ(::chmod(path.c_str(), 0666), 0);
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(file.get(), LOCK_EX), 0);
+  const auto held = std::make_unique<file::HeldRanges>();
+  ASSERT_EQ(::ioctl(file.get(), file::kIoctlHeldRanges, held.get()), 0);
+  ASSERT_EQ(held->count, 1u);
+  const file::LockOffer offer{held->ranges[0].owner, 0, 1};
+  EXPECT_TRUE(runs_to_its_end([&] {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) return false;
+    const auto is_refused = [&](unsigned long command, void* argument) {
+      return ::ioctl(file.get(), command, argument) == -1 && errno == EPERM;
+    };
+    file::LockOffer same = offer;
+    return is_refused(file::kIoctlHeldRanges, held.get()) &&
+           is_refused(file::kIoctlOfferLocks, &same) && is_refused(file::kIoctlJoinLocks, &same) &&
+           is_refused(file::kIoctlLocksMoved, &same) && is_refused(file::kIoctlKeepLocks, nullptr);
+  }));
+  // And what was not offered cannot be joined from the other node.
+  const UniqueFd there(::open((seen_at(nodes, 0) + "/file").c_str(), O_RDWR | O_CLOEXEC));
+  const file::LockOffer from{offer.owner, 1, 1};
+  ASSERT_EQ(::ioctl(there.get(), file::kIoctlJoinLocks, &from), 0);
+  EXPECT_EQ(::flock(there.get(), LOCK_EX | LOCK_NB), -1);
+  EXPECT_EQ(errno, EAGAIN);
 }
 
 }  // namespace
