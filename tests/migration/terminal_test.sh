@@ -25,11 +25,15 @@ import os, select, signal, sys
 def say(*words):
     text = (" ".join(map(str, words)) + "\n").encode()
     while text: text = text[os.write(1, text):]
-signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
-signal.signal(signal.SIGWINCH, lambda *_: say("window", *os.get_terminal_size()))
+heard = []  # of signals; said between lines, since one may come when a part of a line is written
+signal.signal(signal.SIGINT, lambda *_: heard.append("interrupted"))
+signal.signal(signal.SIGWINCH, lambda *_: heard.append("window"))
 number = 0
 while True:
     say("line", number, "x" * (number % 97)); number += 1
+    while heard:
+        what = heard.pop(0)
+        say(what, *(os.get_terminal_size() if what == "window" else ()))
     if not select.select([0], [], [], 0.005)[0]: continue
     line = sys.stdin.buffer.raw.read(1000)
     if line == b"": say("end of file"); break
@@ -63,7 +67,9 @@ shown = open(sys.argv[1], "rb").read()
 lines = [(int(n), len(x)) for n, x in re.findall(rb"line (\d+) (x*)\r\n", shown)]
 wrong = [(n, line) for n, line in enumerate(lines) if line != (n, n % 97)]
 if shown.count(b"line ") not in (len(lines), len(lines) + 1): wrong.append("a line is cut")  # the last one may be
-print(f"{len(lines)} lines, wrong: {wrong[:3]}" if wrong or len(lines) < 100 else "right")
+first = shown.find(f"line {wrong[0][0] - 1} ".encode()) if wrong and wrong[0] != "a line is cut" else len(shown)
+near = shown[max(0, first):first + 400]
+print(f"{len(lines)} lines, wrong: {wrong[:3]}, near {near}" if wrong or len(lines) < 100 else "right")
 END
 }
 # facts PROCESS: foreground group, settings and size of its terminal.
