@@ -11,7 +11,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -78,23 +77,6 @@ std::string end_of_file(const std::string& path) {
 }
 
 }  // namespace
-
-Result<TemporaryDirectory> TemporaryDirectory::create() {
-  const char* base = std::getenv("TMPDIR");
-  std::string path =
-      std::string(base != nullptr && *base != '\0' ? base : "/tmp") + "/gobbench-XXXXXX";
-  if (::mkdtemp(path.data()) == nullptr)
-    return system_error("cannot make a directory " + path + "; set TMPDIR to a writable place");
-  return TemporaryDirectory(path);
-}
-
-TemporaryDirectory::TemporaryDirectory(TemporaryDirectory&& other) noexcept
-    : path_(std::exchange(other.path_, {})) {}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;  // nobody is left to tell
-  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-}
 
 std::string find_gobd() {
   std::error_code error;

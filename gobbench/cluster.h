@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "gobbench/leftovers.h"
 #include "gobbench/mount_point.h"
 #include "gobbench/netns.h"
 #include "gobbench/process.h"
@@ -36,20 +37,6 @@ struct ClusterNode {
   std::string mount;            // where it shows attached files; empty: nowhere
   int netns_fd = -1;            // -1: this program's namespace
   std::optional<unsigned> cpu;  // core that the node is kept on
-};
-
-// A directory under $TMPDIR, removed with everything in it at the end.
-class TemporaryDirectory {
- public:
-  static Result<TemporaryDirectory> create();
-  TemporaryDirectory(TemporaryDirectory&& other) noexcept;
-  TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
-  ~TemporaryDirectory();
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  explicit TemporaryDirectory(std::string path) : path_(std::move(path)) {}
-  std::string path_;
 };
 
 class Cluster {

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <thread>
 
+#include "gobbench/leftovers.h"
 #include "gobbench/machine.h"
 #include "gobbench/matrix.h"
 #include "gobbench/migration/log_watch.h"
@@ -138,12 +139,13 @@ Result<Trip> Road::travel(Way way, MigrantOptions program) {
   program.file = cluster_.directory() + "/trip" + number;
   if (Result<UniqueFd> made = new_file(program.file); !made) return made.error();
   // Images stay in memory, as gobmigrate's do.
-  const std::string images = "/dev/shm/gobbench-" + std::to_string(::getpid()) + "-" + number;
-  from_ = images + "/from";
-  to_ = images + "/to";
+  const Result<TemporaryDirectory> images = TemporaryDirectory::create("/dev/shm");
+  if (!images) return images.error();
+  from_ = images->path() + "/from";
+  to_ = images->path() + "/to";
   std::error_code error;
   for (const std::string& folder : {from_, to_}) fs::create_directories(folder, error);
-  if (error) return make_error(ErrorCode::kSystem, "cannot make " + images, error.value());
+  if (error) return make_error(ErrorCode::kSystem, "cannot make " + images->path(), error.value());
   const std::uint64_t copies = kCopiesOfAPage * Matrix::bytes_of(program.lines, program.lines);
   if (Status s = warm_memory(std::min(copies, kMostWarmed)); !s) return s.error();
   SpawnOptions spawn;
@@ -172,7 +174,6 @@ Result<Trip> Road::travel(Way way, MigrantOptions program) {
   // The program first, then what serves its memory.
   target_.reset();
   helpers_.clear();
-  fs::remove_all(images, error);
   if (!status)
     return make_error(status.error().code,
                       std::string("moving a matrix of ") + std::to_string(program.lines) +

@@ -4,6 +4,8 @@
 # shellcheck source=common.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 gobbench=$6
+images() { compgen -G '/dev/shm/gobbench-*'; }
+before=$(images)
 ways="'gob', 'basic', 'CRIU, lazy', 'CRIU, full'"
 
 expect 2 "$gobbench" figure 13 --size 2
@@ -17,8 +19,11 @@ equal "$(json "all(sum(f['faults'] for f in j['rows'] if f['what'] != 'freeze' a
 equal "$(json "len(j['targets'])")" 1
 [[ -s $dir/results/figure_13/data.csv && -s $dir/results/figure_13/run.json ]] || fail "no files"
 
-for images in /dev/shm/gobbench-*; do
-  of=${images#*gobbench-}
-  [[ ! -e $images ]] || kill -0 "${of%-*}" 2>/dev/null || fail "images are left: $images"
-done
+equal "$(images)" "$before"
+# Nor are there any of one that is killed while a program is moved.
+mkdir "$dir/tmp"
+TMPDIR=$dir/tmp "$gobbench" figure 13 --size 8M --runs 1 --results '' >/dev/null 2>&1 &
+until_true 60 eval '[[ $(images) != "$before" ]]'
+kill -9 $!
+until_true 30 eval '[[ $(images) == "$before" && -z $(ls "$dir/tmp") ]]'
 finish
