@@ -4,7 +4,6 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -22,6 +21,7 @@
 #include "libgob/migration/common_keeper.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/held_locks.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/source.h"
 #include "libgob/migration/target.h"
@@ -239,7 +239,7 @@ int move(Flags& flags, int dumps = kDumps) {
     return why.empty() ? kOk : kRefused;
   }
   if (!why.empty()) return refuse(flags, *plan, why);
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, plan->pid, 0)));
+  const UniqueFd process = open_process(plan->pid);
   const auto running = [&](const Moved& there) {
     if (!flags.json)
       std::cout << "Process " << plan->pid << " runs on " << flags.move.node << " as "

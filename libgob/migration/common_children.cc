@@ -1,6 +1,5 @@
 // CommonMapper: the children that programs with memory in common fork.
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_mapper_help.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -26,7 +26,7 @@ constexpr std::chrono::seconds kPatience{10};
 // When a process began, in the kernel's ticks; 0: it has ended.
 std::uint64_t start_of(pid_t pid) {
   constexpr int kState = 3, kStart = 22;  // fields of proc(5)
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::ifstream file(proc(pid, "stat"));
   std::string line;
   std::getline(file, line);
   // The name may hold anything.
@@ -182,7 +182,7 @@ void CommonMapper::find_children() {
 std::size_t CommonMapper::take_in(pid_t pid, const std::set<std::uint64_t>& ours) {
   auto areas = container_areas(pid);
   std::erase_if(areas, [&](const NamedArea& each) { return !ours.contains(each.second.inode); });
-  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd process = open_process(pid);
   if (!areas.empty() && is_among_last(process.get(), kReserve)) process.reset();
   if (!areas.empty() && !process)
     looks_ = std::max(looks_, 1);  // it has ended, or there is no room

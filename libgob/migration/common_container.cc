@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 
 #include "libgob/base/ids.h"
 #include "libgob/migration/shared_memory.h"
@@ -13,6 +15,7 @@ namespace gob::migration {
 namespace {
 
 constexpr int kKeepers = 64;
+constexpr std::chrono::milliseconds kKnown = std::chrono::minutes(1);  // a program's death
 
 }  // namespace
 
@@ -20,13 +23,19 @@ Result<CommonContainer> CommonContainer::create(const gobelins::Connection& gob,
                                                 const std::string& name, std::uint64_t bytes) {
   CommonContainer made(gob, name);
   try {
-    made.gob_.create(name, bytes);
+    {
+      gobelins::Mutex mutex = made.gob_.mutex(name + ".list");
+      const Held held(mutex);  // or whoever looks for what nobody uses would find it
+      made.gob_.create(name, bytes);
+      if (Status entered = made.take_place(); !entered) return entered.error();
+    }
     made.memory_ = made.gob_.open(name).map();
+    return made;
   } catch (const std::system_error& error) {
+    static_cast<void>(made.leave().ok());  // the first error says more
     return error_of(error,
                     "making a container for " + std::to_string(bytes) + " bytes of shared memory");
   }
-  return made;
 }
 
 Result<CommonContainer> CommonContainer::open(const gobelins::Connection& gob,
@@ -49,20 +58,36 @@ Status CommonContainer::enter() {
   try {
     gobelins::Mutex mutex = gob_.mutex(name_ + ".list");
     const Held held(mutex);
-    for (int keeper = 0; keeper < kKeepers && !life_; ++keeper) {
-      gobelins::Mutex life = life_of(keeper);
-      const auto taken = is_held(life);
-      if (!taken) return taken.error();
-      if (*taken) continue;
-      life.lock();  // nobody else does, as long as the list is locked
-      life_.emplace(std::move(life));
-    }
+    return take_place();
   } catch (const std::system_error& error) {
     return error_of(error, "noting the use of container " + name_);
   }
-  if (life_) return {};
+}
+
+// With the list locked.
+Status CommonContainer::take_place() {
+  for (int keeper = 0; keeper < kKeepers; ++keeper) {
+    gobelins::Mutex life = life_of(keeper);
+    const auto taken = try_take(life);
+    if (!taken) return taken.error();
+    if (!*taken) continue;
+    life_.emplace(std::move(life));
+    keeper_ = keeper;
+    return {};
+  }
   return make_error(ErrorCode::kNoSpace, "container " + name_ + " has more than " +
                                              std::to_string(kKeepers) + " keepers");
+}
+
+Status CommonContainer::succeed(int keeper) {
+  gobelins::Mutex life = life_of(keeper);
+  const int taken = gob_lock(gob_.get(), life.name().c_str(), kKnown.count());
+  if (taken != 0 && taken != -EOWNERDEAD)
+    return make_error(taken == -ETIMEDOUT ? ErrorCode::kTimedOut : ErrorCode::kUnavailable,
+                      "taking over the use of container " + name_, -taken);
+  life_.emplace(std::move(life));
+  keeper_ = keeper;
+  return {};
 }
 
 Status CommonContainer::leave() {
@@ -81,6 +106,7 @@ Status CommonContainer::leave() {
     }
     gob_.remove(name_);
   } catch (const std::system_error& error) {
+    if (error.code().value() == ENOENT) return {};
     return error_of(error, "giving container " + name_ + " up");
   }
   return {};

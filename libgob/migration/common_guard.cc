@@ -17,10 +17,12 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "libgob/base/file_limit.h"
 #include "libgob/base/ids.h"
+#include "libgob/container/container_record.h"
 #include "libgob/linker/mapping.h"
 #include "libgob/linker/uffd_abi.h"
 #include "libgob/linker/uffd_calls.h"
@@ -29,20 +31,18 @@
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/hear_word.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 #include "libgob/runtime/control_client.h"
 
 namespace gob::migration {
 namespace {
 
 constexpr std::chrono::seconds kAnswer{2};
+constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::milliseconds kPause{200};
 constexpr int kRounds = 16;   // of children that are forked meanwhile
 constexpr int kReserve = 24;  // descriptors, to take memory away from processes
-constexpr char kHold = 'h', kRelease = 'r', kDone = 'd', kKey = 'k';
-
-struct Word {
-  char what = 0;
-  pid_t pid = 0;
-};
+constexpr char kHold = 'h', kRelease = 'r', kUse = 'u', kDone = 'd', kKey = 'k';
 
 struct Ward {
   UniqueFd process;  // as long as it is ours, the number means that process
@@ -94,6 +94,12 @@ bool answer_alone(int news, std::vector<UniqueFd>& uffds, int over) {
   return all_known;
 }
 
+// Until nobody has the other end any more.
+void await_end(int socket) {
+  pollfd hung_up{socket, 0, 0};
+  while (::poll(&hung_up, 1, -1) < 0 && errno == EINTR) continue;
+}
+
 void await(int over) {
   pollfd waiting{over, POLLIN, 0};
   ::poll(&waiting, 1, -1);
@@ -111,15 +117,21 @@ bool lives(const std::string& gobd) {
   return true;
 }
 
-// Nobody of this node uses the containers any more: if nobody else does, they go.
-void give_up(const std::string& gobd, const std::set<std::string>& names) {
-  try {
-    const gobelins::Connection gob(gobd);
-    for (const std::string& name : names)
-      if (auto container = CommonContainer::open(gob, name); container && container->enter())
-        static_cast<void>(container->leave().ok());
-  } catch (const std::system_error&) {
-    return;  // gobd has ended
+// Nobody of this node uses the containers any more: if nobody else does, they go. `used`: the
+// numbers of the keeper's locks there. gobd may have no room for another program at first.
+void give_up(const std::string& gobd, const std::map<std::string, int>& used) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  for (bool gone = false; !gone && lives(gobd) && std::chrono::steady_clock::now() < end;) {
+    try {
+      const gobelins::Connection gob(gobd);
+      gone = true;
+      for (const auto& [name, keeper] : used) {
+        auto container = CommonContainer::open(gob, name);
+        if (container && container->succeed(keeper)) gone = container->leave().ok() && gone;
+      }
+    } catch (const std::system_error&) {
+      std::this_thread::sleep_for(kPause);
+    }
   }
 }
 
@@ -128,24 +140,36 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
   ::_exit(0);
 }
 
-[[noreturn]] void guard(int socket, const std::string& gobd, int news) {
+}  // namespace
+
+struct CommonGuard::Word {
+  char what = 0;
+  int number = 0;  // of a process, a segment or a lock
+  char container[kMaxNameBytes + 1] = {};
+};
+
+void CommonGuard::guard(int socket, const std::string& gobd, int news) {
   ::prctl(PR_SET_NAME, "gobmigrate-cgd");
   ::setsid();
   const UniqueFd over(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));  // now there is room for it
   if (!over) ::_exit(1);                                          // the keeper hears of that
   std::map<pid_t, Ward> wards;
   std::set<int> keys;
+  std::map<std::string, int> used;
   Word word;
   UniqueFd fd;
   Heard heard = Heard::kNothing;
-  while ((heard = hear_word(socket, word, fd)) == Heard::kWord) {
+  const auto note = [&] {
     if (word.what == kDone) end_with(keys);
-    if (word.what == kKey) keys.insert(word.pid);
-    if (word.what == kRelease) wards.erase(word.pid);
+    if (word.what == kKey) keys.insert(word.number);
+    if (word.what == kUse) used[word.container] = word.number;
+    if (word.what == kRelease) wards.erase(word.number);
+  };
+  while ((heard = hear_word(socket, word, fd)) == Heard::kWord) {
+    note();
     if (word.what != kHold) continue;
-    Ward& ward = wards[word.pid];
-    if (word.pid > 0 && !ward.process)
-      ward.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, word.pid, 0)));
+    Ward& ward = wards[word.number];
+    if (word.number > 0 && !ward.process) ward.process = open_process(word.number);
     const int highest = std::max(fd.get(), ward.process.get());
     if (fd) ward.uffds.push_back(std::move(fd));
     if (is_among_last(highest, kReserve)) {
@@ -153,13 +177,15 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
       break;
     }
   }
-  // Nobody would protect that process if the keeper died.
-  if (heard == Heard::kNoRoom)
+  // Nobody would protect that process if the keeper died. What it says from now on fails.
+  if (heard == Heard::kNoRoom) {
     std::fputs("the guard of shared memory has no file descriptor left: it takes the memory away\n",
                stderr);
+    ::shutdown(socket, SHUT_RD);
+    while (hear_word(socket, word, fd) != Heard::kNothing) note();
+  }
   std::vector<UniqueFd> uffds;
   for (auto& [pid, ward] : wards) std::ranges::move(ward.uffds, std::back_inserter(uffds));
-  std::set<std::string> names;
   std::set<std::uint64_t> inodes;
   const bool alone = !lives(gobd);
   for (int round = 0; round < kRounds; ++round) {
@@ -174,7 +200,6 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
       for (const pid_t pid : users_of(inodes)) losers.insert(pid);
     for (const pid_t pid : losers)
       for (const auto& [name, area] : container_areas(pid)) {
-        names.insert(name);
         inodes.insert(area.inode);
         // Faults that gobd has read and not answered are heard anew.
         for (const UniqueFd& uffd : uffds)
@@ -190,11 +215,10 @@ void give_up(const std::string& gobd, const std::set<std::string>& names) {
     if (round > 0 && losers.empty()) break;
   }
   uffds.clear();  // who waits tries again, and meets the loss
-  give_up(gobd, names);
+  if (heard == Heard::kNoRoom) await_end(socket);  // the keeper lives, and may leave by itself
+  give_up(gobd, used);
   end_with(keys);
 }
-
-}  // namespace
 
 Result<CommonGuard> CommonGuard::start(const std::string& gobd, int news) {
   int pair[2];
@@ -217,9 +241,8 @@ Result<CommonGuard> CommonGuard::start(const std::string& gobd, int news) {
   return CommonGuard(std::move(ours));
 }
 
-Status CommonGuard::say(char what, pid_t pid, int fd) {
-  Word word{what, pid};
-  iovec part{&word, sizeof word};
+Status CommonGuard::say(const Word& word, int fd) {
+  iovec part{const_cast<Word*>(&word), sizeof word};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -238,9 +261,14 @@ Status CommonGuard::say(char what, pid_t pid, int fd) {
   return {};
 }
 
-Status CommonGuard::hold(pid_t pid, int uffd) { return say(kHold, pid, uffd); }
-Status CommonGuard::release(pid_t pid) { return say(kRelease, pid, -1); }
-Status CommonGuard::hold_key(int segment) { return say(kKey, segment, -1); }
-void CommonGuard::done() { static_cast<void>(say(kDone, 0, -1).ok()); }
+Status CommonGuard::hold(pid_t pid, int uffd) { return say({kHold, pid}, uffd); }
+Status CommonGuard::release(pid_t pid) { return say({kRelease, pid}); }
+Status CommonGuard::uses(const std::string& container, int keeper) {
+  Word word{kUse, keeper};
+  container.copy(word.container, kMaxNameBytes);
+  return say(word);
+}
+Status CommonGuard::hold_key(int segment) { return say({kKey, segment}); }
+void CommonGuard::done() { static_cast<void>(say({kDone}).ok()); }
 
 }  // namespace gob::migration

@@ -28,6 +28,9 @@ class CommonGuard {
   Status hold(pid_t pid, int uffd);
   // It has ended, or has moved away.
   Status release(pid_t pid);
+  // A container that this process uses, or is about to make: whoever is left gives it up. `keeper`:
+  // its lock's number there.
+  Status uses(const std::string& container, int keeper);
   // A System V segment that only holds a key, and is removed when all has ended.
   Status hold_key(int segment);
   // All is in order.
@@ -35,7 +38,9 @@ class CommonGuard {
 
  private:
   explicit CommonGuard(UniqueFd socket) : socket_(std::move(socket)) {}
-  Status say(char what, pid_t pid, int fd);
+  [[noreturn]] static void guard(int socket, const std::string& gobd, int news);
+  struct Word;
+  Status say(const Word& word, int fd = -1);
   UniqueFd socket_;
 };
 

@@ -68,9 +68,10 @@ class CommonKeeper {
       if (waiting[0].revents != 0) obey();
       if (Clock::now() >= next_look_) look_for_sleepers();
     }
-    for (Made& made : made_) static_cast<void>(made.container.leave().ok());
-    for (auto& [name, container] : joined_) static_cast<void>(container.leave().ok());
-    mapper_.done();
+    bool left = true;
+    for (Made& made : made_) left = made.container.leave().ok() && left;
+    for (auto& [name, container] : joined_) left = container.leave().ok() && left;
+    if (left) mapper_.done();  // else the guard tries again
     return {};
   }
 
@@ -122,9 +123,9 @@ class CommonKeeper {
     std::random_device random;
     const std::string name = kCommonName + gob_.node_name(gob_.node_id()) + "." +
                              std::to_string((std::uint64_t{random()} << 32) | random());
+    if (Status told = mapper_.uses(name, CommonContainer::kMaker); !told) return told.error();
     auto container = CommonContainer::create(gob_, name, segment.bytes);
     if (!container) return container.error();
-    if (Status entered = container->enter(); !entered) return entered.error();
     return &made_.emplace_back(Made{key, std::move(*file), std::move(*container)});
   }
 
@@ -363,8 +364,9 @@ class CommonKeeper {
     auto container = CommonContainer::open(gob_, name);
     if (!container) return container.error();
     if (Status entered = container->enter(); !entered) return entered;
+    const int number = container->keeper();
     joined_.emplace(name, std::move(*container));
-    return {};
+    return mapper_.uses(name, number);
   }
 
   Result<std::string> join(pid_t root) {

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -24,6 +26,7 @@ namespace {
 // a busy machine, or when it waits for a disk.
 constexpr std::chrono::seconds kStops{60};
 constexpr std::size_t kAtOnce = 3;  // each needs some descriptors
+constexpr std::chrono::milliseconds kLook{10};
 constexpr unsigned kPagesAtOnce = 1U << 16;
 
 Status take_away(pid_t pid) {
@@ -46,7 +49,13 @@ Status take_away(pid_t pid) {
 }  // namespace
 
 void lose_common(pid_t pid) {
-  const Status taken = take_away(pid);
+  const auto end = std::chrono::steady_clock::now() + kStops;
+  Status taken = take_away(pid);
+  // Somebody else has stopped it: the guard of another keeper, which takes the memory away, too.
+  while (!taken && taken.error().errno_value == EPERM && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(kLook);
+    taken = take_away(pid);
+  }
   if (!taken && taken.error().code != ErrorCode::kLost) ::kill(pid, SIGKILL);
 }
 

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "libgob/migration/common_loss.h"
 #include "libgob/migration/common_mapper_help.h"
 #include "libgob/migration/hear_word.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -104,20 +104,22 @@ Result<CommonMapper::Plan> CommonMapper::plan(Visit& visit, const std::string& c
 Status CommonMapper::map(Visit& visit, Plan plan) {
   const pid_t pid = visit.pid();
   const auto mapped = [&]() -> Status {
+    // Before it is there: nobody would ever protect it if this keeper died between the two.
+    if (Status guarded = guard_.hold(pid, plan.uffd.get()); !guarded) return guarded;
     if (Status there = visit.map(plan.area, plan.memory); !there) return there;
     if (Status linked = register_mapping(
             plan.uffd.get(), reinterpret_cast<void*>(plan.area.address), plan.area.bytes);
         !linked)
       return linked;
-    if (Status guarded = guard_.hold(pid, plan.uffd.get()); !guarded) return guarded;
     return ready(plan.mapping, plan.area.address, plan.uffd.get());
   }();
   if (!mapped) {
     forget(plan.mapping);
+    if (!held_.contains(pid)) static_cast<void>(guard_.release(pid).ok());
     return mapped;
   }
   Held& held = held_[pid];
-  if (!held.process) held.process.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!held.process) held.process = open_process(pid);
   held.areas.emplace_back(std::move(plan.container), plan.area);
   areas_[plan.mapping] = held.areas.back();
   held.mappings.push_back(plan.mapping);

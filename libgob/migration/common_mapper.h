@@ -86,6 +86,7 @@ class CommonMapper {
   };
   [[nodiscard]] const std::map<pid_t, Held>& held() const { return held_; }
   // As long as this does, or longer if it dies (CommonGuard).
+  Status uses(const std::string& container, int keeper) { return guard_.uses(container, keeper); }
   Status hold_key(int segment) { return guard_.hold_key(segment); }
   // Of all processes, without harm to them.
   void done() { guard_.done(); }

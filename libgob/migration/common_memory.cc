@@ -16,6 +16,7 @@
 #include <set>
 
 #include "libgob/base/ids.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -26,10 +27,6 @@ constexpr std::size_t kMostSegments = 32;
 constexpr std::size_t kMostAreas = 64;  // of one process in one segment
 constexpr std::size_t kMostStaying = 128;
 constexpr std::string_view kGone = " (deleted)";
-
-std::string proc(pid_t pid, const std::string& what) {
-  return "/proc/" + std::to_string(pid) + "/" + what;
-}
 
 std::string link_of(const std::string& path) {
   std::error_code error;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "libgob/migration/proc.h"
 #include "libgob/migration/shared_memory.h"
 
 namespace gob::migration {
@@ -18,8 +19,8 @@ namespace fs = std::filesystem;
 bool CommonWakes::look(pid_t pid, const std::vector<NamedArea>& areas) {
   bool sleeps = false;
   std::error_code error;
-  for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/task", error), end;
-       !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(proc(pid, "task"), error), end; !error && it != end;
+       it.increment(error)) {
     std::string line;
     std::getline(std::ifstream(it->path() / "syscall"), line);  // or "running"
     long number = -1;

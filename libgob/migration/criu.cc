@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,15 +16,17 @@
 #include <fstream>
 #include <string_view>
 
+#include "libgob/migration/proc.h"
+
 namespace gob::migration {
 namespace {
 
 // Returns in a process of the same namespaces as `pid`. The caller's process stays outside, hands
 // its status on, and takes it along when it dies.
 void go_beside(pid_t pid) {
-  const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-  if (fd < 0 || ::setns(fd, CLONE_NEWPID | CLONE_NEWNS) != 0) ::_exit(125);
-  ::close(fd);
+  UniqueFd process = open_process(pid);
+  if (!process || ::setns(process.get(), CLONE_NEWPID | CLONE_NEWNS) != 0) ::_exit(125);
+  process.reset();
   const pid_t inner = ::fork();
   if (inner < 0) ::_exit(125);
   if (inner == 0) {
@@ -97,7 +98,7 @@ Result<Child> Child::start(const std::vector<std::string>& argv, const std::vect
     ::execvpe(arguments[0], arguments.data(), variables.data());
     ::_exit(127);
   }
-  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd pidfd = open_process(pid);
   if (!pidfd) {
     const Error error = system_error("watching " + argv[0]);
     ::kill(pid, SIGKILL);

@@ -22,6 +22,7 @@
 #include "libgob/file/lock_ioctl.h"
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -33,10 +34,6 @@ using file::LockKind;
 using file::LockOffer;
 
 constexpr std::uint64_t kToTheEnd = ~std::uint64_t{0};
-
-std::string proc(pid_t pid, const std::string& what) {
-  return "/proc/" + std::to_string(pid) + "/" + what;
-}
 
 std::vector<int> numbers_in(const std::string& folder) {
   std::vector<int> numbers;
@@ -65,13 +62,6 @@ FdInfo info_of(pid_t pid, int fd) {
 
 bool is_of_gob(const NetworkMounts& mounts, const FdInfo& info) {
   return mounts.server(info.mount).starts_with("fuse.gob ");
-}
-
-// The same open file, here.
-UniqueFd take(pid_t pid, int fd) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  return UniqueFd(process ? static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0))
-                          : -1);
 }
 
 // A process that is none of `moving` and has the open file, too; 0: there is none.
@@ -124,7 +114,7 @@ class Looker {
   }
 
   void of_gob(pid_t pid, int fd) {
-    const UniqueFd own = take(pid, fd);
+    const UniqueFd own = copy_descriptor(pid, fd);
     if (!own) {
       if (errno != EBADF && errno != ESRCH)  // those: it is gone
         stays(path_of(pid, fd), system_error("what is locked cannot be told").message());
@@ -221,7 +211,8 @@ void take_offers_back(pid_t root) {
     for (const int fd : numbers_in(proc(pid, "fd"))) {
       if (!is_of_gob(mounts, info_of(pid, fd))) continue;
       // Of one that fails nothing more is known; its home will hear of the target's end.
-      if (const UniqueFd own = take(pid, fd); own) ::ioctl(own.get(), file::kIoctlKeepLocks);
+      if (const UniqueFd own = copy_descriptor(pid, fd); own)
+        ::ioctl(own.get(), file::kIoctlKeepLocks);
     }
   }
 }
@@ -238,7 +229,7 @@ HeldLocks held_locks(const std::vector<pid_t>& processes, const std::vector<Cove
 Status offer_locks(const std::vector<HeldLock>& locks, unsigned to) {
   for (const HeldLock& lock : locks) {
     const bool flock = lock.kind() == HeldLock::FLOCK;
-    const UniqueFd own = take(lock.pid(), lock.fd());
+    const UniqueFd own = copy_descriptor(lock.pid(), lock.fd());
     const LockOffer offer{lock.owner(), to, flock ? 1U : 0U};
     if (!own || ::ioctl(own.get(), file::kIoctlOfferLocks, &offer) != 0)
       return system_error("offering the target the lock of process " + std::to_string(lock.pid()) +
@@ -254,7 +245,7 @@ void keep_locks(pid_t root, std::chrono::milliseconds limit) {
     ::_exit(0);
   }
   if (child < 0) return;
-  const UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  const UniqueFd fd = open_process(child);
   pollfd ended{fd.get(), POLLIN, 0};
   const bool in_time = ::poll(&ended, 1, static_cast<int>(limit.count())) == 1;
   if (!in_time) ::kill(child, SIGKILL);

@@ -17,6 +17,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/migration/page_map.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/smaps.h"
 
 namespace gob::migration {
@@ -34,8 +35,8 @@ std::string library_in(const std::string& folder) { return folder + "/blinkers.s
 std::optional<std::vector<std::uint64_t>> stack_pointers(pid_t pid) {
   std::vector<std::uint64_t> pointers;
   std::error_code error;
-  for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/task", error), end;
-       !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(proc(pid, "task"), error), end; !error && it != end;
+       it.increment(error)) {
     std::ifstream file(it->path() / "syscall");
     std::vector<std::string> words;
     for (std::string word; file >> word;) words.push_back(word);
@@ -64,7 +65,7 @@ std::optional<Area> area_of(const std::string& line) {
 
 std::vector<Area> large_areas(pid_t pid) {
   std::vector<Area> areas;
-  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  std::ifstream maps(proc(pid, "maps"));
   for (std::string line; std::getline(maps, line);)
     if (const auto area = area_of(line); area && area->end - area->start >= kSmallest)
       areas.push_back(*area);

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -27,10 +28,6 @@ constexpr std::uint64_t kUserCode64 = 0x33;      // %cs of 64-bit programs
 constexpr std::chrono::microseconds kLook{100};  // wait(2) has no limit of its own
 constexpr std::chrono::seconds kCall{5};
 constexpr std::size_t kMostCode = std::size_t{4} << 20;  // of one area
-
-std::string proc(pid_t pid, const std::string& what) {
-  return "/proc/" + std::to_string(pid) + "/" + what;
-}
 
 // Its letter in proc(5); 0: it has ended.
 char state_of(pid_t pid, pid_t thread) {

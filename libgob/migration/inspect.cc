@@ -17,6 +17,7 @@
 #include "libgob/migration/file_facts.h"
 #include "libgob/migration/outside_pipes.h"
 #include "libgob/migration/outside_terminal.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/resident.h"
 #include "libgob/migration/sharers.h"
 #include "libgob/migration/ties.h"
@@ -25,10 +26,6 @@ namespace gob::migration {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string proc(pid_t pid, const std::string& what) {
-  return "/proc/" + std::to_string(pid) + "/" + what;
-}
 
 std::string link_of(const std::string& path) {
   std::error_code error;

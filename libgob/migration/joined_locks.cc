@@ -3,13 +3,13 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <map>
 
 #include "libgob/migration/held_locks.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/visit.h"
 
 namespace gob::migration {
@@ -58,9 +58,7 @@ Result<JoinedLocks> JoinedLocks::join(pid_t root, const Images& images) {
     if (pid == outside.end())
       return make_error(ErrorCode::kProtocol, "a lock of process " + std::to_string(lock.pid()) +
                                                   ", which is not in the images");
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid->second, 0)));
-    UniqueFd file(
-        process ? static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), lock.fd(), 0)) : -1);
+    UniqueFd file = copy_descriptor(pid->second, lock.fd());
     file::LockOffer from{lock.owner(), images.node(), lock.kind() == HeldLock::FLOCK ? 1U : 0U};
     if (!file || ::ioctl(file.get(), file::kIoctlJoinLocks, &from) != 0)
       return system_error("reaching the file of a lock, " + describe(lock));

@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,17 +15,13 @@
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/program.h"
 
 namespace gob::migration {
 namespace {
 
 namespace fs = std::filesystem;
-
-UniqueFd copy_of(pid_t pid, int fd) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  return UniqueFd(process ? static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)) : -1);
-}
 
 int option(int fd, int level, int name) {
   int value = -1;
@@ -56,7 +51,7 @@ std::pair<std::string, std::uint16_t> name_of(const sockaddr_storage& at) {
 }  // namespace
 
 std::optional<NetSocket> net_socket(pid_t pid, int fd) {
-  const UniqueFd socket = copy_of(pid, fd);
+  const UniqueFd socket = copy_descriptor(pid, fd);
   if (!socket) return std::nullopt;
   const int domain = option(socket.get(), SOL_SOCKET, SO_DOMAIN);
   const int protocol = option(socket.get(), SOL_SOCKET, SO_PROTOCOL);
@@ -115,12 +110,12 @@ std::uint16_t other_port_at(const std::string& address, const std::vector<std::u
 void wake_connections(pid_t root, const std::vector<NetSocket>& sockets) {
   for (const pid_t pid : tree_of(root)) {
     std::error_code error;
-    for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/fd", error), end;
-         !error && it != end; it.increment(error)) {
+    for (fs::directory_iterator it(proc(pid, "fd"), error), end; !error && it != end;
+         it.increment(error)) {
       const int fd = std::atoi(it->path().filename().c_str());
       const auto socket = net_socket(pid, fd);
       if (!socket || !socket->tcp) continue;
-      const UniqueFd copy = copy_of(pid, fd);
+      const UniqueFd copy = copy_descriptor(pid, fd);
       if (option(copy.get(), IPPROTO_TCP, TCP_REPAIR) != 1) continue;
       const int off = 0;
       ::setsockopt(copy.get(), IPPROTO_TCP, TCP_REPAIR, &off, sizeof off);

@@ -2,13 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -72,8 +73,7 @@ std::vector<Stream> OutsidePipes::streams(const std::function<bool(pid_t)>& stay
     stream.set_fd(end.fd);
     stream.set_index(static_cast<std::uint32_t>(streams.size()));
     struct stat info {};
-    if (::stat(("/proc/" + std::to_string(end.pid) + "/fd/" + std::to_string(end.fd)).c_str(),
-               &info) != 0)
+    if (::stat(proc(end.pid, "fd/" + std::to_string(end.fd)).c_str(), &info) != 0)
       continue;  // closed meanwhile
     stream.set_uid(info.st_uid);
     stream.set_gid(info.st_gid);
@@ -103,10 +103,7 @@ std::vector<Stream> OutsidePipes::streams(const std::function<bool(pid_t)>& stay
 }
 
 Result<UniqueFd> take_stream(const Stream& stream) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, stream.pid(), 0)));
-  UniqueFd fd(process ? static_cast<int>(
-                            ::syscall(SYS_pidfd_getfd, process.get(), stream.fd(), 0))
-                      : -1);
+  UniqueFd fd = copy_descriptor(stream.pid(), stream.fd());
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0)
     return system_error("taking descriptor " + std::to_string(stream.fd()) + " of process " +

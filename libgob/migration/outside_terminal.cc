@@ -11,6 +11,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "libgob/migration/proc.h"
+
 namespace gob::migration {
 namespace {
 
@@ -32,7 +34,7 @@ struct Belongs {
   pid_t foreground = 0;
 };
 Belongs belongs_to(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::ifstream file(proc(pid, "stat"));
   std::string line, state;
   std::getline(file, line);
   Belongs found;
@@ -48,7 +50,7 @@ Belongs belongs_to(pid_t pid) {
 }
 
 std::uint32_t flags_of(pid_t pid, const std::string& fd) {
-  std::ifstream info("/proc/" + std::to_string(pid) + "/fdinfo/" + fd);
+  std::ifstream info(proc(pid, "fdinfo/" + fd));
   for (std::string word; info >> word;)
     if (word == "flags:" && info >> word)
       return static_cast<std::uint32_t>(std::strtoul(word.c_str(), nullptr, 8));
@@ -130,8 +132,7 @@ std::optional<Terminal> OutsideTerminal::terminal(const std::vector<pid_t>& movi
 }
 
 Result<UniqueFd> open_terminal(const Terminal& terminal) {
-  const std::string path =
-      "/proc/" + std::to_string(terminal.pid()) + "/fd/" + std::to_string(terminal.fd());
+  const std::string path = proc(terminal.pid(), "fd/" + std::to_string(terminal.fd()));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   struct stat info {};
   if (!fd) return system_error("opening the terminal " + terminal.path());

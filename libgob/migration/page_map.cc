@@ -12,6 +12,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -108,8 +109,7 @@ void read_present(std::vector<LazyRun>& runs, int map, std::uint64_t address, st
 }
 
 UniqueFd page_map_of(pid_t pid) {
-  return UniqueFd(
-      ::open(("/proc/" + std::to_string(pid) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  return UniqueFd(::open(proc(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 }  // namespace

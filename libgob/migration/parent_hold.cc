@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "libgob/base/pipe.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -58,8 +59,8 @@ bool stops(pid_t thread) {
   if (TEMP_FAILURE_RETRY(::read(pipe.get(), &word, 1)) != 1) ::_exit(0);
   std::error_code error;
   bool all = true;
-  for (fs::directory_iterator it("/proc/" + std::to_string(parent) + "/task", error), end;
-       all && !error && it != end; it.increment(error))
+  for (fs::directory_iterator it(proc(parent, "task"), error), end; all && !error && it != end;
+       it.increment(error))
     all = stops(static_cast<pid_t>(std::strtol(it->path().filename().c_str(), nullptr, 10)));
   if (!all) ::_exit(1);
   if (::write(answer.get(), &word, 1) != 1) ::_exit(1);

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <string>
 
+#include "libgob/migration/proc.h"
+
 namespace gob::migration {
 namespace {
 
@@ -22,7 +24,7 @@ struct Address {
 
 Result<Address> address_of(pid_t pid) {
   struct stat info {};
-  const std::string path = "/proc/" + std::to_string(pid) + "/ns/pid";
+  const std::string path = proc(pid, "ns/pid");
   if (::stat(path.c_str(), &info) != 0) return system_error("looking at " + path);
   const std::string name = "gobmigrate/pid-namespace-" + std::to_string(info.st_ino);
   Address address;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/client/move_door.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -31,10 +31,6 @@ constexpr std::chrono::seconds kStanding{15};
 constexpr std::chrono::milliseconds kLook{10};
 constexpr std::chrono::milliseconds kLookForStop{1};
 constexpr std::chrono::seconds kStops{5};  // or somebody has continued the process
-
-std::string proc(pid_t pid, const std::string& what) {
-  return "/proc/" + std::to_string(pid) + "/" + what;
-}
 
 // The doors of a process's connections, by their numbers there.
 std::vector<int> doors(pid_t pid) {
@@ -120,9 +116,7 @@ class Guardians {
 Result<std::string> ask(pid_t pid, int door, MoveAsk what, std::chrono::milliseconds limit,
                         const std::string& socket = {}, const Guardians* awake = nullptr) {
   const std::string who = "the connection of process " + std::to_string(pid) + " to gobd";
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  const UniqueFd end(
-      process ? static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), door, 0)) : -1);
+  const UniqueFd end = copy_descriptor(pid, door);
   if (!end) return system_error("reaching " + who);
   MoveLetter letter;
   letter.what = static_cast<char>(what);

@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -59,7 +60,7 @@ std::vector<SmapsArea> areas_of_smaps(std::string_view smaps) {
 }
 
 std::string read_process_file(pid_t pid, const char* name) {
-  const std::string path = "/proc/" + std::to_string(pid) + "/" + name;
+  const std::string path = proc(pid, name);
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text;
   ssize_t got = file ? 1 : -1;

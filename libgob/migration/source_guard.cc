@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/held_locks.h"
 #include "libgob/migration/migrant.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/sharers.h"
 #include "libgob/migration/stream_ring.h"
@@ -61,8 +61,7 @@ void restore_common(CommonLink& common, pid_t root) {
   const pid_t root = plan.pid;
   ::prctl(PR_SET_NAME, "gobmigrate-grd");
   ::setsid();  // no signal of the terminal
-  const UniqueFd alive(static_cast<int>(
-      ::syscall(SYS_pidfd_open, root, 0)));  // as long as it is ours, `root` is that process
+  const UniqueFd alive = open_process(root);  // as long as it is ours, `root` is that process
   std::vector<std::string> sessions{session, files_of(session)};
   char state = 0;
   bool locks_offered = false;

@@ -8,6 +8,7 @@
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/page_store.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 
@@ -26,8 +27,7 @@ bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes)
   const iovec remote{reinterpret_cast<void*>(from), bytes};
   if (::process_vm_readv(pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(bytes)) return true;
   // Memory that the program itself may not read now, but can make readable again.
-  const UniqueFd memory(
-      ::open(("/proc/" + std::to_string(pid) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd memory(::open(proc(pid, "mem").c_str(), O_RDONLY | O_CLOEXEC));
   return memory &&
          ::pread(memory.get(), to, bytes, static_cast<off_t>(from)) == static_cast<ssize_t>(bytes);
 }

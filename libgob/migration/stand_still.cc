@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/source_guard.h"
 
 namespace gob::migration {
@@ -36,8 +37,8 @@ bool thread_stands(const fs::path& thread) {
 
 bool stands(pid_t pid) {
   std::error_code error;
-  for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/task", error), end;
-       !error && it != end; it.increment(error))
+  for (fs::directory_iterator it(proc(pid, "task"), error), end; !error && it != end;
+       it.increment(error))
     if (!thread_stands(it->path())) return false;
   return true;
 }

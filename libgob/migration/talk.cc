@@ -38,16 +38,24 @@ Error error_of(const std::system_error& error, const std::string& what) {
   return make_error(code, what + ": " + error.what());
 }
 
-Result<bool> is_held(gobelins::Mutex& life) {
+Result<bool> try_take(gobelins::Mutex& life) {
   try {
-    if (!life.try_lock()) return true;
-    life.unlock();
-    return false;
+    return life.try_lock();
   } catch (const std::system_error& error) {
-    if (error.code().value() != EOWNERDEAD) return error_of(error, "looking for the other end");
-    life.unlock();
-    return false;
+    if (error.code().value() == EOWNERDEAD) return true;
+    return error_of(error, "looking who lives");
   }
+}
+
+Result<bool> is_held(gobelins::Mutex& life) {
+  const auto taken = try_take(life);
+  if (!taken) return taken.error();
+  try {
+    if (*taken) life.unlock();
+  } catch (const std::system_error& error) {
+    return error_of(error, "looking who lives");
+  }
+  return !*taken;
 }
 
 std::string Talk::life_of(const std::string& session, End end) {

@@ -58,7 +58,10 @@ class Talk {
   bool heard_ = false;  // the other end is there: from now on its absence is its death
 };
 
-// Is a lock that stands for a living program held by it? Errors: gobd is gone.
+// Takes a lock that nobody holds, or whose holder has died; false: somebody has it. Errors: gobd is
+// gone.
+Result<bool> try_take(gobelins::Mutex& life);
+// Is a lock that stands for a living program held by it?
 Result<bool> is_held(gobelins::Mutex& life);
 // Until whoever holds the lock `life` as long as it lives has ended, but not longer than `limit`:
 // before containers are removed that it may still read or fill.

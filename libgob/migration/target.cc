@@ -6,7 +6,6 @@
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +26,7 @@
 #include "libgob/migration/joined_locks.h"
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/outside_terminal.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/sharers.h"
@@ -168,7 +168,7 @@ Status TargetRun::take_over() {
   in_a_hurry.reset();
   if (server_) server_->runs(begin_.stream());
   migrant_ = warden_.migrant(root_).value_or(0);
-  if (migrant_ != 0) migrant_fd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, migrant_, 0)));
+  if (migrant_ != 0) migrant_fd_ = open_process(migrant_);
   keeper_->runs(node_, migrant_, server_ ? server_->pages_out() : 0);
   if (streams_) streams_->start(rests_);
   spdlog::info("{}: process {} runs here as {}", options_.session, root_, migrant_);

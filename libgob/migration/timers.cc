@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -44,16 +44,13 @@ Timer timer_of(const fs::path& info) {
 }
 
 void rearm(pid_t pid, const std::string& fd) {
-  Timer timer = timer_of("/proc/" + std::to_string(pid) + "/fdinfo/" + fd);
+  Timer timer = timer_of(proc(pid, "fdinfo/" + fd));
   const auto is_zero = [](const timespec& time) { return time.tv_sec == 0 && time.tv_nsec == 0; };
   // One that was never armed, or disarmed, has no ticks.
   if (timer.ticks == 0 || !is_zero(timer.times.it_value) || is_zero(timer.times.it_interval))
     return;
   timer.times.it_value = timer.times.it_interval;
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  const UniqueFd own(process ? static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(),
-                                                          std::atoi(fd.c_str()), 0))
-                             : -1);
+  const UniqueFd own = copy_descriptor(pid, std::atoi(fd.c_str()));
   // Setting it forgets its ticks.
   if (!own || ::timerfd_settime(own.get(), 0, &timer.times, nullptr) != 0 ||
       ::ioctl(own.get(), kSetTicks, &timer.ticks) != 0)
@@ -66,8 +63,8 @@ void rearm(pid_t pid, const std::string& fd) {
 void rearm_timers(pid_t root) {
   for (const pid_t pid : tree_of(root)) {
     std::error_code error;
-    for (fs::directory_iterator it("/proc/" + std::to_string(pid) + "/fd", error), end;
-         !error && it != end; it.increment(error)) {
+    for (fs::directory_iterator it(proc(pid, "fd"), error), end; !error && it != end;
+         it.increment(error)) {
       std::error_code closed;
       if (fs::read_symlink(it->path(), closed) == "anon_inode:[timerfd]")
         rearm(pid, it->path().filename());

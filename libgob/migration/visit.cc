@@ -10,6 +10,7 @@
 
 #include "libgob/base/ids.h"
 #include "libgob/linker/uffd_abi.h"
+#include "libgob/migration/proc.h"
 
 namespace gob::migration {
 namespace {
@@ -70,7 +71,7 @@ Status Visit::take_room() {
 Status Visit::open() {
   if (ours_) return {};
   const std::string who = " in process " + std::to_string(pid());
-  process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid(), 0)));
+  process_ = open_process(pid());
   if (!process_) return system_error("watching process " + std::to_string(pid()));
   if (Status room = take_room(); !room) return room;
   if (const auto made = injector_.call("making a socket pair" + who, SYS_socketpair,

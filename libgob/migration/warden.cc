@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "libgob/migration/inspect.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/warden_process.h"
 
 namespace gob::migration {
@@ -107,7 +108,7 @@ Status Warden::moved_on() { return say("M"); }
 
 std::optional<pid_t> Warden::migrant(pid_t root) const {
   for (const pid_t pid : tree_of(pid_)) {
-    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+    std::ifstream status(proc(pid, "status"));
     for (std::string line; std::getline(status, line);)
       if (line.starts_with("NSpid:") && line.ends_with("\t" + std::to_string(root))) return pid;
   }
