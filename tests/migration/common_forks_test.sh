@@ -44,6 +44,17 @@ never_wrong orphan.worker
 never_wrong orphan.child.worker
 until_true 30 no_memory
 
+# Guards that come to it only when all is over still give the container up.
+share late anonymous 64
+move "$child" n1 n2
+hire late.child
+guards="$(keepers n1 gobmigrate-cgd) $(keepers n2 gobmigrate-cgd)"
+for guard in $guards; do kill -STOP "$guard"; done
+for each in $(keepers n1) $(keepers n2) $(commoners late); do kill -9 "$each"; done
+until_true 30 eval "[[ -z \$(commoners late) ]]"
+for guard in $guards; do kill -CONT "$guard"; done
+until_true 30 no_memory
+
 # Also if its guard died before it, and nobody is left who could take the memory away but gobd.
 share alone anonymous 64
 move "$child" n1 n2
