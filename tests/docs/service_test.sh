@@ -139,6 +139,9 @@ stop n1 -KILL
 rm -rf "$dir"/notify/*
 start n1 "$unit"
 wait "${listeners[n1]}" || fail "n1 does not serve again: $(tail -5 "$dir/n1.log")"
+# It serves before n2 has heard that it does.
+give_up=$((SECONDS + 30))
+until [[ $(cat "$seen/link" 2>/dev/null) == secret || $SECONDS -ge $give_up ]]; do sleep 0.02; done
 equal "$(cat "$seen/link")" secret
 on n1 detach data
 equal "$(od -An -t u8 -j 4096 -N 8 "$dir/tree/counter" | tr -d ' ')" 1000

@@ -1,7 +1,10 @@
 # gob_fuzz(NAME SOURCES... LIBRARY_SOURCES... DEPS targets... CORPUS dir [LIBS ...])
 # Two tests of one LLVMFuzzerTestOneInput (in SOURCES):
 #   NAME_random   the project's compiler and tests/fuzz/random_driver.cc: the same inputs in each run
-#   NAME          libFuzzer with ASan and UBSan, a few seconds of new inputs, where clang++ has it;
+#   NAME          libFuzzer with ASan and UBSan, where clang++ has it: a few seconds of a series of
+#                 inputs that hardly differs between runs (by addresses), so that a run judges the
+#                 change and not its luck. To search on: the program NAME in the build folder, with a
+#                 folder for what it finds, and without -seed.
 #                 LIBRARY_SOURCES are what DEPS are made of, since they must be instrumented as well
 find_program(GOB_CLANGXX NAMES clang++ clang++-19 clang++-16 clang++-14)
 if(GOB_CLANGXX)
@@ -38,11 +41,12 @@ function(gob_fuzz name)
       DEPENDS ${ARG_SOURCES} ${ARG_LIBRARY_SOURCES} ${ARG_DEPS}
       COMMENT "Building ${name} with libFuzzer" VERBATIM)
     add_custom_target(${name}_libfuzzer ALL DEPENDS ${binary})
-    # New inputs go to a folder of the build, so that the next run goes on from there.
-    file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${name}_corpus)
+    # As files: into a folder it would write what it finds.
+    file(GLOB seeds CONFIGURE_DEPENDS ${ARG_CORPUS}/*)
+    list(JOIN seeds "," seeds)
     add_test(NAME ${name}
-      COMMAND ${binary} -max_total_time=5 -max_len=8192 -print_final_stats=1 -artifact_prefix=${name}-
-              ${CMAKE_CURRENT_BINARY_DIR}/${name}_corpus ${ARG_CORPUS})
+      COMMAND ${binary} -seed=1 -entropic=0 -max_total_time=5 -max_len=8192 -print_final_stats=1
+              -artifact_prefix=${name}- -seed_inputs=${seeds})
     set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS fuzz)
   endif()
 endfunction()

@@ -118,7 +118,7 @@ export FAKE_GOBD_n2=fail
 expect 3 up --nodes 3; says "node n2"; says "ended with status 3"; says "a fake failure"
 equal "$(running)" 0
 export FAKE_GOBD_n2=mute
-expect 3 up --nodes 2 --timeout 0.5; says "was not ready"; says "waiting for godot"
+expect 3 up --nodes 2 --timeout 3; says "was not ready"; says "waiting for godot"
 equal "$(running)" 0
 unset FAKE_GOBD_n2
 expect 3 "$gobctl" cluster up --gobd /bin/true --nodes 1; says "ended with status 0"

@@ -200,7 +200,12 @@ one_or_none() {
   touch "$dir/$1.stop"
   until_true 60 eval "[[ -z \$(travellers '$dir/$1') ]]"
 }
-no_containers() { ! "$gobctl" ls --quiet --node "${1:-n1}" | grep -qE '^migrate(-files)?\.'; }
+# none_listed NODE PATTERN OPTIONS...: gobctl ls answers, and shows none of these.
+none_listed() {
+  local listed
+  listed=$("$gobctl" ls --quiet --node "$1" "${@:3}") && ! grep -qE "$2" <<<"$listed"
+}
+no_containers() { none_listed "${1:-n1}" '^migrate(-files)?\.'; }
 no_images() { [[ -z $(find /dev/shm -maxdepth 1 -name "gob-migrate.*.$1.*") ]]; }
 # none_left PID...: nothing is left over of moves of these processes.
 none_left() {

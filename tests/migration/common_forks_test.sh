@@ -28,7 +28,7 @@ for kind in anonymous segment; do
   move "$child" n1 n2
   right $kind $kind.child $kind.worker $kind.child.worker
   all_counted $kind
-  until_true 30 no_memory
+  until_true 90 no_memory
 done
 
 # A worker goes on when its parent has died, and gets a signal, as the others, if whoever looks after the memory dies.
@@ -39,34 +39,36 @@ hire orphan.child
 kill -9 "$there" "$pid"
 right orphan.worker orphan.child.worker
 for keeper in $(keepers n1) $(keepers n2); do kill -9 "$keeper"; done
-until_true 30 eval "[[ -z \$(commoners orphan) ]]"
+until_true 90 eval "[[ -z \$(commoners orphan) ]]"
 never_wrong orphan.worker
 never_wrong orphan.child.worker
-until_true 30 no_memory
+until_true 90 no_memory
 
 # Guards that come to it only when all is over still give the container up.
 share late anonymous 64
 move "$child" n1 n2
 hire late.child
 guards="$(keepers n1 gobmigrate-cgd) $(keepers n2 gobmigrate-cgd)"
+stopped=$guards
 for guard in $guards; do kill -STOP "$guard"; done
 for each in $(keepers n1) $(keepers n2) $(commoners late); do kill -9 "$each"; done
-until_true 30 eval "[[ -z \$(commoners late) ]]"
+until_true 90 eval "[[ -z \$(commoners late) ]]"
 for guard in $guards; do kill -CONT "$guard"; done
-until_true 30 no_memory
+stopped=''
+until_true 90 no_memory
 
 # Also if its guard died before it, and nobody is left who could take the memory away but gobd.
 share alone anonymous 64
 move "$child" n1 n2
 hire alone.child
 for keeper in $(keepers n2 gobmigrate-cgd) $(keepers n2); do kill -9 "$keeper"; done
-until_true 60 said n2 "process $there ended with signal 7"
-until_true 60 eval "[[ \$(commoners alone | wc -l) -eq 1 ]]"
+until_true 90 said n2 "process $there ended with signal 7"
+until_true 90 eval "[[ \$(commoners alone | wc -l) -eq 1 ]]"
 never_wrong alone.child
 never_wrong alone.child.worker
 right alone
 touch "$dir/alone.stop"
-until_true 30 no_memory
+until_true 90 no_memory
 
 # A mutex and a condition of pthread, for their turns.
 share mutex anonymous 16 mutex
@@ -95,11 +97,11 @@ all_counted moves
 share split anonymous 64
 move "$child" n1 n2
 touch "$dir/split.child.split"
-until_true 30 said n2 "process $there ended with signal 7"
+until_true 90 said n2 "process $there ended with signal 7"
 never_wrong split.child
 right split
 touch "$dir/split.stop"
-until_true 30 no_memory
+until_true 90 no_memory
 # Such a one that cannot be stopped yet does not keep the keeper from the others of that memory: their
 # children get it.
 share held anonymous 64
@@ -110,14 +112,15 @@ until_true 30 test -e "$dir/held.child.held"
 touch "$dir/held.child.split"
 until_true 30 is_stopped "$there" # but for that thread
 touch "$dir/held.child.worker.brood"
-for each in {0..3}; do until_true 30 lines "$dir/held.child.worker.brood.$each" 2; done
+some_work() { for each in {0..3}; do lines "$dir/held.child.worker.brood.$each" 2 || return; done; }
+until_true 50 some_work # less than the guard's patience
 is_stopped "$there" || fail "it does not stand any more: nothing was tested"
 touch "$dir/held.child.free"
 until_true 30 zombie_or_gone "$there"
 never_wrong held.child
 right held held.child.worker
 touch "$dir/held.stop"
-until_true 30 said n2 "process $there ended with signal 7"
-until_true 30 no_memory
+until_true 90 said n2 "process $there ended with signal 7"
+until_true 90 no_memory
 for node in n1 n2; do end_server $node; done
 finish

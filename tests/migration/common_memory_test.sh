@@ -47,7 +47,7 @@ for name in back killed; do
   both_right $name
   all_counted $name
 done
-until_true 30 no_memory
+until_true 90 no_memory
 
 # A thread sleeps in the memory, and is woken by the other node.
 share sleeps anonymous 64 wait
@@ -100,7 +100,7 @@ move "$child" n1 n2
 kill -9 "$pid"
 until_true 60 lines "$dir/dies.child" $(($(wc -l <"$dir/dies.child") + 5))
 for keeper in $(keepers n2); do kill -9 "$keeper"; done
-until_true 30 said n2 "process $there ended with signal 7"
+until_true 90 said n2 "process $there ended with signal 7"
 [[ -z $(grep -v 'wrong 0$' "$dir/dies.child") ]] || fail "it met wrong memory: $(grep -v 'wrong 0$' "$dir/dies.child" | head -n 3)"
 
 # What would show old bytes is refused before anything is touched.
@@ -123,7 +123,7 @@ equal "$(ask $((03600)))" 17 # and IPC_EXCL: EEXIST
 equal "$(ask 0)" 22
 both_right key
 all_counted key
-until_true 30 no_memory
+until_true 90 no_memory
 no_key() { [[ $(ask 0) -eq 2 ]]; }
 until_true 30 no_key
 
@@ -141,7 +141,7 @@ for kind in anonymous segment memfd; do
   done
   [[ $kind != segment ]] || ! grep -q "^ *[-0-9]* *$segment " /proc/sysvipc/shm || fail "segment $segment is still there"
   all_counted $kind
-  until_true 30 no_memory
+  until_true 90 no_memory
 done
 for node in n1 n2; do end_server $node; done
 finish

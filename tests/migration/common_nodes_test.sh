@@ -27,7 +27,7 @@ right three three.child three.worker
 move "$pid" n1 n2
 right three three.child three.worker
 all_counted three
-until_true 30 no_memory
+until_true 90 no_memory
 
 # The gobd of either side dies.
 works_or_ended() { lines "$dir/$1" "$2" || [[ -z $(commoners "${1%.child}") ]] || gone "$3"; }
@@ -50,7 +50,7 @@ for victim in n2 n1; do
   touch "$dir/$victim.stop"
   until_true 60 zombie_or_gone "$stays"
   for node in n1 n2; do until_true 60 no_keepers $node; done
-  [[ $victim == n1 ]] || until_true 30 no_memory
+  [[ $victim == n1 ]] || until_true 90 no_memory
   wait "${server[$victim]}"
   unset "server[$victim]"
   [[ $victim == n1 ]] || { expect 0 "$gobctl" cluster down --timeout 10; }

@@ -2,8 +2,10 @@
 # sixth argument.
 # shellcheck shell=bash
 commoner=$6
+stopped=''  # what the test has stopped, and nobody else would end
 end_commoners() {
   local at
+  for at in $stopped; do kill -9 "$at" 2>/dev/null; done
   for at in $(pgrep -x commoner) $(pgrep -x python3); do
     [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"$dir/"* ]] || kill -9 "$at"
   done
@@ -59,4 +61,4 @@ keepers() {
 }
 # done_with FILE: whoever it was for has taken it away.
 done_with() { [[ ! -e $dir/$1 ]]; }
-no_memory() { ! "$gobctl" ls --quiet --node n1 | grep -q '^migrate-memory\.'; }
+no_memory() { none_listed n1 '^migrate-memory\.'; }

@@ -51,9 +51,14 @@ refused() {
 has_address() { [[ -n $(ip -n "$space$1" -o address show to $address) ]]; }
 no_rules() { [[ -z $(in_space "$1" nft list ruleset) ]]; }
 
+# start_redis NAME OPTIONS...: on n1, with the log NAME; it listens.
+start_redis() {
+  start "$1" nsenter --net="/run/netns/${space}n1" redis-server "${@:2}" --save '' \
+    --protected-mode no --logfile "$dir/$1" --dir "$dir"
+  until_true 60 grep -q "Ready to accept connections" "$dir/$1"
+}
 # The server, and a client that knows what it has stored.
-start redis nsenter --net="/run/netns/${space}n1" redis-server --bind $address 127.0.0.1 --port 6379 \
-  --save '' --protected-mode no --logfile "$dir/redis" --dir "$dir"
+start_redis redis --bind $address 127.0.0.1 --port 6379
 cat >"$dir/client.py" <<'END'
 import os, random, socket, sys
 name, address = sys.argv[1:]
@@ -166,12 +171,10 @@ none_left "$pid"
 
 # A server without connections and with any address goes where its port is free; not where it is
 # itself, in one network.
-start redis2 nsenter --net="/run/netns/${space}n1" redis-server --bind 10.77.0.1 --port 6380 --save '' \
-  --logfile "$dir/redis2" --dir "$dir" --protected-mode no
+start_redis redis2 --bind 10.77.0.1 --port 6380
 refused "10.77.0.1, which is no address of this node"
 kill "$pid"
-start redis3 nsenter --net="/run/netns/${space}n1" redis-server --bind 0.0.0.0 --port 6381 --save '' \
-  --logfile "$dir/redis3" --dir "$dir" --protected-mode no
+start_redis redis3 --bind 0.0.0.0 --port 6381
 expect 0 go n1 n2 --json
 pid=$(json 'j["pid"]')
 equal "$(in_space c bash -c 'exec 3<>/dev/tcp/10.77.0.2/6381; printf "PING\r\n" >&3; head -n 1 <&3 | tr -d "\r"')" "+PONG"

@@ -91,7 +91,7 @@ begin_with() {
 }
 # goes_on NAME: a hundred more answers come, at least.
 goes_on() { until_true 120 lines "$dir/$1" $(($(wc -l <"$dir/$1") + 2)); }
-no_streams() { ! "$gobctl" ls --all --quiet --node n1 | grep -q "^migrant-streams"; }
+no_streams() { none_listed n1 '^migrant-streams' --all; }
 ended() { until_true 120 lines "$dir/$1.end" 1 && out=$(<"$dir/$1.end"); }
 
 # Round three nodes and home, answering all the time. A move that fails takes no byte.

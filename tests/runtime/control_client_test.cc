@@ -141,8 +141,8 @@ TEST_F(ControlClientTest, ACallThatTimesOutLeavesTheConnectionUsable) {
   ASSERT_FALSE(late.ok());
   EXPECT_EQ(late.error().code, ErrorCode::kTimedOut);
   // Its reply comes after all and concerns nobody.
+  ASSERT_TRUE(server.wait_until([&] { return server.handler().parked.size() == 1; }));
   server.on_server([&] {
-    ASSERT_EQ(server.handler().parked.size(), 1u);
     server.handler().parked.front().second.done();
     server.handler().parked.clear();
   });

@@ -20,7 +20,7 @@ DaemonConfig settings() {
   DaemonConfig config;
   config.cluster = "death";
   config.budget_bytes = std::uint64_t{64} << 20;
-  config.page_timeout_ms = 1500;
+  config.page_timeout_ms = 6000;
   config.peer_timeout_ms = 1000;
   return config;
 }
@@ -182,6 +182,7 @@ TEST(Death, AGobdThatStandsStillForAWhileIsWaitedFor) {
   constexpr int kStands = 5;  // peer timeouts
   DaemonConfig config = settings();
   config.page_timeout_ms = DaemonConfig{}.page_timeout_ms;
+  config.stall_timeout_ms = 60'000;  // what stands still longer is no subject of this test
   config.budget_bytes = std::uint64_t{256} << 20;
   Nodes nodes(3, config);
   ASSERT_TRUE(nodes.run(0, [](gobelins::Connection& gob) {
@@ -210,8 +211,8 @@ TEST(Death, AGobdThatStandsStillForAWhileIsWaitedFor) {
   const pid_t beside = nodes.spawn(2, read_all);
   std::this_thread::sleep_for(std::chrono::milliseconds(kStands * config.peer_timeout_ms));
   ASSERT_TRUE(nodes.resume(1));
-  EXPECT_EQ(Nodes::wait_for(there, 60'000), 0);
-  EXPECT_EQ(Nodes::wait_for(beside, 60'000), 0);
+  EXPECT_EQ(Nodes::wait_for(there, 180'000), 0);
+  EXPECT_EQ(Nodes::wait_for(beside, 180'000), 0);
   for (const unsigned node : {0u, 1u, 2u})
     EXPECT_EQ(nodes.log_of(node).find(" is down"), std::string::npos) << nodes.log_of(node);
 }

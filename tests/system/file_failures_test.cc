@@ -197,6 +197,7 @@ TEST(FileFailures, AHomeThatStandsStillIsWaitedFor) {
   constexpr std::size_t kBytes = std::size_t{8} << 20;
   DaemonConfig settings = file_settings();
   settings.peer_timeout_ms = 1000;
+  settings.stall_timeout_ms = 60'000;  // what stands still longer is no subject of this test
   Nodes nodes(2, settings);
   const SharedFolder folder;
   folder.attach(nodes);

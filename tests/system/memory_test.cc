@@ -15,7 +15,6 @@ DaemonConfig budget(std::uint64_t bytes) {
   DaemonConfig config;
   config.cluster = "memory";
   config.budget_bytes = bytes;
-  config.page_timeout_ms = 1500;
   return config;
 }
 
@@ -64,7 +63,9 @@ TEST(Memory, LargerThanAllNodesLivesInSwap) {
 }
 
 TEST(Memory, ExhaustedEverywhereIsAnErrorAndNoHarmToOthers) {
-  Nodes nodes(2, budget(4 * kMiB));
+  DaemonConfig config = budget(4 * kMiB);
+  config.page_timeout_ms = 3000;  // until the access is refused
+  Nodes nodes(2, config);
   ASSERT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
     gob.create("small", 4096);
     gob.open("small").map().as<std::uint64_t>()[0] = 42;
