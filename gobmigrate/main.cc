@@ -19,6 +19,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/base/usage.h"
 #include "libgob/migration/common_keeper.h"
+#include "libgob/migration/common_sweep.h"
 #include "libgob/migration/criu.h"
 #include "libgob/migration/held_locks.h"
 #include "libgob/migration/proc.h"
@@ -304,6 +305,13 @@ int run_keep(const Flags& flags) {
   return kFailed;
 }
 
+int run_sweep(const Flags& flags) {
+  const Status status = sweep_common(flags.move.socket);
+  if (status) return kOk;
+  spdlog::warn("looking for shared memory that nobody has any more: {}", status.error().message());
+  return kFailed;
+}
+
 int run_receive(const Flags& flags) {
   raise_file_limit();  // each child of the migrant costs some
   const Status status =
@@ -373,6 +381,9 @@ int main(int argc, char** argv) {
   keeping->group("");  // started by whoever moves a process
   keeping->add_option("LINK", flags.link)->required();
   common(*keeping);
+  CLI::App* sweeping = app.add_subcommand("sweep", "");
+  sweeping->group("");  // started by serve
+  common(*sweeping);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
@@ -388,6 +399,7 @@ int main(int argc, char** argv) {
   if (serving->parsed()) return run_serve(flags);
   if (receiving->parsed()) return run_receive(flags);
   if (keeping->parsed()) return run_keep(flags);
+  if (sweeping->parsed()) return run_sweep(flags);
   if (flags.move.pid <= 0 || flags.move.node.empty()) {
     std::cerr << "gobmigrate: which process, and to which node? \"gobmigrate --help\" shows how it "
                  "is used.\n";

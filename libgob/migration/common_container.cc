@@ -98,18 +98,44 @@ Status CommonContainer::leave() {
     const Held held(mutex);
     life_->unlock();
     life_.reset();
-    for (int keeper = 0; keeper < kKeepers; ++keeper) {
-      gobelins::Mutex life = life_of(keeper);
-      const auto used = is_held(life);
-      if (!used) return used.error();
-      if (*used) return {};
-    }
-    gob_.remove(name_);
+    const auto removed = remove_if_unused();
+    return removed ? Status() : Status(removed.error());
   } catch (const std::system_error& error) {
-    if (error.code().value() == ENOENT) return {};
     return error_of(error, "giving container " + name_ + " up");
   }
-  return {};
+}
+
+Result<bool> CommonContainer::remove_unused(const gobelins::Connection& gob,
+                                            const std::string& name,
+                                            std::chrono::milliseconds limit) {
+  CommonContainer container(gob, name);
+  const std::string list = name + ".list";
+  // Whoever makes one holds it from before the container is there until it has its place.
+  const int taken = gob_lock(gob.get(), list.c_str(), limit.count());
+  if (taken == -ETIMEDOUT) return false;
+  if (taken != 0 && taken != -EOWNERDEAD)
+    return make_error(ErrorCode::kUnavailable, "locking the list of keepers of container " + name,
+                      -taken);
+  const auto removed = container.remove_if_unused();
+  gob_unlock(gob.get(), list.c_str());
+  return removed;
+}
+
+// With the list locked.
+Result<bool> CommonContainer::remove_if_unused() {
+  for (int keeper = 0; keeper < kKeepers; ++keeper) {
+    gobelins::Mutex life = life_of(keeper);
+    const auto used = is_held(life);
+    if (!used) return used.error();
+    if (*used) return false;
+  }
+  try {
+    gob_.remove(name_);
+  } catch (const std::system_error& error) {
+    if (error.code().value() == ENOENT) return false;
+    return error_of(error, "removing container " + name_ + ", which nobody uses");
+  }
+  return true;
 }
 
 Result<std::uint64_t> CommonContainer::copy(int file) {

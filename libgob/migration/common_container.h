@@ -3,6 +3,7 @@
 // pages are left of it. Used by one thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <gob.hpp>
 #include <optional>
@@ -35,6 +36,10 @@ class CommonContainer {
   [[nodiscard]] int keeper() const { return keeper_; }
   // It does not any more. If nobody does, the container is gone.
   Status leave();
+  // By anybody: if no program uses it, it is gone. False: one does, or its list was locked for all
+  // of `limit`, or somebody else has removed it.
+  static Result<bool> remove_unused(const gobelins::Connection& gob, const std::string& name,
+                                    std::chrono::milliseconds limit);
   // Brings over what `file` has, for the first time or again; its size is that of the container.
   // Bytes that were copied.
   Result<std::uint64_t> copy(int file);
@@ -45,6 +50,7 @@ class CommonContainer {
       : gob_(std::move(gob)), name_(std::move(name)) {}
   gobelins::Mutex life_of(int keeper);
   Status take_place();
+  Result<bool> remove_if_unused();
 
   gobelins::Connection gob_;
   std::string name_;

@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::size_t kInboxBytes = 256;
 constexpr std::chrono::milliseconds kLookForStop{500};
+// For memory in common that nobody has any more (common_sweep.h): how often, and for how long.
+constexpr std::chrono::seconds kSweep{60};
+constexpr unsigned kSweepSeconds = 45;
 
 // A process of its own, so that no migration can hurt another, and each can be forked before it has
 // threads.
@@ -32,6 +35,25 @@ void start_session(const std::string& program, const std::string& socket, const 
   ::close_range(3, ~0U, 0);
   ::execl(program.c_str(), "gobmigrate", "receive", session.c_str(), "--socket", socket.c_str(),
           "--criu", criu.c_str(), nullptr);
+  ::_exit(127);
+}
+
+// Of its own, too: it may have to wait for a node that hangs, and letters do not. It ends with this
+// one, and before the next.
+void start_sweep(const std::string& program, const std::string& socket) {
+  const pid_t server = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) spdlog::error("cannot start a process that looks for shared memory nobody has");
+  if (pid != 0) return;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != server) ::_exit(0);
+  ::signal(SIGCHLD, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::close_range(3, ~0U, 0);
+  ::alarm(kSweepSeconds);
+  ::execl(program.c_str(), "gobmigrate", "sweep", "--socket", socket.c_str(), nullptr);
   ::_exit(127);
 }
 
@@ -62,7 +84,12 @@ Status serve(const std::string& socket, const std::string& program, const std::s
     if (Status empty = store(bytes, '\0'); !empty) return empty;
     spdlog::info("taking processes for node {}", node);
     pollfd stop{stop_fd, POLLIN, 0};
+    std::chrono::steady_clock::time_point next_sweep{};
     while (::poll(&stop, 1, 0) == 0) {
+      if (const auto now = std::chrono::steady_clock::now(); now >= next_sweep) {
+        next_sweep = now + kSweep;
+        start_sweep(program, socket);
+      }
       const auto size = load(bytes);
       if (!size) return size.error();
       if (*size == 0) {
