@@ -14,24 +14,28 @@ constexpr std::uint64_t kAtOnce = 1024;  // pages in a step
 
 }  // namespace
 
+void LostMemory::place(Copy& copy, const Mapping& mapping) {
+  copy.first = {mapping.config().container, mapping.config().first};
+  copy.address = mapping.config().address;
+  copy.pages = mapping.config().pages;
+  copy.moved = mapping.moved();
+}
+
 void LostMemory::hold(std::shared_ptr<const Mapping> mapping) {
   Copy& copy = copies_.emplace_back();
-  copy.address = mapping->config().address;
-  copy.pages = mapping->config().pages;
-  copy.moved = mapping->moved();
+  place(copy, *mapping);
   copy.mapping = std::move(mapping);
 }
 
 void LostMemory::hold(UniqueFd uffd, const Mapping& parent) {
   Copy& copy = copies_.emplace_back();
-  copy.address = parent.config().address;
-  copy.pages = parent.config().pages;
-  copy.moved = parent.moved();
+  place(copy, parent);
   copy.own = std::move(uffd);
 }
 
-void LostMemory::step() {
-  for (Copy& copy : copies_) answer(copy);  // children come behind their parents
+std::vector<PageId> LostMemory::step() {
+  std::vector<PageId> unwanted;
+  for (Copy& copy : copies_) answer(copy, unwanted);  // children come behind their parents
   std::uint64_t left = kAtOnce;
   for (std::size_t turns = copies_.size(); turns > 0 && left > 0; --turns) {
     if (refuse_some(copies_.front(), left))
@@ -39,11 +43,12 @@ void LostMemory::step() {
     else
       copies_.pop_front();
   }
+  return unwanted;
 }
 
 // Faults, for pages that were taken away since they were refused; and children, which would stay
 // in fork(2).
-void LostMemory::answer(Copy& copy) {
+void LostMemory::answer(Copy& copy, std::vector<PageId>& unwanted) {
   // The kernel wakes nobody whose page is taken away: they ask anew each time, until it has been.
   for (const std::uint64_t at : std::exchange(copy.writers, {})) uffd_wake(copy.uffd(), at, 1);
   std::array<uffd_msg, 16> batch;
@@ -52,6 +57,7 @@ void LostMemory::answer(Copy& copy) {
     const uffd_msg& message = batch[static_cast<std::size_t>(i)];
     if (message.event == UFFD_EVENT_FORK) {
       Copy& child = copies_.emplace_back();
+      child.first = copy.first;
       child.address = copy.address;
       child.pages = copy.pages;
       child.moved = copy.moved;
@@ -61,7 +67,10 @@ void LostMemory::answer(Copy& copy) {
     if (message.event != UFFD_EVENT_PAGEFAULT) continue;
     const std::uint64_t at = message.arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1);
     if ((message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0) {
-      copy.writers.push_back(at);  // until it is taken away: nobody can do more
+      copy.writers.push_back(at);
+      const std::uint64_t page = (at - copy.address) / kPageSize;
+      if (!copy.moved && at >= copy.address && page < copy.pages)
+        unwanted.push_back({copy.first.container, PageIndex{copy.first.page.value() + page}});
       continue;
     }
     uffd_unprotect(copy.uffd(), at, 1, false);  // what was remembered of it

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "libgob/base/ids.h"
 #include "libgob/base/unique_fd.h"
 #include "libgob/linker/mapping.h"
 
@@ -19,13 +20,16 @@ class LostMemory {
   // A child's of the program of this mapping.
   void hold(UniqueFd uffd, const Mapping& parent);
   [[nodiscard]] bool empty() const { return copies_.empty(); }
-  // A part of what is to be done, as long as this is not empty: every few milliseconds.
-  void step();
+  // A part of what is to be done, as long as this is not empty: every few milliseconds. Returns
+  // pages that are to be taken away from all programs of this node: one waits to write to each,
+  // where it may only read, and gets an error when it has it no more.
+  std::vector<PageId> step();
 
  private:
   struct Copy {
     std::shared_ptr<const Mapping> mapping;  // which has the descriptor,
     UniqueFd own;                            // or this is it
+    PageId first{};                          // at this address
     std::uint64_t address = 0, pages = 0;
     std::uint64_t next = 0;              // page to be refused
     std::vector<std::uint64_t> writers;  // addresses of pages: they may be read there
@@ -35,7 +39,8 @@ class LostMemory {
     [[nodiscard]] int uffd() const { return own ? own.get() : mapping->uffd(); }
   };
   static bool refuse_some(Copy& copy, std::uint64_t& left);
-  void answer(Copy& copy);
+  static void place(Copy& copy, const Mapping& mapping);
+  void answer(Copy& copy, std::vector<PageId>& unwanted);
   std::list<Copy> copies_;
 };
 

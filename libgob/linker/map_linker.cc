@@ -227,6 +227,19 @@ std::uint64_t MapLinker::protect(Mapping& mapping, PageSet pages) {
   return failed;
 }
 
+Status MapLinker::cut(PageSet pages) {
+  Container* container = find_container(pages.container);
+  if (container == nullptr || container->dropped || container->segment) return {};
+  Status status;
+  for_each_page(pages, [&](PageId page) {
+    if (!container->pool->resident(page.page)) return;
+    ++counters_.forced_unmaps;
+    if (Status cut = container->pool->unmap(page.page, 1, pipe_); !cut) status = cut;
+  });
+  left_mappings(pages);
+  return status;
+}
+
 Status MapLinker::invalidate(PageSet pages) {
   Container* container = find_container(pages.container);
   if (container == nullptr) return no_container(pages.container, "invalidate");

@@ -101,6 +101,8 @@ class MapLinker {
   Status map(PageSet pages, Access access);
   // action::Downgrade: once it returns, no program can write to the pages.
   Status downgrade(PageSet pages);
+  // Out of all programs' memories; the frames stay, and who touches them asks anew.
+  Status cut(PageSet pages);
   // action::Invalidate: once it returns, no program can read the old pages.
   Status invalidate(PageSet pages);
   // The bytes of frames that stay, packed; a writable page must be downgraded first.

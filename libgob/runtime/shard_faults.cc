@@ -65,7 +65,14 @@ void Shard::wake_for_news() {
 void Shard::retry_news() {
   if ((starved_.empty() && lost_.empty()) || now_ns_ < next_news_ns_) return;
   next_news_ns_ = now_ns_ + kNewsRetryNs;
-  lost_.step();
+  for (const PageId page : lost_.step()) {
+    Shard& owner = shard_of(PageSet::of(page).stripe);
+    const auto cut = [page](Shard& shard) { shard.must(shard.linker_.cut(PageSet::of(page))); };
+    if (&owner == this)
+      cut(*this);
+    else
+      static_cast<void>(owner.post(cut));  // else the next time
+  }
   for (const auto& [id, mapping] : std::exchange(starved_, {})) {
     watch_events(*mapping, EPOLLIN);
     mapping->send_news();

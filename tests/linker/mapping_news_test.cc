@@ -262,7 +262,7 @@ TEST_F(MappingNewsTest, PageThatIsTakenFromALostChildRaisesSigbusThen) {
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
 }
 
-// It waits to write to a page that it may read: when that is taken from all, the wait is over.
+// It waits to write to a page that it may read: that is to be taken from all, and the wait is over.
 TEST_F(MappingNewsTest, WriterOfALostChildMeetsSigbusWhenItsPageIsTaken) {
   ASSERT_EQ(1, ::pwrite(memory_.get(), "x", 1, kPageSize));
   ASSERT_EQ(UffdOutcome::kDone,
@@ -285,7 +285,11 @@ TEST_F(MappingNewsTest, WriterOfALostChildMeetsSigbusWhenItsPageIsTaken) {
   for (int i = 0; i < 2; ++i) {
     pollfd writes{watched.get(), POLLIN, 0};
     ASSERT_EQ(1, ::poll(&writes, 1, kWaitMs));
-    lost.step();
+    const PageId wanted{mapping_->config().container, PageIndex{1}};
+    const std::vector<PageId> unwanted = lost.step();
+    if (i == 0) {
+      EXPECT_EQ(unwanted, std::vector<PageId>{wanted});
+    }
   }
   ASSERT_EQ(0, ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kPageSize,
                            kPageSize));

@@ -60,6 +60,8 @@ class Mapped {
     const auto answer = gobd_->call(request, fds, kAnswer);
     return answer ? Status() : Status(answer.error());
   }
+  // Nobody looks after it any more.
+  void lose() { gobd_.reset(); }
   Result<ControlClient::Answer> unmap() {
     control::Request request;
     request.mutable_unmap_container()->set_mapping_id(id);
@@ -213,6 +215,21 @@ TEST_F(News, WithRoomNothingFollows) {
                        hear_word(mapped.heard.get(), word, uffd, MSG_DONTWAIT) == Heard::kWord;
     ::kill(child, SIGKILL);
     return right && uffd;
+  });
+  EXPECT_EQ(0, Nodes::wait_for(program, kWaitMs));
+}
+
+// Nobody else wants the page, which this node has for reading. In the kernel, where nothing stops
+// it.
+TEST_F(News, AWriteToAPageThatMayBeReadIsRefusedWhenTheKeeperHasDied) {
+  const pid_t program = nodes_.spawn(0, [this](gobelins::Connection&) {
+    Mapped mapped(nodes_.socket_of(0));
+    int ends[2];
+    if (!mapped.ok || !mapped.ready() || ::pipe2(ends, O_CLOEXEC) != 0) return false;
+    if (const_cast<volatile char*>(mapped.memory)[0] != 'x' || ::write(ends[1], "w", 1) != 1)
+      return false;
+    mapped.lose();
+    return ::read(ends[0], mapped.memory, 1) < 0 && errno == EFAULT;
   });
   EXPECT_EQ(0, Nodes::wait_for(program, kWaitMs));
 }
