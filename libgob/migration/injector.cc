@@ -26,6 +26,7 @@ constexpr auto kSetSigmask = static_cast<__ptrace_request>(0x420b);
 constexpr int kSyscallStop = SIGTRAP | 0x80;
 constexpr std::uint64_t kUserCode64 = 0x33;      // %cs of 64-bit programs
 constexpr std::chrono::microseconds kLook{100};  // wait(2) has no limit of its own
+constexpr int kLooks = 64;                       // between two at the thread itself
 constexpr std::chrono::seconds kCall{5};
 constexpr std::size_t kMostCode = std::size_t{4} << 20;  // of one area
 
@@ -92,6 +93,10 @@ Status Injector::seize_all(Clock::time_point deadline) {
     for (std::size_t i = known; i < threads_.size(); ++i)
       if (Status stands = halt(threads_[i], deadline); !stands) return stands;
   }
+  // Of the first thread of a process the end is told when that of all others has been; nor does its
+  // parent hear of it before.
+  for (const Thread& thread : threads_)
+    if (thread.gone) ::waitpid(thread.id, nullptr, __WALL | WNOHANG);
   std::erase_if(threads_, [](const Thread& thread) { return thread.gone; });
   return {};
 }
@@ -107,11 +112,14 @@ Status Injector::halt(Thread& thread, Clock::time_point deadline) {
 }
 
 Result<int> Injector::await(Thread& thread, Clock::time_point deadline) const {
-  while (true) {
+  for (int looks = 1;; ++looks) {
     int status = 0;
     const pid_t got = ::waitpid(thread.id, &status, __WALL | WNOHANG);
     if (got == thread.id && WIFSTOPPED(status)) return status;
-    if (got == thread.id || (got < 0 && errno == ECHILD)) {
+    // It may have ended before others that are to be waited for after it: that is told last.
+    const char state = got == 0 && looks % kLooks == 0 ? state_of(pid_, thread.id) : 'S';
+    if (got == thread.id || (got < 0 && errno == ECHILD) || state == '\0' || state == 'Z' ||
+        state == 'X') {
       thread.gone = true;
       return make_error(ErrorCode::kLost, "process " + std::to_string(pid_) + " has ended", ESRCH);
     }

@@ -17,6 +17,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "libgob/base/pipe.h"
 
@@ -271,6 +272,44 @@ TEST_F(InjectorTest, AProcessThatIsGoneIsAnError) {
   const auto injector = Injector::stop(gone, kLimit);
   ASSERT_FALSE(injector);
   EXPECT_EQ(injector.error().code, ErrorCode::kLost);
+}
+
+// Its first thread waits where nothing stops it when it is killed. The end of that is told when the
+// end of the other one has been heard, which comes later in turn.
+TEST_F(InjectorTest, AProcessThatIsKilledWhileItIsBeingStoppedHasEnded) {
+  start([this] {
+    std::thread([this] {
+      board->futex = static_cast<int>(::syscall(SYS_gettid));
+      for (;;) ::pause();
+    }).detach();
+    while (board->futex == 0) std::this_thread::yield();
+    const pid_t own = ::vfork();  // NOLINT: this is the one call that does that
+    if (own == 0) {
+      board->ready = 1;
+      while (board->seen == 0) ::usleep(1000);
+      ::_exit(0);
+    }
+    return 0;
+  });
+  std::thread killer([this] {
+    for (const pid_t thread : {child, static_cast<pid_t>(board->futex)}) {
+      const std::string path =
+          "/proc/" + std::to_string(child) + "/task/" + std::to_string(thread) + "/status";
+      for (std::string word, tracer = "0"; tracer == "0";) {
+        std::ifstream status(path);
+        while (status >> word && word != "TracerPid:") continue;
+        if (!(status >> tracer)) break;
+      }
+    }
+    ::kill(child, SIGKILL);
+  });
+  const auto injector = Injector::stop(child, kLimit);
+  killer.join();
+  board->seen = 1;
+  ASSERT_FALSE(injector);
+  EXPECT_EQ(injector.error().code, ErrorCode::kLost) << injector.error().message();
+  // This process is its parent, too: nothing is left to be waited for.
+  EXPECT_NE(::kill(std::exchange(child, 0), 0), 0);
 }
 
 }  // namespace
