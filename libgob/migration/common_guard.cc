@@ -14,7 +14,6 @@
 #include <cstdio>
 #include <cstring>
 #include <gob.hpp>
-#include <iterator>
 #include <map>
 #include <set>
 #include <thread>
@@ -23,24 +22,23 @@
 #include "libgob/base/file_limit.h"
 #include "libgob/base/ids.h"
 #include "libgob/container/container_record.h"
-#include "libgob/linker/mapping.h"
-#include "libgob/linker/uffd_abi.h"
-#include "libgob/linker/uffd_calls.h"
 #include "libgob/migration/common_container.h"
+#include "libgob/migration/common_gobd.h"
 #include "libgob/migration/common_loss.h"
+#include "libgob/migration/common_lost.h"
 #include "libgob/migration/common_memory.h"
 #include "libgob/migration/hear_word.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/proc.h"
-#include "libgob/runtime/control_client.h"
 
 namespace gob::migration {
 namespace {
 
-constexpr std::chrono::seconds kAnswer{2};
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::milliseconds kPause{200};
-constexpr int kRounds = 16;   // of children that are forked meanwhile
+// How often it looks for programs that it cannot find, and only refuses what they miss.
+constexpr std::chrono::seconds kLook{1};
+constexpr int kRounds = 16;   // without a pause, of children that are forked meanwhile
 constexpr int kReserve = 24;  // descriptors, to take memory away from processes
 constexpr char kHold = 'h', kRelease = 'r', kUse = 'u', kDone = 'd', kKey = 'k';
 
@@ -48,51 +46,6 @@ struct Ward {
   UniqueFd process;  // as long as it is ours, the number means that process
   std::vector<UniqueFd> uffds;
 };
-
-// gobd reads no more, and a program that forks waits until somebody has, or for a page. `alone`:
-// gobd is gone. False: some may be left, for whose descriptors there is no room.
-bool read_news(int news, std::vector<UniqueFd>& uffds, bool alone) {
-  MappingNews word;
-  for (UniqueFd child;;) {
-    const Heard heard = hear_word(news, word, child, MSG_DONTWAIT | MSG_PEEK);
-    if (heard == Heard::kNoRoom) return false;
-    if (heard == Heard::kNothing) break;
-    const bool last = child && is_among_last(child.get(), kReserve);
-    if (child) uffds.push_back(std::move(child));
-    drop_word(news);
-    if (last) return false;
-  }
-  for (std::size_t i = 0; i < uffds.size(); ++i) {
-    ::fcntl(uffds[i].get(), F_SETFL, ::fcntl(uffds[i].get(), F_GETFL) | O_NONBLOCK);
-    for (uffd_msg message{}; ::read(uffds[i].get(), &message, sizeof message) == sizeof message;) {
-      if (message.event == UFFD_EVENT_FORK)
-        uffds.emplace_back(static_cast<int>(message.arg.fork.ufd));
-      if (message.event == UFFD_EVENT_PAGEFAULT) refuse_fault(uffds[i].get(), message, alone);
-    }
-    if (errno == EMFILE || errno == ENFILE || is_among_last(uffds.back().get(), kReserve))
-      return false;
-  }
-  return true;
-}
-
-// Nobody is left who could tell more than can be read.
-bool has_hung_up(int news) {
-  pollfd socket{news, 0, 0};
-  return ::poll(&socket, 1, 0) == 1;
-}
-
-// Answers all there is, and waits for more, or until `over` is readable. False: some may be left.
-bool answer_alone(int news, std::vector<UniqueFd>& uffds, int over) {
-  const bool all_told = has_hung_up(news);
-  const bool all_known = read_news(news, uffds, true);
-  std::vector<pollfd> waiting{{over, POLLIN, 0}};
-  if (all_known) {
-    waiting.push_back({all_told ? -1 : news, POLLIN, 0});
-    for (const UniqueFd& uffd : uffds) waiting.push_back({uffd.get(), POLLIN, 0});
-  }
-  ::poll(waiting.data(), waiting.size(), -1);
-  return all_known;
-}
 
 // Until nobody has the other end any more.
 void await_end(int socket) {
@@ -105,23 +58,11 @@ void await(int over) {
   ::poll(&waiting, 1, -1);
 }
 
-// It may have much to do, or no descriptor for another connection: that is no death. One that dies
-// while it is asked is not there any more the second time.
-bool lives(const std::string& gobd) {
-  for (int tries = 0; tries < 2; ++tries) {
-    const auto connected = ControlClient::connect(gobd, "gobmigrate", kAnswer);
-    if (connected || connected.error().code == ErrorCode::kTimedOut) return true;
-    const int why = connected.error().errno_value;
-    if (why == ECONNREFUSED || why == ENOENT) return false;
-  }
-  return true;
-}
-
 // Nobody of this node uses the containers any more: if nobody else does, they go. `used`: the
 // numbers of the keeper's locks there. gobd may have no room for another program at first.
 void give_up(const std::string& gobd, const std::map<std::string, int>& used) {
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  for (bool gone = false; !gone && lives(gobd) && std::chrono::steady_clock::now() < end;) {
+  for (bool gone = false; !gone && gobd_lives(gobd) && std::chrono::steady_clock::now() < end;) {
     try {
       const gobelins::Connection gob(gobd);
       gone = true;
@@ -153,6 +94,7 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
   ::setsid();
   const UniqueFd over(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));  // now there is room for it
   if (!over) ::_exit(1);                                          // the keeper hears of that
+  KeepersGobd keepers_gobd(gobd);
   std::map<pid_t, Ward> wards;
   std::set<int> keys;
   std::map<std::string, int> used;
@@ -184,39 +126,52 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
     ::shutdown(socket, SHUT_RD);
     while (hear_word(socket, word, fd) != Heard::kNothing) note();
   }
-  std::vector<UniqueFd> uffds;
-  for (auto& [pid, ward] : wards) std::ranges::move(ward.uffds, std::back_inserter(uffds));
-  std::set<std::uint64_t> inodes;
-  const bool alone = !lives(gobd);
-  for (int round = 0; round < kRounds; ++round) {
-    bool all_known = heard != Heard::kNoRoom && read_news(news, uffds, alone);
+  // Else the keeper lives, and gobd answers.
+  const bool answers = heard != Heard::kNoRoom;
+  LostPrograms lost(news);
+  for (auto& [pid, ward] : wards)
+    for (UniqueFd& uffd : ward.uffds) lost.add(std::move(uffd));
+  std::set<std::string> containers;
+  for (const auto& [name, keeper] : used) containers.insert(name);
+  // Faults that gobd has read and not answered are heard anew.
+  const auto wake = [&lost](const auto& pids) {
+    for (const pid_t pid : pids)
+      for (const auto& [name, area] : container_areas(pid)) lost.wake(area.address, area.bytes);
+  };
+  bool given_up = false;
+  for (int round = 0;; ++round) {
+    if (answers) keepers_gobd.let_forget();
+    const bool all_known = answers && lost.answer(keepers_gobd.state());
     std::set<pid_t> losers;
     for (const auto& [ward, held] : wards)
       if (held.process && ::syscall(SYS_pidfd_send_signal, held.process.get(), 0, nullptr, 0) == 0)
         for (const pid_t pid : tree_of(ward))
           if (pid == ward ? round == 0 : !container_areas(pid).empty()) losers.insert(pid);
-    // With gobd all lose it; else others may have keepers of their own.
-    if (round > 0 && losers.empty() && (!all_known || alone || !lives(gobd)))
-      for (const pid_t pid : users_of(inodes)) losers.insert(pid);
-    for (const pid_t pid : losers)
-      for (const auto& [name, area] : container_areas(pid)) {
-        inodes.insert(area.inode);
-        // Faults that gobd has read and not answered are heard anew.
-        for (const UniqueFd& uffd : uffds)
-          uffd_wake(uffd.get(), area.address, static_cast<unsigned>(area.bytes / kPageSize));
-      }
-    // If gobd lives, it answers faults of those that have lost their keeper (LostMemory).
-    lose_common(losers, over.get(), [&] {
-      if (alone && all_known)
-        all_known = answer_alone(news, uffds, over.get());
+    // A child whose parent has ended is in nobody's tree. It may be told from the programs of other
+    // keepers only if there is no such keeper, or if all lose it, with gobd; else what it misses is
+    // refused, and what it has is right, as long as this process has its userfaultfd.
+    if (round > 0 && losers.empty()) {
+      const std::vector<pid_t> users = users_of(containers);  // before others may get some
+      if (users.empty() || (all_known && !lost.any_left())) break;
+      if (!answers && round >= kRounds) break;
+      if (!all_known || keepers_gobd.state() == Gobd::kGone || !has_keeper(gobd))
+        losers.insert(users.begin(), users.end());
       else
-        await(over.get());
+        wake(users);
+      if (losers.empty() && !std::exchange(given_up, true)) give_up(gobd, used);
+    }
+    wake(losers);
+    lose_common(losers, over.get(), [&] {
+      if (!answers) return await(over.get());
+      lost.answer(keepers_gobd.state());
+      lost.await(over.get(), keepers_gobd.fd());
     });
-    if (round > 0 && losers.empty()) break;
+    if (losers.empty() ? round > 0 : round >= kRounds)
+      lost.await(-1, keepers_gobd.fd(), losers.empty() ? kLook : kPause);
   }
-  uffds.clear();  // who waits tries again, and meets the loss
-  if (heard == Heard::kNoRoom) await_end(socket);  // the keeper lives, and may leave by itself
-  give_up(gobd, used);
+  lost.clear();                     // who waits tries again, and meets the loss
+  if (!answers) await_end(socket);  // the keeper lives, and may leave by itself
+  if (!given_up) give_up(gobd, used);
   end_with(keys);
 }
 

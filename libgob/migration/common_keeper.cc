@@ -35,6 +35,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kGobd{10};
+// One that waits in the kernel for a page may take longer, on a machine that is too busy. But others
+// stand still as long as that, and a move that fails leaves all as it was: it may be tried again.
 constexpr std::chrono::seconds kStops{5};
 constexpr std::size_t kMostCommand = 128;
 constexpr std::uint64_t kLockPi2 = 13;  // FUTEX_LOCK_PI2, Linux 5.14
@@ -409,7 +411,7 @@ class CommonKeeper {
 }  // namespace
 
 Status keep_common(const std::string& socket, int link) {
-  ::prctl(PR_SET_NAME, "gobmigrate-kpr");
+  ::prctl(PR_SET_NAME, kKeeperName);
   ::signal(SIGPIPE, SIG_IGN);
   ::setenv("GOB_QUIET", "1", 1);
   // Each child of a program with such memory costs descriptors, here and in the guard.

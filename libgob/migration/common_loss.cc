@@ -79,12 +79,17 @@ void lose_common(const std::set<pid_t>& pids, int over, const std::function<void
   while (::eventfd_read(over, &ended) != 0) answer();
 }
 
-void refuse_fault(int uffd, const uffd_msg& message, bool alone) {
+bool refuse_fault(int uffd, const uffd_msg& message, Gobd gobd) {
   const std::uint64_t at = message.arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1);
-  if (alone)
-    uffd_unprotect(uffd, at, 1, false);  // also what is remembered of a page that is missing
   const bool protects = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
-  if (protects || uffd_poison(uffd, at, 1).outcome != UffdOutcome::kDone) uffd_wake(uffd, at, 1);
+  if (protects && gobd != Gobd::kGone) return false;
+  // Also what is remembered of a page that is missing; if gobd mapped it just now, it would not
+  // know who writes to it.
+  if (gobd != Gobd::kServes) uffd_unprotect(uffd, at, 1, false);
+  if (!protects && uffd_poison(uffd, at, 1).outcome == UffdOutcome::kDone) return true;
+  if (gobd == Gobd::kServes) return false;
+  uffd_wake(uffd, at, 1);
+  return true;
 }
 
 void refuse_missing(int uffd, std::uint64_t address, std::uint64_t bytes) {

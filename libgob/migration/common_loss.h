@@ -21,9 +21,15 @@ void lose_common(pid_t pid);
 // readable.
 void lose_common(const std::set<pid_t>& pids, int over, const std::function<void()>& answer);
 
-// A fault that nobody else answers: SIGBUS, or EFAULT within a system call. `alone`: gobd is gone,
-// so that nothing depends on who writes what.
-void refuse_fault(int uffd, const uffd_msg& message, bool alone);
+// What this node's gobd still does for a program.
+enum class Gobd : std::uint8_t {
+  kServes,  // it may map pages there, and protect them
+  kForgot,  // it does not any more; others depend on who writes what
+  kGone,    // it has ended: nothing depends on that
+};
+// A fault that nobody else answers: SIGBUS, or EFAULT within a system call. False: not now; whoever
+// waits is to be woken a little later, and asks anew: gobd has to take the page away before.
+bool refuse_fault(int uffd, const uffd_msg& message, Gobd gobd);
 // Likewise all of this memory that is not there.
 void refuse_missing(int uffd, std::uint64_t address, std::uint64_t bytes);
 

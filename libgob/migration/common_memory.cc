@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -227,6 +228,21 @@ std::vector<NamedArea> areas_named(pid_t pid, const std::string& prefix, std::si
   return all;
 }
 
+template <class Function>
+std::vector<pid_t> users_with(const Function& wanted) {
+  std::vector<pid_t> users;
+  each_process([&](pid_t pid) {
+    if (std::ranges::any_of(container_areas(pid), wanted)) users.push_back(pid);
+  });
+  return users;
+}
+
+bool is_keeper(pid_t pid) {
+  std::string name;
+  std::getline(std::ifstream(proc(pid, "comm")), name);
+  return name == kKeeperName;
+}
+
 }  // namespace
 
 Common common_memory(const std::vector<pid_t>& moving) { return Finder(moving).find(); }
@@ -255,14 +271,26 @@ std::vector<NamedArea> places_of(pid_t pid) {
 }
 
 std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes) {
-  std::vector<pid_t> users;
-  each_process([&](pid_t pid) {
-    if (std::ranges::any_of(container_areas(pid), [&](const NamedArea& named) {
-          return inodes.contains(named.second.inode);
-        }))
-      users.push_back(pid);
-  });
+  return users_with([&](const NamedArea& named) { return inodes.contains(named.second.inode); });
+}
+
+std::vector<pid_t> users_of(const std::set<std::string>& containers) {
+  auto users = users_with([&](const NamedArea& named) { return containers.contains(named.first); });
+  std::erase_if(users, is_keeper);
   return users;
+}
+
+bool has_keeper(const std::string& socket) {
+  using namespace std::string_literals;
+  const std::string wanted = "\0--socket\0"s + socket + "\0"s;
+  bool found = false;
+  each_process([&](pid_t pid) {
+    if (found || !is_keeper(pid)) return;
+    std::ifstream file(proc(pid, "cmdline"));
+    const std::string words{std::istreambuf_iterator<char>(file), {}};  // none: it has ended
+    found = words.find(wanted) != std::string::npos;
+  });
+  return found;
 }
 
 }  // namespace gob::migration

@@ -55,5 +55,11 @@ std::vector<NamedArea> container_areas(pid_t pid);  // as common memory
 std::vector<NamedArea> places_of(pid_t pid);
 // All processes of this machine with a container mapped whose memory file is one of these.
 std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes);
+// With one of these containers mapped, other than keepers (kKeeperName), which look into them.
+std::vector<pid_t> users_of(const std::set<std::string>& containers);
+// As ps(1) shows it, of every keeper of such memory.
+inline constexpr const char* kKeeperName = "gobmigrate-kpr";
+// Some keeper that is connected to this socket of gobd has not ended.
+bool has_keeper(const std::string& socket);
 
 }  // namespace gob::migration
