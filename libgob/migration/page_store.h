@@ -24,7 +24,7 @@ inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSi
 inline constexpr std::uint64_t kFillPages = 64;  // copied, and said to be there, together
 // Pages of the shortest runs (stacks, variables of libraries) that are brought before the process
 // runs: the first ones that it touches are among them.
-inline constexpr std::uint64_t kEarlyPages = 256;
+inline constexpr std::uint64_t kEarlyPages = 1024;
 
 inline std::string store_name(const std::string& session, std::size_t index) {
   return session + ".mem" + std::to_string(index);
