@@ -9,7 +9,7 @@ begin 3
 for node in n1 n2 n3; do serve $node; done
 for node in n1 n2 n3; do until_true 20 said $node "taking processes"; done
 memory() { "$gobctl" ls --quiet --node n2 | grep -q '^migrate-memory\.'; }
-none_on_n2() { ! memory; }
+none_on_n2() { none_listed n2 '^migrate-memory\.'; }
 no_keepers() { [[ -z $(keepers "$1") && -z $(keepers "$1" gobmigrate-cgd) ]]; }
 gobd_of() { cat "$GOB_DIR/$1/gobd.pid"; }
 
