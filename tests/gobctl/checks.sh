@@ -17,6 +17,18 @@ leave_nothing() {
   (setsid "$(dirname "${BASH_SOURCE[0]}")/last_will.sh" $$ "$1" "$2" </dev/null >/dev/null 2>&1 &)
 }
 
+# kill_now PROCESS: by SIGKILL, and waits until it has ended, with all its threads. Nobody may ask for its
+# status: a zombie has ended.
+kill_now() {
+  local stat give_up=$((SECONDS + 60))
+  kill -9 "$1"
+  while { read -r stat <"/proc/$1/stat"; } 2>/dev/null; do
+    [[ ${stat##*) } != [ZX]* || -n $(compgen -G "/proc/$1/task/*" | tail -n +2) ]] || return 0
+    [[ $SECONDS -lt $give_up ]] || { fail "process $1 was killed and has not ended: $stat"; return 1; }
+    sleep 0.02
+  done
+}
+
 # expect STATUS COMMAND...: runs it, keeps what it wrote (both streams) in $out.
 expect() {
   local wanted=$1 got=0

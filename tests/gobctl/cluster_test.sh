@@ -91,7 +91,7 @@ coproc watch { exec "$gobctl" stat --watch 60 --node n3 2>&1; }
 watch_pid=$!
 exec 8<&"${watch[0]}"
 read -r -t 30 -u 8 out; says "Node n3"
-kill -9 "$(cat "$GOB_DIR/n3/gobd.pid")"
+kill_now "$(cat "$GOB_DIR/n3/gobd.pid")"
 out=$(cat <&8); says "has ended or closed"
 wait $watch_pid && fail "a watch of a dead gobd succeeds"
 
@@ -105,7 +105,7 @@ equal "$(running)" 3
 expect 4 "$gobctl" cluster restart n4 --gobd "$fake"
 sleep 600 &
 bystander=$!
-kill -9 "$(cat "$GOB_DIR/n2/gobd.pid")"
+kill_now "$(cat "$GOB_DIR/n2/gobd.pid")"
 echo $bystander >"$GOB_DIR/n2/gobd.pid"
 expect 0 "$gobctl" cluster down; says "Stopped 2 of 3 nodes"
 kill -0 $bystander 2>/dev/null || fail "a bystander was killed"

@@ -95,7 +95,7 @@ expect 0 "$gobctl" cluster status
 expect 0 touch_pages n2 matrix read 0 9 200; equal "$out" "1 1 8 "
 
 # A node is killed: the others say so, and it joins again.
-kill -9 "$(cat "$GOB_DIR/n3/gobd.pid")"
+kill_now "$(cat "$GOB_DIR/n3/gobd.pid")"
 expect 3 "$gobctl" cluster status; says "not running"
 expect 0 "$gobctl" cluster restart n3 --gobd "$gobd"
 expect 0 "$gobctl" nodes --json --node n3

@@ -62,9 +62,7 @@ equal "$(mine | wc -l)" 0
 FAKE_GOBD_n1=fail expect 3 "$gobctl" cluster up --gobd "$fake" --nodes 2 --netns
 equal "$(mine | wc -l)" 0
 expect 0 "$gobctl" cluster up --gobd "$fake" --nodes 1 --netns
-victim=$(cat "$GOB_DIR/n1/gobd.pid")
-kill -9 "$victim"
-timeout 30 tail --pid="$victim" -f /dev/null  # until it is gone
+kill_now "$(cat "$GOB_DIR/n1/gobd.pid")"
 expect 0 "$gobctl" cluster up --gobd "$fake" --nodes 1
 equal "$(mine | wc -l)" 0
 finish
