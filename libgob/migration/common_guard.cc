@@ -36,8 +36,9 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::milliseconds kPause{200};
-// How often it looks for programs that it cannot find, and only refuses what they miss.
-constexpr std::chrono::seconds kLook{1};
+// How often it looks for programs that it cannot find, and only refuses what they miss: at first,
+// and after a while. It looks at all processes then.
+constexpr std::chrono::milliseconds kLook{1000}, kMostLook{10'000};
 constexpr int kRounds = 16;   // without a pause, of children that are forked meanwhile
 constexpr int kReserve = 24;  // descriptors, to take memory away from processes
 constexpr char kHold = 'h', kRelease = 'r', kUse = 'u', kDone = 'd', kKey = 'k';
@@ -138,6 +139,17 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
     for (const pid_t pid : pids)
       for (const auto& [name, area] : container_areas(pid)) lost.wake(area.address, area.bytes);
   };
+  // Or until gobd dies.
+  const auto refuse_for = [&](std::chrono::milliseconds limit) {
+    const bool lived = keepers_gobd.state() != Gobd::kGone;
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (limit > limit.zero() && (keepers_gobd.state() != Gobd::kGone) == lived) {
+      lost.answer(keepers_gobd.state());
+      lost.await(-1, keepers_gobd.fd(), limit);
+      limit = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    }
+  };
+  std::chrono::milliseconds look = kLook;
   bool given_up = false;
   for (int round = 0;; ++round) {
     if (answers) keepers_gobd.let_forget();
@@ -166,8 +178,12 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
       lost.answer(keepers_gobd.state());
       lost.await(over.get(), keepers_gobd.fd());
     });
-    if (losers.empty() ? round > 0 : round >= kRounds)
-      lost.await(-1, keepers_gobd.fd(), losers.empty() ? kLook : kPause);
+    if (round > 0 && losers.empty()) {
+      refuse_for(look);
+      look = std::min(2 * look, kMostLook);
+    } else if (round >= kRounds) {
+      std::this_thread::sleep_for(kPause);
+    }
   }
   lost.clear();                     // who waits tries again, and meets the loss
   if (!answers) await_end(socket);  // the keeper lives, and may leave by itself
