@@ -125,7 +125,7 @@ move() {
   local from=$2 to=$3
   expect 0 "$gobmigrate" "$1" "$to" --socket "$(socket "$from")" --json "${@:4}"
   # shellcheck disable=SC2034  # for those who source this
-  there=$(json 'j["pid"]') || there=0
+  there=$(json 'j["pid"]') || there=none # no number: kill(1) takes 0 for this script and all it runs
 }
 # state PROCESS: its letter in proc(5), then in $state; without starting a program.
 state_of() {
