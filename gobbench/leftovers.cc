@@ -88,10 +88,12 @@ Status tell(const std::string& path) {
 
 Result<TemporaryDirectory> TemporaryDirectory::create(std::string base) {
   const char* usual = std::getenv("TMPDIR");
-  if (base.empty()) base = usual != nullptr && *usual != '\0' ? usual : "/tmp";
+  const bool is_usual = base.empty();
+  if (is_usual) base = usual != nullptr && *usual != '\0' ? usual : "/tmp";
   std::string path = base + "/gobbench-XXXXXX";
   if (::mkdtemp(path.data()) == nullptr)
-    return system_error("cannot make a directory " + path + "; set TMPDIR to a writable place");
+    return system_error("cannot make a directory " + path +
+                        (is_usual ? "; set TMPDIR to a writable place" : ""));
   TemporaryDirectory made(std::filesystem::absolute(path));
   if (Status told = tell(made.path()); !told) return told.error();
   return made;

@@ -308,7 +308,9 @@ int run_keep(const Flags& flags) {
 int run_sweep(const Flags& flags) {
   const Status status = sweep_common(flags.move.socket);
   if (status) return kOk;
-  spdlog::warn("looking for shared memory that nobody has any more: {}", status.error().message());
+  spdlog::warn(
+      "looking for shared memory that nobody has any more: {}; it is tried again in a minute",
+      status.error().message());
   return kFailed;
 }
 

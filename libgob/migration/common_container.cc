@@ -27,7 +27,10 @@ Result<CommonContainer> CommonContainer::create(const gobelins::Connection& gob,
       gobelins::Mutex mutex = made.gob_.mutex(name + ".list");
       const Held held(mutex);  // or whoever looks for what nobody uses would find it
       made.gob_.create(name, bytes);
-      if (Status entered = made.take_place(); !entered) return entered.error();
+      if (Status entered = made.take_place(); !entered) {
+        made.gob_.remove(name);
+        return entered.error();
+      }
     }
     made.memory_ = made.gob_.open(name).map();
     return made;

@@ -46,7 +46,12 @@ void KeepersGobd::connect() {
 
 bool KeepersGobd::is_gone() {
   if (gone_) return true;
-  if (!client_) return gone_ = !gobd_lives(path_);
+  if (!client_) {  // to ask takes as long as a try to connect
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_look_) return false;
+    next_look_ = now + kAnswer;
+    return gone_ = !gobd_lives(path_);
+  }
   pollfd ended{client_->fd(), POLLRDHUP, 0};
   return gone_ = ::poll(&ended, 1, 0) == 1;
 }

@@ -2,6 +2,7 @@
 // died. One thread.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,7 @@ class KeepersGobd {
   const std::string path_;
   std::unique_ptr<ControlClient> client_;  // none: it had no room for one at first
   bool gone_ = false;
+  std::chrono::steady_clock::time_point next_look_{};
   bool forgot_ = false;
 };
 

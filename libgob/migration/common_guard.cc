@@ -72,8 +72,9 @@ void give_up(const std::string& gobd, const std::map<std::string, int>& used) {
         if (container && container->succeed(keeper)) gone = container->leave().ok() && gone;
       }
     } catch (const std::system_error&) {
-      std::this_thread::sleep_for(kPause);
+      gone = false;
     }
+    if (!gone) std::this_thread::sleep_for(kPause);
   }
 }
 
@@ -87,6 +88,7 @@ void give_up(const std::string& gobd, const std::map<std::string, int>& used) {
 struct CommonGuard::Word {
   char what = 0;
   int number = 0;  // of a process, a segment or a lock
+  std::uint64_t memory = 0;
   char container[kMaxNameBytes + 1] = {};
 };
 
@@ -99,6 +101,7 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
   std::map<pid_t, Ward> wards;
   std::set<int> keys;
   std::map<std::string, int> used;
+  std::set<std::uint64_t> memories;  // this node's files of them: others have the same names
   Word word;
   UniqueFd fd;
   Heard heard = Heard::kNothing;
@@ -107,6 +110,7 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
     if (word.what == kKey) keys.insert(word.number);
     if (word.what == kUse) used[word.container] = word.number;
     if (word.what == kRelease) wards.erase(word.number);
+    if (word.memory != 0) memories.insert(word.memory);
   };
   while ((heard = hear_word(socket, word, fd)) == Heard::kWord) {
     note();
@@ -132,8 +136,6 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
   LostPrograms lost(news);
   for (auto& [pid, ward] : wards)
     for (UniqueFd& uffd : ward.uffds) lost.add(std::move(uffd));
-  std::set<std::string> containers;
-  for (const auto& [name, keeper] : used) containers.insert(name);
   // Faults that gobd has read and not answered are heard anew.
   const auto wake = [&lost](const auto& pids) {
     for (const pid_t pid : pids)
@@ -163,7 +165,7 @@ void CommonGuard::guard(int socket, const std::string& gobd, int news) {
     // keepers only if there is no such keeper, or if all lose it, with gobd; else what it misses is
     // refused, and what it has is right, as long as this process has its userfaultfd.
     if (round > 0 && losers.empty()) {
-      const std::vector<pid_t> users = users_of(containers);  // before others may get some
+      const std::vector<pid_t> users = users_of(memories);  // before others may get some
       if (users.empty() || (all_known && !lost.any_left())) break;
       if (!answers && round >= kRounds) break;
       if (!all_known || keepers_gobd.state() == Gobd::kGone || !has_keeper(gobd))
@@ -232,7 +234,9 @@ Status CommonGuard::say(const Word& word, int fd) {
   return {};
 }
 
-Status CommonGuard::hold(pid_t pid, int uffd) { return say({kHold, pid}, uffd); }
+Status CommonGuard::hold(pid_t pid, int uffd, std::uint64_t memory) {
+  return say({kHold, pid, memory}, uffd);
+}
 Status CommonGuard::release(pid_t pid) { return say({kRelease, pid}); }
 Status CommonGuard::uses(const std::string& container, int keeper) {
   Word word{kUse, keeper};

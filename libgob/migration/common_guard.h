@@ -25,7 +25,8 @@ class CommonGuard {
 
   // This process has such memory from now on; `uffd` is one of its, or -1. A negative number: a
   // child whose own is not known yet.
-  Status hold(pid_t pid, int uffd);
+  // `memory`: the inode of gobd's file of the container, 0: not known.
+  Status hold(pid_t pid, int uffd, std::uint64_t memory = 0);
   // It has ended, or has moved away.
   Status release(pid_t pid);
   // A container that this process uses, or is about to make: whoever is left gives it up. `keeper`:

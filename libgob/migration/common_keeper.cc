@@ -366,9 +366,12 @@ class CommonKeeper {
     auto container = CommonContainer::open(gob_, name);
     if (!container) return container.error();
     if (Status entered = container->enter(); !entered) return entered;
-    const int number = container->keeper();
+    if (Status told = mapper_.uses(name, container->keeper()); !told) {
+      static_cast<void>(container->leave().ok());
+      return told;
+    }
     joined_.emplace(name, std::move(*container));
-    return mapper_.uses(name, number);
+    return {};
   }
 
   Result<std::string> join(pid_t root) {

@@ -105,7 +105,8 @@ Status CommonMapper::map(Visit& visit, Plan plan) {
   const pid_t pid = visit.pid();
   const auto mapped = [&]() -> Status {
     // Before it is there: nobody would ever protect it if this keeper died between the two.
-    if (Status guarded = guard_.hold(pid, plan.uffd.get()); !guarded) return guarded;
+    if (Status guarded = guard_.hold(pid, plan.uffd.get(), plan.area.inode); !guarded)
+      return guarded;
     if (Status there = visit.map(plan.area, plan.memory); !there) return there;
     if (Status linked = register_mapping(
             plan.uffd.get(), reinterpret_cast<void*>(plan.area.address), plan.area.bytes);

@@ -228,15 +228,6 @@ std::vector<NamedArea> areas_named(pid_t pid, const std::string& prefix, std::si
   return all;
 }
 
-template <class Function>
-std::vector<pid_t> users_with(const Function& wanted) {
-  std::vector<pid_t> users;
-  each_process([&](pid_t pid) {
-    if (std::ranges::any_of(container_areas(pid), wanted)) users.push_back(pid);
-  });
-  return users;
-}
-
 bool is_keeper(pid_t pid) {
   std::string name;
   std::getline(std::ifstream(proc(pid, "comm")), name);
@@ -271,11 +262,13 @@ std::vector<NamedArea> places_of(pid_t pid) {
 }
 
 std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes) {
-  return users_with([&](const NamedArea& named) { return inodes.contains(named.second.inode); });
-}
-
-std::vector<pid_t> users_of(const std::set<std::string>& containers) {
-  auto users = users_with([&](const NamedArea& named) { return containers.contains(named.first); });
+  std::vector<pid_t> users;
+  each_process([&](pid_t pid) {
+    if (std::ranges::any_of(container_areas(pid), [&](const NamedArea& named) {
+          return inodes.contains(named.second.inode);
+        }))
+      users.push_back(pid);
+  });
   std::erase_if(users, is_keeper);
   return users;
 }

@@ -53,10 +53,9 @@ Result<UniqueFd> open_common(const CommonSegment& segment);
 using NamedArea = std::pair<std::string, SharedArea>;
 std::vector<NamedArea> container_areas(pid_t pid);  // as common memory
 std::vector<NamedArea> places_of(pid_t pid);
-// All processes of this machine with a container mapped whose memory file is one of these.
+// All processes of this machine with a container mapped whose memory file is one of these, which
+// are one gobd's; other than keepers (kKeeperName), which look into them.
 std::vector<pid_t> users_of(const std::set<std::uint64_t>& inodes);
-// With one of these containers mapped, other than keepers (kKeeperName), which look into them.
-std::vector<pid_t> users_of(const std::set<std::string>& containers);
 // As ps(1) shows it, of every keeper of such memory.
 inline constexpr const char* kKeeperName = "gobmigrate-kpr";
 // Some keeper that is connected to this socket of gobd has not ended.

@@ -43,7 +43,10 @@ void start_session(const std::string& program, const std::string& socket, const 
 void start_sweep(const std::string& program, const std::string& socket) {
   const pid_t server = ::getpid();
   const pid_t pid = ::fork();
-  if (pid < 0) spdlog::error("cannot start a process that looks for shared memory nobody has");
+  if (pid < 0)
+    spdlog::error(
+        "{}; it is tried again in a minute",
+        system_error("starting a process that looks for shared memory nobody has").message());
   if (pid != 0) return;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != server) ::_exit(0);

@@ -29,6 +29,7 @@ for kind in anonymous segment; do
   right $kind $kind.child $kind.worker $kind.child.worker
   all_counted $kind
   until_true 90 no_memory
+  none_swept
 done
 
 # A worker goes on when its parent has died, and gets a signal, as the others, if whoever looks after the memory dies.
@@ -48,6 +49,7 @@ until_true 90 no_memory
 share late anonymous 64
 move "$child" n1 n2
 hire late.child
+for node in n1 n2; do end_server $node; done # they would remove it, too
 guards="$(keepers n1 gobmigrate-cgd) $(keepers n2 gobmigrate-cgd)"
 stopped=$guards
 for guard in $guards; do kill -STOP "$guard"; done
@@ -56,6 +58,7 @@ until_true 90 eval "[[ -z \$(commoners late) ]]"
 for guard in $guards; do kill -CONT "$guard"; done
 stopped=''
 until_true 90 no_memory
+for node in n1 n2; do serve_anew $node; done
 
 # Also if its guard died before it, and nobody is left who could take the memory away but gobd.
 share alone anonymous 64

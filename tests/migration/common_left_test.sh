@@ -17,13 +17,18 @@ gobd_of() { cat "$GOB_DIR/$1/gobd.pid"; }
 share all anonymous 16
 move "$child" n1 n2
 both_right all
+for node in n1 n2 n3; do end_server $node; done
+for each in $(keepers n1 gobmigrate-cgd) $(keepers n2 gobmigrate-cgd); do kill -STOP "$each"; done
 for each in $(keepers n1) $(keepers n2) $(keepers n1 gobmigrate-cgd) $(keepers n2 gobmigrate-cgd) $(commoners all); do
   kill -9 "$each"
 done
 until_true 30 eval "[[ -z \$(commoners all) ]]"
-end_server n2
-serve n2
-until_true 100 none_on_n2
+memory || fail "somebody has removed it"
+serve_anew n2
+until_true 50 none_on_n2
+until_true 10 said n2 "removed; whoever had this memory died"
+serve_anew n1
+serve_anew n3
 
 # and from time to time. A node hangs when the last user of another one ends, and then it is put out.
 share hung anonymous 16

@@ -103,6 +103,16 @@ for keeper in $(keepers n2); do kill -9 "$keeper"; done
 until_true 90 said n2 "process $there ended with signal 7"
 [[ -z $(grep -v 'wrong 0$' "$dir/dies.child") ]] || fail "it met wrong memory: $(grep -v 'wrong 0$' "$dir/dies.child" | head -n 3)"
 
+# Those of another node go on.
+share kept anonymous 64
+move "$child" n1 n2
+for keeper in $(keepers n2); do kill -9 "$keeper"; done
+until_true 90 said n2 "process $there ended with signal 7"
+never_wrong kept.child
+right kept
+touch "$dir/kept.stop"
+until_true 90 no_memory
+
 # What would show old bytes is refused before anything is touched.
 share opened open 64
 expect 3 "$gobmigrate" "$child" n2 --socket "$(socket n1)"

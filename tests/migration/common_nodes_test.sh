@@ -28,6 +28,7 @@ move "$pid" n1 n2
 right three three.child three.worker
 all_counted three
 until_true 90 no_memory
+none_swept
 
 # The gobd of either side dies.
 works_or_ended() { lines "$dir/$1" "$2" || [[ -z $(commoners "${1%.child}") ]] || gone "$3"; }

@@ -59,6 +59,16 @@ keepers() {
     [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$at/cmdline") != *"--socket $(socket "$1") "* ]] || echo "$at"
   done
 }
+# serve_anew NODE: its log begins anew.
+serve_anew() {
+  : >"$dir/$1.log"
+  serve "$1"
+  until_true 20 said "$1" "taking processes"
+}
+# none_swept: no server had to remove what its keepers should have. Only where none was killed yet.
+none_swept() {
+  ! grep -h "removed; whoever had this memory died" "$dir"/n?.log || fail "a server removed what keepers left behind"
+}
 # done_with FILE: whoever it was for has taken it away.
 done_with() { [[ ! -e $dir/$1 ]]; }
 no_memory() { none_listed n1 '^migrate-memory\.'; }

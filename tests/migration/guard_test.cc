@@ -145,7 +145,9 @@ class GuardTest : public testing::Test {
     ASSERT_TRUE(guard);
     guard_.emplace(std::move(*guard));
     ASSERT_TRUE(guard_->uses(kContainer, 0));
-    ASSERT_TRUE(guard_->hold(program.pid(), program.uffd()));
+    const auto areas = container_areas(program.pid());
+    ASSERT_EQ(areas.size(), 1U);
+    ASSERT_TRUE(guard_->hold(program.pid(), program.uffd(), areas.front().second.inode));
   }
   void the_keeper_dies() {
     news_->heard.reset();
@@ -198,6 +200,26 @@ TEST_F(GuardTest, ASystemCallThatWaitsForAPageGetsEfault) {
   the_keeper_dies();
   EXPECT_EQ(program.hear(), 'f');
   EXPECT_EQ(program.await_signal(), SIGBUS);
+}
+
+// A container has the same name on all nodes, and one machine may have several.
+TEST_F(GuardTest, ProgramsOfOtherNodesKeepTheirs) {
+  auto gate = make_pipe();
+  ASSERT_TRUE(gate);
+  Program other(
+      [&](const volatile char* memory, int words) {
+        char byte = 0;
+        static_cast<void>(!::read(gate->out.get(), &byte, 1));
+        byte = memory[0] == 'x' ? 'k' : '?';
+        static_cast<void>(!::write(words, &byte, 1));
+      },
+      1);
+  Program program([](volatile char*, int) { ::pause(); });
+  start(program);
+  the_keeper_dies();
+  EXPECT_TRUE(guard_ends(kWaitMs));
+  static_cast<void>(!::write(gate->in.get(), "g", 1));
+  EXPECT_EQ(other.hear(), 'k');
 }
 
 // Nothing stops a process that waits for the end of vfork(2): like one on a machine that is too
@@ -346,7 +368,7 @@ TEST_F(GuardTest, AWriteThatWaitsInTheKernelGoesOnWhenGobdDiesLater) {
       [&](volatile char* memory, int words) {
         static_cast<void>(!::write(words, "b", 1));
         static_cast<void>(!::read(bytes->out.get(), const_cast<char*>(memory), 1));
-        memory[0] = 1;
+        while (true) memory[0] = 1;  // until it is taken away
       },
       1);
   start(program, nodes.socket_of(0));
