@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <thread>
@@ -33,14 +34,16 @@ std::int64_t now_ns() {
 // keeps it from looking is the machine, or the move.
 class Watch {
  public:
-  explicit Watch(std::string stop) : stop_(std::move(stop)), thread_([this] { look(); }) {}
+  explicit Watch(const std::string& file)
+      : file_(file), stop_(file + ".stop"), thread_([this] { look(); }) {}
   ~Watch() { end(); }
   void end() {
     over_ = true;
     if (thread_.joinable()) thread_.join();
   }
   std::atomic<std::uint64_t> step{0};
-  std::atomic<bool> stopped{false};  // the file is there
+  std::atomic<bool> stopped{false};    // the file that says so is there
+  std::atomic<bool> abandoned{false};  // gobbench has ended, and with it the folder
   // After end().
   std::int64_t gap_ns = 0;
   std::uint64_t gap_step = 0;
@@ -59,9 +62,10 @@ class Watch {
       }
       last = now;
       if (!stopped && ::access(stop_.c_str(), F_OK) == 0) stopped = true;
+      if (!abandoned && ::access(file_.c_str(), F_OK) != 0 && errno == ENOENT) abandoned = true;
     }
   }
-  const std::string stop_;
+  const std::string file_, stop_;
   std::atomic<bool> over_{false};
   std::thread thread_;
 };
@@ -150,7 +154,7 @@ int run_migrant(const MigrantOptions& options) {
   ::close_range(3, ~0U, 0);
   ::prctl(PR_SET_PDEATHSIG, 0);
   ::setsid();
-  ::alarm(kLongest);  // if gobbench was killed, nobody else ends it
+  ::alarm(kLongest);  // if something hangs
   const int file = ::open(options.file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const std::size_t n = options.lines;
   const std::size_t bytes = Matrix::bytes_of(n, n);
@@ -166,7 +170,7 @@ int run_migrant(const MigrantOptions& options) {
   const Matrix matrix{static_cast<double*>(memory), n, n};
   Mgs mgs(matrix, 1, 0);
   mgs.prepare();
-  Watch watch(options.file + ".stop");
+  Watch watch(options.file);
   Idle idle;
   const std::int64_t begin = now_ns();
   std::int64_t now = begin;
@@ -175,6 +179,7 @@ int run_migrant(const MigrantOptions& options) {
   std::uint64_t step = 0;
   std::size_t k = 0;
   const auto enough = [&] {
+    if (watch.abandoned) return true;
     if (options.steps != 0) return step == options.steps;
     return limit != 0 ? now - begin > limit : watch.stopped.load();
   };

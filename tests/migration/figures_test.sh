@@ -26,4 +26,5 @@ TMPDIR=$dir/tmp "$gobbench" figure 13 --size 8M --runs 1 --results '' >/dev/null
 until_true 60 eval '[[ $(images) != "$before" ]]'
 kill -9 $!
 until_true 30 eval '[[ $(images) == "$before" && -z $(ls "$dir/tmp") ]]'
+until_true 30 eval '! pgrep -f "migrant .*$dir/tmp/"'
 finish
