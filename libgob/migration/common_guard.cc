@@ -35,6 +35,7 @@ namespace gob::migration {
 namespace {
 
 constexpr std::chrono::seconds kPatience{60};
+// No event says that gobd has room for another program, or what others fork meanwhile.
 constexpr std::chrono::milliseconds kPause{200};
 // How often it looks for programs that it cannot find, and only refuses what they miss: at first,
 // and after a while. It looks at all processes then.
@@ -215,21 +216,7 @@ Result<CommonGuard> CommonGuard::start(const std::string& gobd, int news) {
 }
 
 Status CommonGuard::say(const Word& word, int fd) {
-  iovec part{const_cast<Word*>(&word), sizeof word};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
-  if (::sendmsg(socket_.get(), &message, MSG_NOSIGNAL) < 0)
+  if (!send_word(socket_.get(), word, fd))
     return system_error("telling the guard of shared memory");
   return {};
 }

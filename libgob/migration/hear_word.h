@@ -1,4 +1,4 @@
-// One message of a fixed size, perhaps with a descriptor, from a socket that keeps messages apart.
+// One message of a fixed size, perhaps with a descriptor, by a socket that keeps messages apart.
 #pragma once
 
 #include <sys/socket.h>
@@ -39,6 +39,26 @@ Heard hear_word(int socket, Word& word, UniqueFd& fd, int flags = 0) {
     fd.reset(number);
   }
   return (message.msg_flags & MSG_CTRUNC) == 0 ? Heard::kWord : Heard::kNoRoom;
+}
+
+// `fd`: a descriptor that goes along, or -1. False, with errno set: nobody hears it.
+template <class Word>
+bool send_word(int socket, const Word& word, int fd) {
+  iovec part{const_cast<Word*>(&word), sizeof word};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  if (fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  }
+  return ::sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof word);
 }
 
 // Takes out the word that was heard with MSG_PEEK, and needs no room for its descriptor.

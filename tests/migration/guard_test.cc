@@ -30,6 +30,7 @@
 #include "libgob/migration/common_guard.h"
 #include "libgob/migration/common_mapper.h"
 #include "libgob/migration/common_memory.h"
+#include "libgob/migration/hear_word.h"
 #include "tests/system/nodes.h"
 
 namespace gob::migration {
@@ -39,6 +40,16 @@ constexpr std::uint64_t kPages = 4;
 constexpr int kWaitMs = 30'000;
 constexpr std::chrono::milliseconds kLook{1};
 const std::string kContainer = std::string(kCommonName) + "guard_test";
+
+// The signal that ends a child; 0: it does not end, or by itself. The number is -1 once it has.
+int await_signal_of(pid_t& pid) {
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  pollfd ended{process.get(), POLLIN, 0};
+  int status = 0;
+  if (::poll(&ended, 1, kWaitMs) != 1 || ::waitpid(pid, &status, 0) != pid) return 0;
+  pid = -1;
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
 
 // A program with a container's memory, and the userfaultfd of that.
 class Program {
@@ -111,15 +122,7 @@ class Program {
     pollfd said{words_.get(), POLLIN, 0};
     return ::poll(&said, 1, kWaitMs) == 1 && ::read(words_.get(), &word, 1) == 1 ? word : '\0';
   }
-  // The signal that ends it; 0: it does not end, or by itself.
-  int await_signal() {
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    pollfd ended{process.get(), POLLIN, 0};
-    int status = 0;
-    if (::poll(&ended, 1, kWaitMs) != 1 || ::waitpid(pid_, &status, 0) != pid_) return 0;
-    pid_ = -1;
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  }
+  int await_signal() { return await_signal_of(pid_); }
 
  private:
   struct Made {
@@ -154,21 +157,7 @@ class GuardTest : public testing::Test {
     guard_.reset();
   }
   void send_news_of(UniqueFd child) {
-    MappingNews word;
-    iovec part{&word, sizeof word};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = child.get();
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    ASSERT_EQ(::sendmsg(news_->told.get(), &message, 0), static_cast<ssize_t>(sizeof word));
+    ASSERT_TRUE(send_word(news_->told.get(), MappingNews{}, child.get()));
   }
   // Nobody but it has the other end of the news by then.
   bool guard_ends(int limit_ms) {
@@ -289,14 +278,7 @@ class Orphan : public GuardTest {
   }
   virtual std::string gobd() { return "/nowhere/gobd.sock"; }
   void touch() { gate_.reset(); }
-  int await_signal_of_child() {
-    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0)));
-    pollfd ended{process.get(), POLLIN, 0};
-    int status = 0;
-    if (::poll(&ended, 1, kWaitMs) != 1 || ::waitpid(child_, &status, 0) != child_) return 0;
-    child_ = -1;
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  }
+  int await_signal_of_child() { return await_signal_of(child_); }
 
   std::optional<Program> program_;
   pid_t child_ = -1;
