@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+#include <string>
+
 namespace gob::migration {
 
 // The thread that makes it has it as long as this lives; threads and processes that it starts meanwhile have it
@@ -20,5 +22,11 @@ class Hurry {
 void hurry(pid_t pid);
 // The calling thread has the priority with which this program began, whatever it inherited.
 void take_time();
+
+// That of this node's gobd: who serves the pages of a process that runs is page service, too (0042).
+// `socket`: of gobd. If it cannot be told, that with which this program began.
+int page_service_priority(const std::string& socket);
+// The calling thread has this priority, as nice(1) counts.
+void work_at(int priority);
 
 }  // namespace gob::migration

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -18,7 +19,10 @@ namespace gob::migration {
 namespace {
 
 constexpr std::uint64_t kStreamPages = 64;  // in one piece: short enough not to delay faults
+// Two faults in a row that are no further apart tell where a program is: the stream goes there.
+constexpr std::uint64_t kNear = 4 * kStreamPages * kPageSize;
 constexpr int kRetryMs = 1;                 // while a change of the address space is under way
+constexpr std::uint64_t kLookAfter = kStorePages / 4;  // pages, for containers used up
 
 void signal(int eventfd) {
   const std::uint64_t one = 1;
@@ -29,12 +33,13 @@ void signal(int eventfd) {
 }  // namespace
 
 Result<std::unique_ptr<LazyServer>> LazyServer::create(TargetStores& store,
-                                                       std::function<void(int)> on_uffd) {
+                                                       std::function<void(int)> on_uffd,
+                                                       int priority) {
   UniqueFd changed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!changed || !wake) return system_error("creating an eventfd");
   std::unique_ptr<LazyServer> server(
-      new LazyServer(store, std::move(on_uffd), std::move(changed), std::move(wake)));
+      new LazyServer(store, std::move(on_uffd), priority, std::move(changed), std::move(wake)));
   server->faults_ = std::thread([s = server.get()] { s->serve_faults(); });
   server->streamer_ = std::thread([s = server.get()] { s->stream(); });
   return server;
@@ -138,6 +143,7 @@ LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std
       if (const auto run = task.ranges.find(at, step / kPageSize))
         task.recent.add(at, run->page, run->pages);
     task.ranges.drop(at, at + step);
+    arrived_ += step / kPageSize;
     at += step;
     source += step;
     left -= step;
@@ -204,7 +210,12 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
     if (run) {
       run->pages = std::min(run->pages, kFillPages - run->page % kFillPages);
       task.window = run->pages;
-      task.behind = task.cursor = address + run->pages * kPageSize;
+      const std::uint64_t behind = address + run->pages * kPageSize;
+      // A program that is here and there would send the stream to and fro, and each start costs it
+      // as much as hundreds of pages.
+      if (task.behind < address + kNear && address < task.behind + kNear) task.cursor = behind;
+      task.behind = behind;
+      asked_ = run->page;
     } else {
       uffdio_zeropage zero{};
       zero.range = {address, kPageSize};
@@ -223,6 +234,7 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
   const auto bytes = store_.bring(run->page, run->pages, true);
   if (!bytes) return fail(bytes.error());
   const std::lock_guard lock(mutex_);
+  asked_.reset();
   // The program may have moved or dropped pages while they came.
   const auto still = task.ranges.find(address, run->pages);
   if (!still || still->page != run->page ||
@@ -231,6 +243,7 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
     return;
   }
   ++counts_.faults;
+  if (may_have_used_up()) work_.notify_all();
   const auto took = static_cast<std::uint64_t>(
       std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
   counts_.fault_ns += took;
@@ -246,7 +259,7 @@ void LazyServer::serve_faults() {
     {
       const std::lock_guard lock(mutex_);
       if (stopping_ || failure_) return;
-      if (runs_ && std::exchange(hurried, false)) take_time();
+      if (runs_ && std::exchange(hurried, false)) work_at(priority_);
       for (Task& task : tasks_) {
         if (task.ended) continue;
         tasks.push_back(&task);
@@ -276,8 +289,25 @@ void LazyServer::serve_faults() {
 
 // With mutex_ held.
 bool LazyServer::has_work() const {
-  return streaming_ || std::ranges::any_of(
-                           tasks_, [](const Task& t) { return !t.ended && !t.early.empty(); });
+  return streaming_ || may_have_used_up() ||
+         std::ranges::any_of(tasks_, [](const Task& t) { return !t.ended && !t.early.empty(); });
+}
+
+// With mutex_ held. Not while the migrant may move on: what has come since hold() may still be
+// asked for.
+bool LazyServer::may_have_used_up() const { return runs_ && !holding_ && arrived_ >= kLookAfter; }
+
+// With mutex_ held. The containers of which somebody may want a page.
+std::set<std::uint64_t> LazyServer::needed() const {
+  std::set<std::uint64_t> numbers;
+  if (asked_) numbers.insert(*asked_ / kStorePages);
+  for (const Task& task : tasks_)
+    if (!task.ended)
+      for (const LazyRanges::Run& run : task.ranges.runs())
+        for (std::uint64_t n = run.page / kStorePages;
+             n <= (run.page + run.pages - 1) / kStorePages; ++n)
+          numbers.insert(n);
+  return numbers;
 }
 
 // With mutex_ held. What the stream brings next.
@@ -322,14 +352,22 @@ void LazyServer::stream() {
   bool hurried = true;  // as whoever made this thread, until the process runs
   while (true) {
     std::vector<Task*> tasks;
+    std::vector<std::uint64_t> used_up;
     {
       std::unique_lock lock(mutex_);
       work_.wait(lock, [this] { return has_work() || stopping_; });
       if (stopping_ || failure_) return;
-      if (runs_ && std::exchange(hurried, false)) take_time();
+      if (runs_ && std::exchange(hurried, false)) work_at(priority_);
+      if (may_have_used_up()) {
+        arrived_ = 0;
+        used_up = store_.use_up(needed());
+      }
       for (Task& task : tasks_)
         if (!task.ended) tasks.push_back(&task);
     }
+    for (const std::uint64_t number : used_up)
+      if (const Status removed = store_.remove(number); !removed)
+        spdlog::warn("{}; it stays until the move is over", removed.error().message());
     bool moved = false;
     for (Task* task : tasks) moved = stream_some(*task) || moved;
     if (moved) continue;

@@ -12,6 +12,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,9 +35,9 @@ class LazyServer {
   };
 
   // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
-  // thread.
+  // thread. `priority`: of its threads, once the process runs.
   static Result<std::unique_ptr<LazyServer>> create(TargetStores& store,
-                                                    std::function<void(int)> on_uffd);
+                                                    std::function<void(int)> on_uffd, int priority);
   ~LazyServer();
   LazyServer(const LazyServer&) = delete;
   LazyServer& operator=(const LazyServer&) = delete;
@@ -81,9 +82,11 @@ class LazyServer {
   };
   enum class Copied { kDone, kLater, kEnded };
 
-  LazyServer(TargetStores& store, std::function<void(int)> on_uffd, UniqueFd changed, UniqueFd wake)
+  LazyServer(TargetStores& store, std::function<void(int)> on_uffd, int priority, UniqueFd changed,
+             UniqueFd wake)
       : store_(store),
         on_uffd_(std::move(on_uffd)),
+        priority_(priority),
         changed_(std::move(changed)),
         wake_(std::move(wake)) {}
   void serve_faults();
@@ -97,9 +100,12 @@ class LazyServer {
   void fail(const Error& error);
   void say_changed() const;
   Status identify(Task& task, const Processes& processes);
+  [[nodiscard]] bool may_have_used_up() const;
+  [[nodiscard]] std::set<std::uint64_t> needed() const;
 
   TargetStores& store_;
   const std::function<void(int)> on_uffd_;
+  const int priority_;
   UniqueFd changed_;
   UniqueFd wake_;  // for the fault thread
 
@@ -109,6 +115,8 @@ class LazyServer {
   std::list<Task> tasks_;
   std::optional<Error> failure_;
   Counts counts_;
+  std::uint64_t arrived_ = 0;           // pages, since it was looked for containers used up
+  std::optional<std::uint64_t> asked_;  // the page of the fault that is being answered
   bool runs_ = false;
   bool streaming_ = false;
   bool holding_ = false;

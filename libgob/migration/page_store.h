@@ -10,6 +10,7 @@
 #include <gob.hpp>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,11 @@ struct FillState {
 
 class SourceStore {
  public:
-  // Containers for about `pages` pages, made while the process still runs.
+  // Containers for about `pages` pages, made while the process still runs. `priority`: at which
+  // they are filled with kAll.
   static Result<std::unique_ptr<SourceStore>> create(const gobelins::Connection& gob,
                                                      const std::string& session,
-                                                     std::uint64_t pages);
+                                                     std::uint64_t pages, int priority);
   // More containers, if the process grew meanwhile, and what they will hold; `pids`: the tasks as
   // this side sees them. Appends this to `memory`.
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
@@ -71,9 +73,10 @@ class SourceStore {
     LazyRun run;
     pid_t pid = 0;  // as this side sees it
   };
-  SourceStore(const gobelins::Connection& gob, const std::string& session)
+  SourceStore(const gobelins::Connection& gob, const std::string& session, int priority)
       : gob_(gob),
         session_(session),
+        priority_(priority),
         wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)) {}
@@ -88,6 +91,7 @@ class SourceStore {
 
   gobelins::Connection gob_;
   std::string session_;
+  int priority_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
   gobelins::Condition wished_;
@@ -102,15 +106,21 @@ class SourceStore {
 
 class TargetStore {
  public:
+  // The containers for `pages` pages, but for those that are used up, counted from 0.
   static Result<TargetStore> open(const gobelins::Connection& gob, const std::string& session,
-                                  std::uint64_t pages);
+                                  std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
   // There are more pages than were known when it was opened.
-  Status extend(std::uint64_t pages);
+  Status extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
   // Makes this node the only one with `pages` pages from `page` (within one container), and gives
   // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
+  // Has the source nothing to put into container `index`, of a store of `pages` pages, any more?
+  [[nodiscard]] bool is_filled(std::uint32_t index, std::uint64_t pages) const;
+  // Removes container `index` from the cluster, with what is in it. Any thread, if nobody asks for
+  // pages of it any more.
+  Status remove(std::uint32_t index);
 
  private:
   TargetStore(const gobelins::Connection& gob, const std::string& session)
@@ -137,7 +147,7 @@ class TargetStore {
 std::uint64_t next_store(const Memory& memory);
 
 // The containers of this move and, for a migrant that moved on early, of those before it. Their
-// pages are numbered one store after the other.
+// pages are numbered one store after the other, so that page / kStorePages is a container's number.
 class TargetStores {
  public:
   // Opens what there is of this move's containers, before it is known what they will hold.
@@ -148,11 +158,18 @@ class TargetStores {
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;
+  // Notes that all containers but those with these numbers, and those that the source still fills,
+  // are used up, and gives the new ones. Not while another thread calls it, or describe().
+  std::vector<std::uint64_t> use_up(const std::set<std::uint64_t>& needed);
+  // Removes a container that is used up: its frames, on any node, are free for what is still to
+  // come. Any thread.
+  Status remove(std::uint64_t number);
 
  private:
   struct Part {
     Memory::Store place;
     std::unique_ptr<TargetStore> store;
+    std::set<std::uint32_t> used_up;  // of its containers
   };
   std::vector<Part> parts_;
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/hurry.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/proc.h"
 #include "libgob/migration/shared_memory.h"
@@ -36,8 +37,8 @@ bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes)
 
 Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connection& gob,
                                                          const std::string& session,
-                                                         std::uint64_t pages) {
-  std::unique_ptr<SourceStore> store(new SourceStore(gob, session));
+                                                         std::uint64_t pages, int priority) {
+  std::unique_ptr<SourceStore> store(new SourceStore(gob, session, priority));
   if (Status grown = store->grow(pages / kStorePages + 1); !grown) return grown.error();
   try {
     store->gob_.create(state_name(session), kStateBytes);
@@ -179,7 +180,9 @@ Status SourceStore::fill_all() {
     --left;
     return store(&all.filled[run], std::uint8_t{1});
   };
+  bool serves = false;
   while (left != 0) {
+    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(priority_);
     if (ahead == 0 && pace_ == Pace::kAsked)
       if (Status woken = await_wish(); !woken) return woken;
     if (pace_ == Pace::kStopped)

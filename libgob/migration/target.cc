@@ -107,6 +107,7 @@ Status TargetRun::take_over() {
   if (Status shown = show(view->view()); !shown) return shown;
   if (Status held = hold_addresses(); !held) return held;
   if (begin_.lazy()) {
+    priority_ = page_service_priority(options_.socket);
     stores_.emplace();
     if (Status opened = stores_->prepare(*gob_, options_.session, view->view().pages()); !opened)
       return opened;
@@ -358,7 +359,8 @@ Status TargetRun::prepare_memory() {
           early_[task.pid()].push_back({run.start(), run.page(), run.pages()});
   }
   auto server =
-      LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); });
+      LazyServer::create(*stores_, [this](int uffd) { static_cast<void>(warden_.hold(uffd)); },
+                         priority_);
   if (!server) return server.error();
   server_ = std::move(*server);
   return {};

@@ -84,6 +84,7 @@ class TargetRun {
   bool criu_gave_up_ = false;  // it began before the images were there
   UniqueFd inventory_;  // CRIU has been started, and waits for the images at this FIFO
   std::optional<TargetStores> stores_;
+  int priority_ = 0;  // of those who serve its memory
   std::unique_ptr<LazyServer> server_;
   std::optional<ResidentPort> port_;
   std::unique_ptr<Keeper> keeper_;

@@ -2,6 +2,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/shared_memory.h"
@@ -13,23 +15,25 @@ constexpr std::chrono::milliseconds kLookForDeath{300};
 }
 
 Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std::string& session,
-                                      std::uint64_t pages) {
+                                      std::uint64_t pages, const std::set<std::uint32_t>& used_up) {
   TargetStore store(gob, session);
   try {
     store.state_ = store.gob_.open(state_name(session)).map();
   } catch (const std::system_error& error) {
     return error_of(error, "opening the container that tells which pages can be had");
   }
-  if (Status more = store.extend(pages); !more) return more.error();
+  if (Status more = store.extend(pages, used_up); !more) return more.error();
   return store;
 }
 
-Status TargetStore::extend(std::uint64_t pages) {
+Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up) {
   if (state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
     return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
   try {
     while (stores_.size() * kStorePages < pages)
-      stores_.push_back(gob_.open(store_name(session_, stores_.size())).map());
+      stores_.push_back(used_up.contains(static_cast<std::uint32_t>(stores_.size()))
+                            ? gobelins::Mapping()
+                            : gob_.open(store_name(session_, stores_.size())).map());
     return {};
   } catch (const std::system_error& error) {
     return error_of(error, "opening the containers of the process's memory");
@@ -71,11 +75,34 @@ bool TargetStore::complete() const {
   return all && *all != 0;
 }
 
+bool TargetStore::is_filled(std::uint32_t index, std::uint64_t pages) const {
+  constexpr std::uint64_t kRuns = kStorePages / kFillPages;
+  const std::uint64_t begin = index * kRuns;
+  const std::uint64_t end = std::min((pages + kFillPages - 1) / kFillPages, begin + kRuns);
+  std::array<std::uint8_t, kRuns> filled{};
+  if (begin >= end || !load(filled.data(), &state().filled[begin], end - begin)) return false;
+  return std::ranges::all_of(std::span(filled).first(end - begin),
+                             [](std::uint8_t each) { return each != 0; });
+}
+
+Status TargetStore::remove(std::uint32_t index) {
+  try {
+    stores_[index] = gobelins::Mapping();
+    gob_.remove(store_name(session_, index));
+    return {};
+  } catch (const std::system_error& error) {
+    return error_of(error, "removing a container whose pages have all come");
+  }
+}
+
 Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
   for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
     if (Status there = await_filled(run, urgent); !there) return there.error();
-  std::byte* at =
-      static_cast<std::byte*>(stores_[page / kStorePages].data()) + page % kStorePages * kPageSize;
+  auto* const store = static_cast<std::byte*>(stores_[page / kStorePages].data());
+  if (store == nullptr)
+    return make_error(ErrorCode::kProtocol,
+                      "page " + std::to_string(page) + " is in a container that was used up");
+  std::byte* at = store + page % kStorePages * kPageSize;
   // For writing, so that the page leaves the source. This way a page that cannot be had is an error
   // here, and no signal.
   while (::madvise(at, pages * kPageSize, MADV_POPULATE_WRITE) != 0) {
@@ -99,7 +126,7 @@ Status TargetStores::prepare(const gobelins::Connection& gob, const std::string&
   if (!opened) return opened.error();
   Memory::Store place;
   place.set_session(session);
-  parts_.push_back({place, std::make_unique<TargetStore>(std::move(*opened))});
+  parts_.push_back({place, std::make_unique<TargetStore>(std::move(*opened)), {}});
   return {};
 }
 
@@ -110,9 +137,10 @@ Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& s
     prepared->place = store;
     return prepared->store->extend(store.pages());
   }
-  auto opened = TargetStore::open(gob, store.session(), store.pages());
+  std::set<std::uint32_t> used_up(store.used_up().begin(), store.used_up().end());
+  auto opened = TargetStore::open(gob, store.session(), store.pages(), used_up);
   if (!opened) return opened.error();
-  parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened))});
+  parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened)), std::move(used_up)});
   return {};
 }
 
@@ -128,7 +156,34 @@ bool TargetStores::complete() const {
 }
 
 void TargetStores::describe(Memory& memory) const {
-  for (const Part& part : parts_) *memory.add_stores() = part.place;
+  for (const Part& part : parts_) {
+    Memory::Store& store = *memory.add_stores();
+    store = part.place;
+    store.mutable_used_up()->Assign(part.used_up.begin(), part.used_up.end());
+  }
+}
+
+std::vector<std::uint64_t> TargetStores::use_up(const std::set<std::uint64_t>& needed) {
+  std::vector<std::uint64_t> more;
+  for (Part& part : parts_) {
+    const std::uint64_t first = part.place.first() / kStorePages;
+    for (std::uint32_t i = 0; i * kStorePages < part.place.pages(); ++i)
+      if (!needed.contains(first + i) && !part.used_up.contains(i) &&
+          part.store->is_filled(i, part.place.pages())) {
+        part.used_up.insert(i);
+        more.push_back(first + i);
+      }
+  }
+  return more;
+}
+
+Status TargetStores::remove(std::uint64_t number) {
+  for (const Part& part : parts_) {
+    const std::uint64_t first = part.place.first() / kStorePages;
+    if (number >= first && (number - first) * kStorePages < part.place.pages())
+      return part.store->remove(static_cast<std::uint32_t>(number - first));
+  }
+  return make_error(ErrorCode::kNotFound, "no container has number " + std::to_string(number));
 }
 
 }  // namespace gob::migration

@@ -144,7 +144,7 @@ for kind in anonymous segment memfd; do
   for leg in "n1 n2" "n2 n1" "n1 n2"; do
     read -r from to <<<"$leg"
     move "$child" "$from" "$to"
-    [[ $there -gt 0 ]] || break
+    [[ $there != none ]] || break
     until_true 30 zombie_or_gone "$child"
     child=$there
     both_right $kind

@@ -21,7 +21,7 @@ hop() {
   local before
   before=$(wc -l <"$dir/$1")
   move "$pid" "$2" "$3" "${@:4}"
-  [[ $there -gt 0 ]] || return
+  [[ $there != none ]] || return
   echo "$1: $2 to $3: frozen for $(json '"%.0f ms %s" % (j["freeze_ms"], j["phases_ms"])')"
   until_true 30 gone "$pid"
   pid=$there

@@ -1,56 +1,74 @@
-// A source goes on when its target is killed while it holds a lock that both use.
+// The containers of a move, with real nodes: a source goes on when its target is killed while it
+// holds a lock that both use; a target removes containers that are used up, and only these.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 #include <thread>
 
+#include "libgob/migration/lazy_server.h"
 #include "libgob/migration/page_store.h"
 #include "tests/system/nodes.h"
 
 namespace gob::migration {
 namespace {
 
-constexpr std::uint64_t kPages = 4 * kFillPages + kEarlyPages;
+constexpr int kPatienceMs = 60'000;
 
-DaemonConfig settings() {
+DaemonConfig settings(std::uint64_t pages) {
   DaemonConfig config;
   config.cluster = "fill";
-  config.budget_bytes = std::uint64_t{64} << 20;
+  config.budget_bytes = 2 * pages * kPageSize;
   return config;
 }
 
-// As if this program were the one that moves: fills containers with memory of its own.
-bool hand_over(const gobelins::Connection& gob, const std::function<void()>& meanwhile) {
-  void* const memory = ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  const auto store = SourceStore::create(gob, "s", kPages);
+std::uint64_t* word_of(void* memory, std::uint64_t page) {
+  return reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(memory) + page * kPageSize);
+}
+
+// As if this program were the one that moves: fills containers with memory of its own, whose pages
+// begin with their numbers, from 1.
+bool hand_over(const gobelins::Connection& gob, std::uint64_t pages,
+               const std::function<void()>& before, const std::function<void()>& after) {
+  void* const memory = ::mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
+  const auto store = SourceStore::create(gob, "s", pages, 0);
   if (!store) return false;
   LazyTask task;
   task.pid = 1;
-  task.runs = {{reinterpret_cast<std::uint64_t>(memory), kPages}};
+  task.runs = {{reinterpret_cast<std::uint64_t>(memory), pages}};
   Memory all;
   if (!(*store)->assign({task}, {::getpid()}, all)) return false;
   Status filled;
   std::thread filler([&] { filled = (*store)->fill(); });
-  meanwhile();
+  before();
   (*store)->set_pace(SourceStore::Pace::kAll);
   filler.join();
+  after();
   return filled.ok();
 }
 
 TEST(Fill, GoesOnWhenTheTargetDiesWithTheLock) {
-  Nodes nodes(2, settings());
+  constexpr std::uint64_t kPages = 4 * kFillPages + kEarlyPages;
+  Nodes nodes(2, settings(kPages));
   int held[2];
   int died[2];
   ASSERT_EQ(::pipe(held), 0);
   ASSERT_EQ(::pipe(died), 0);
   const pid_t source = nodes.spawn(0, [&](gobelins::Connection& gob) {
-    return hand_over(gob, [&] {
+    const auto await_death = [&] {
       char c = 0;
       EXPECT_EQ(::read(died[0], &c, 1), 1);
-    });
+    };
+    return hand_over(gob, kPages, await_death, [] {});
   });
   const pid_t target = nodes.spawn(1, [&](gobelins::Connection& gob) {
     gob.mutex("s.fill").lock();
@@ -63,7 +81,135 @@ TEST(Fill, GoesOnWhenTheTargetDiesWithTheLock) {
   ::kill(target, SIGKILL);
   EXPECT_EQ(Nodes::wait_for(target, 20'000), 128 + SIGKILL);
   ASSERT_EQ(::write(died[1], "x", 1), 1);
-  EXPECT_EQ(Nodes::wait_for(source, 60'000), 0);
+  EXPECT_EQ(Nodes::wait_for(source, kPatienceMs), 0);
+}
+
+bool exists(gobelins::Connection& gob, std::size_t index) {
+  try {
+    static_cast<void>(gob.open(store_name("s", index)));
+    return true;
+  } catch (const std::system_error&) {
+    return false;
+  }
+}
+
+// Memory of this program that comes out of the containers, as a migrant's.
+class Arriving {
+ public:
+  Arriving(gobelins::Connection& gob, std::uint64_t pages) : pages_(pages) {
+    Memory::Store place;
+    place.set_session("s");
+    place.set_pages(pages);
+    // The state is made last: then all of them are there.
+    for (Status added = stores_.add(gob, place); !added; added = stores_.add(gob, place))
+      ::usleep(1000);
+    memory_ = ::mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    UniqueFd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+    uffdio_api api{UFFD_API, UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP, 0};
+    EXPECT_EQ(::ioctl(uffd.get(), UFFDIO_API, &api), 0);
+    uffdio_register area{{start(), pages * kPageSize}, UFFDIO_REGISTER_MODE_MISSING, 0};
+    EXPECT_EQ(::ioctl(uffd.get(), UFFDIO_REGISTER, &area), 0);
+    LazyRanges all;
+    all.add(start(), 0, pages);
+    auto server = LazyServer::create(
+        stores_, [](int) {}, 0);
+    server_ = std::move(*server);
+    server_->add(std::move(uffd), all, 1, {});
+  }
+  LazyServer& server() { return *server_; }
+  [[nodiscard]] void* memory() const { return memory_; }
+  // Touches [from, to): are these the source's bytes?
+  [[nodiscard]] bool right(std::uint64_t from, std::uint64_t to) const {
+    for (std::uint64_t page = from; page < to; ++page)
+      if (*word_of(memory_, page) != page + 1) return false;
+    return true;
+  }
+  // All that does not come by itself.
+  bool await_all() {
+    pollfd news{server_->fd(), POLLIN, 0};
+    while (!server_->finished() && !server_->failure()) {
+      if (::poll(&news, 1, kPatienceMs) <= 0) return false;
+      server_->clear_fd();
+    }
+    return !server_->failure();
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t start() const { return reinterpret_cast<std::uint64_t>(memory_); }
+
+  std::uint64_t pages_;
+  void* memory_ = nullptr;
+  TargetStores stores_;
+  std::unique_ptr<LazyServer> server_;
+};
+
+// `target`, with a source that is there until it has ended.
+void meet(std::uint64_t pages, const Nodes::Program& target) {
+  Nodes nodes(2, settings(pages));
+  int over[2];
+  ASSERT_EQ(::pipe(over), 0);
+  const pid_t source = nodes.spawn(0, [&](gobelins::Connection& gob) {
+    return hand_over(
+        gob, pages, [] {},
+        [&] {
+          char c = 0;
+          EXPECT_EQ(::read(over[0], &c, 1), 1);
+        });
+  });
+  EXPECT_TRUE(nodes.run(1, target));
+  ASSERT_EQ(::write(over[1], "x", 1), 1);
+  EXPECT_EQ(Nodes::wait_for(source, kPatienceMs), 0);
+}
+
+TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
+  constexpr std::uint64_t kPages = 2 * kStorePages + kFillPages;
+  meet(kPages, [](gobelins::Connection& gob) {
+    Arriving arriving(gob, kPages);
+    arriving.server().runs(/*stream=*/true);
+    EXPECT_TRUE(arriving.await_all());
+    EXPECT_FALSE(exists(gob, 0));
+    EXPECT_FALSE(exists(gob, 1));
+    EXPECT_TRUE(exists(gob, 2));  // too few pages came since: it goes with the end of the move
+    EXPECT_TRUE(arriving.right(0, kPages));
+    return !::testing::Test::HasFailure();
+  });
+}
+
+// Those that the program gave up count as come; a migrant that moves on says what is left.
+TEST(UsedUp, OneIsLeftOutWhenTheProcessMovesOn) {
+  constexpr std::uint64_t kPages = 2 * kStorePages;
+  meet(kPages, [](gobelins::Connection& gob) {
+    Arriving arriving(gob, kPages);
+    arriving.server().runs(/*stream=*/false);
+    EXPECT_TRUE(arriving.right(kStorePages, kStorePages + kStorePages / 2));
+    EXPECT_TRUE(exists(gob, 1));
+    ::madvise(word_of(arriving.memory(), kStorePages + kStorePages / 2),
+              kStorePages / 2 * kPageSize, MADV_DONTNEED);
+    EXPECT_TRUE(arriving.right(0, kStorePages / 2));
+    for (int i = 0; exists(gob, 1) && i < kPatienceMs / 10; ++i) ::usleep(10'000);
+    EXPECT_FALSE(exists(gob, 1));
+    EXPECT_TRUE(exists(gob, 0));
+
+    LazyServer::Processes self;
+    self.Add()->set_pid(::getpid());
+    self.Mutable(0)->set_inside(1);
+    EXPECT_TRUE(arriving.server().hold(self).ok());
+    EXPECT_TRUE(arriving.right(kStorePages / 2, kStorePages));  // whatever comes now may be wanted
+    EXPECT_TRUE(exists(gob, 0));
+    Memory left;
+    EXPECT_TRUE(arriving.server().collect(self, left).ok());
+    EXPECT_EQ(left.stores_size(), 1);
+    EXPECT_EQ(left.stores(0).used_up_size(), 1);
+    EXPECT_EQ(left.stores(0).used_up(0), 1U);
+    TargetStores next;
+    EXPECT_TRUE(next.add(gob, left.stores(0)).ok());
+    const auto page = next.bring(7, 1, true);
+    EXPECT_TRUE(page.ok());
+    EXPECT_EQ(page ? *reinterpret_cast<const std::uint64_t*>(*page) : 0, 8U);
+    EXPECT_FALSE(next.bring(kStorePages, 1, true).ok());
+    return !::testing::Test::HasFailure();
+  });
 }
 
 }  // namespace

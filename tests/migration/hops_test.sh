@@ -18,7 +18,7 @@ travel() {
     [[ $hop -ne 3 ]] || next=n2 # back to where it came from
     before=$(wc -l <"$dir/$name")
     move "$pid" $at $next "${@:3}"
-    [[ $there -gt 0 ]] || return
+    [[ $there != none ]] || return
     echo "$name: hop $hop to $next: $(json '"%d pages from %s, %d still out; frozen for %.0f ms" % (j["lazy_pages"], "'$at'", j["out_pages"], j["freeze_ms"])')"
     carried=$((carried + $(json 'j["out_pages"]')))
     until_true 30 gone "$pid"

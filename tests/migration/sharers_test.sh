@@ -101,7 +101,7 @@ for leg in "n1 n2" "n2 n1" "n1 n2"; do
   before=$(wc -l <"$dir/moves")
   there_before=$(wc -l <"$dir/stays")
   move "$pid" "$from" "$to"
-  [[ $there -gt 0 ]] || break
+  [[ $there != none ]] || break
   until_true 30 gone "$pid"
   pid=$there
   all_right moves "$before"

@@ -153,7 +153,7 @@ at=n1
 for to in n2 n1; do
   before=$(wc -l <"$dir/shares")
   move "$pid" $at $to
-  [[ $there -gt 0 ]] || break
+  [[ $there != none ]] || break
   until_true 30 gone "$pid"
   pid=$there at=$to
   numbers+=("$pid")

@@ -108,7 +108,7 @@ goes_on echo
 at=n1
 for to in n2 n3 n1; do
   move "$pid" $at $to
-  [[ $there -gt 0 ]] || break
+  [[ $there != none ]] || break
   until_true 30 zombie_or_gone "$pid" # what stays does not look after its child before the end
   pid=$there at=$to
   goes_on echo

@@ -102,7 +102,7 @@ expect 0 "$gobmigrate" "$pid" n2 --socket "$(socket n1)" --json --dry-run
 equal "$(json 'j["terminal"][:8]')" "/dev/pts"
 for to in n2 n3 n1; do
   move "$pid" $at $to
-  [[ $there -gt 0 ]] || break
+  [[ $there != none ]] || break
   pid=$there at=$to
   [[ $to != n2 ]] || { tell talk tostop && until_true 30 event talk tostop; }
   goes_on talk
