@@ -1,5 +1,7 @@
 #include "gobbench/files/gluster.h"
 
+#include <sys/stat.h>
+
 #include <utility>
 #include <vector>
 
@@ -9,6 +11,7 @@ namespace gob::bench {
 namespace {
 
 constexpr const char* kPackage = "glusterfs-client";  // brings the server's program, too
+constexpr const char* kVolumeId = "13e4636e-7e0d-479c-8f60-b2c8d80e6cc1";  // any will do
 
 struct Translator {
   std::string name;
@@ -31,25 +34,42 @@ std::string graph(const std::vector<Translator>& translators) {
   return text;
 }
 
-// What `gluster volume create` of version 10 makes for a server, without the translators that only
-// hand on what they get until a feature is turned on.
-std::string brick_graph(const std::string& brick, const std::string& host,
+// What `gluster volume create` of version 10 makes for a server, all of it. `own`: the folder in
+// the brick that it keeps its own files in.
+std::string brick_graph(const std::string& brick, const std::string& own, const std::string& host,
                         const std::string& port) {
   return graph({{"posix", "storage/posix", {{"directory", brick}}},
+                {"trash", "features/trash", {{"trash-dir", ".trashcan"}, {"brick-path", brick}}},
+                {"changelog",
+                 "features/changelog",
+                 {{"changelog-brick", brick}, {"changelog-dir", own + "/changelogs"}}},
+                {"bitrot-stub", "features/bitrot-stub", {{"export", brick}}},
                 {"access-control", "features/access-control", {}},
                 {"locks", "features/locks", {}},
+                {"worm", "features/worm", {}},
+                {"read-only", "features/read-only", {{"read-only", "off"}}},
+                {"leases", "features/leases", {}},
+                {"upcall", "features/upcall", {}},
                 {"io-threads", "performance/io-threads", {}},
+                {"selinux", "features/selinux", {}},
+                {"marker",
+                 "features/marker",
+                 {{"volume-uuid", kVolumeId}, {"timestamp-file", own + "/marker.tstamp"}}},
+                {"barrier", "features/barrier", {}},
+                {"index", "features/index", {{"index-base", own + "/indices"}}},
+                {"quota", "features/quota", {{"volume-uuid", "files"}}},
                 {"brick", "debug/io-stats", {}},
                 {"server",
                  "protocol/server",
                  {{"transport-type", "tcp"},
                   {"transport.address-family", "inet"},
+                  {"transport.listen-backlog", "1024"},
                   {"transport.socket.bind-address", host},
                   {"transport.socket.listen-port", port},
                   {"auth.addr.brick.allow", "*"}}}});
 }
 
-// And for a client: all of it. Neither read-ahead nor io-cache are in it by default.
+// And for a client. Neither read-ahead nor io-cache are in it by default.
 std::string client_graph(const std::string& host, const std::string& port) {
   return graph(
       {{"client",
@@ -78,8 +98,11 @@ Result<GlusterMount> GlusterMount::start(const std::string& brick, const std::st
   const Result<std::uint16_t> port = free_port(places.server_host, places.server_netns_fd);
   if (!port) return port.error();
   const std::string port_text = std::to_string(*port);
+  const std::string own = brick + "/.glusterfs";
+  for (const std::string& made : {own, own + "/indices"})
+    if (::mkdir(made.c_str(), 0700) != 0) return system_error("cannot make " + made);
   if (Status s = write_file(scratch, "gluster-brick.vol",
-                            brick_graph(brick, places.server_host, port_text));
+                            brick_graph(brick, own, places.server_host, port_text));
       !s)
     return s.error();
   if (Status s =
