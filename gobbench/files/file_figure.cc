@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 
+#include "gobbench/files/gluster.h"
 #include "gobbench/files/memory_mount.h"
 #include "gobbench/files/nfs_reader.h"
 #include "gobbench/files/read_plan.h"
@@ -37,6 +38,7 @@ enum class Way {
   kDiskPages,
   kNfs,
   kSshfs,
+  kGluster,
   kRemote,
   kRemoteInOrder,
   kHit,
@@ -57,6 +59,8 @@ const char* name_of(Way way) {
       return "NFS";
     case Way::kSshfs:
       return "sshfs";
+    case Way::kGluster:
+      return "glusterfs";
     case Way::kRemote:
       return "gobd, in another node's memory";
     case Way::kRemoteInOrder:
@@ -115,24 +119,27 @@ class Bench {
     if (!cluster) return cluster.error();
     Bench bench(std::move(*cluster));
     const ClusterNode& home = bench.cluster_.nodes()[kHome];
-    bench.folder_ = bench.cluster_.directory() + "/files";
-    if (::mkdir(bench.folder_.c_str(), 0755) != 0)
-      return system_error("cannot make " + bench.folder_);
+    const std::string& scratch = bench.cluster_.directory();
+    bench.folder_ = scratch + "/files";
+    bench.brick_ = scratch + "/brick";
+    bench.fuse_mount_ = scratch + "/fuse.mnt";
+    const std::string ssh_mount = scratch + "/ssh.mnt";
+    const std::string gluster_mount = scratch + "/gluster.mnt";
+    for (const std::string& made :
+         {bench.folder_, bench.brick_, bench.fuse_mount_, ssh_mount, gluster_mount})
+      if (::mkdir(made.c_str(), 0755) != 0) return system_error("cannot make " + made);
     if (Status s = bench.attach(home); !s) return s.error();
 
     const ClusterNode& reader = bench.cluster_.nodes()[kReader];
     bench.places_.server_host = home.host;
     bench.places_.server_netns_fd = home.netns_fd;
     bench.places_.client_netns_fd = reader.netns_fd;
-    Result<NfsServer> nfs =
-        NfsServer::start(bench.folder_, bench.cluster_.directory(), home.host, home.netns_fd);
-    const std::string ssh_mount = bench.cluster_.directory() + "/ssh.mnt";
-    if (::mkdir(ssh_mount.c_str(), 0755) != 0) return system_error("cannot make " + ssh_mount);
-    bench.fuse_mount_ = bench.cluster_.directory() + "/fuse.mnt";
-    if (::mkdir(bench.fuse_mount_.c_str(), 0755) != 0)
-      return system_error("cannot make " + bench.fuse_mount_);
+    Result<NfsServer> nfs = NfsServer::start(bench.folder_, scratch, home.host, home.netns_fd);
     Result<SshMount> ssh = SshMount::start(bench.folder_, ssh_mount, bench.places_);
-    for (const Error* left_out : {nfs ? nullptr : &nfs.error(), ssh ? nullptr : &ssh.error()}) {
+    Result<GlusterMount> gluster =
+        GlusterMount::start(bench.brick_, gluster_mount, scratch, bench.places_);
+    for (const Error* left_out : {nfs ? nullptr : &nfs.error(), ssh ? nullptr : &ssh.error(),
+                                  gluster ? nullptr : &gluster.error()}) {
       if (left_out == nullptr) continue;
       if (left_out->code != ErrorCode::kUnsupported) return *left_out;
       const std::string note = "left out: " + left_out->message();
@@ -140,12 +147,14 @@ class Bench {
     }
     if (nfs) bench.nfs_.emplace(std::move(*nfs));
     if (ssh) bench.ssh_.emplace(std::move(*ssh));
+    if (gluster) bench.gluster_.emplace(std::move(*gluster));
     return bench;
   }
 
   [[nodiscard]] bool has(Way way) const {
     if (way == Way::kNfs) return nfs_.has_value();
     if (way == Way::kSshfs) return ssh_.has_value();
+    if (way == Way::kGluster) return gluster_.has_value();
     return true;
   }
   [[nodiscard]] Result<double> tcp(const std::string& congestion) const {
@@ -155,11 +164,14 @@ class Bench {
   // Seconds. Each time of a file of its own, so that no cache but the one meant can help.
   Result<double> read(Way way, const ReadPlan& plan) {
     const std::string name = "f" + std::to_string(++files_);
-    const std::string path = folder_ + "/" + name;
+    const std::string path = (way == Way::kGluster ? brick_ : folder_) + "/" + name;
     const std::uint64_t at_once = way == Way::kDiskPages ? kPageSize : kWriteBytes;
     if (Status s = write_pattern_file(path, plan.file_bytes, at_once); !s) return s.error();
     if (Status s = warm_memory(kCopiesOfAFile * plan.file_bytes); !s) return s.error();
     const Result<double> seconds = read_fresh(way, name, path, plan);
+    // A brick has links of its own to its files: what is empty takes no memory and no disk.
+    if (way == Way::kGluster && ::truncate(path.c_str(), 0) != 0)
+      return system_error("cannot empty " + path);
     ::unlink(path.c_str());
     return seconds;
   }
@@ -199,6 +211,8 @@ class Bench {
       }
       case Way::kSshfs:
         return read_file(ssh_->path() + "/" + name, plan);
+      case Way::kGluster:
+        return read_file(gluster_->path() + "/" + name, plan);
       case Way::kRemote:
       case Way::kRemoteInOrder:
         // Its home has read it already: it is in that node's memory.
@@ -231,17 +245,20 @@ class Bench {
 
   Cluster cluster_;  // outlives the servers
   std::string folder_;
+  std::string
+      brick_;  // glusterfs's: a folder of its own, so that no other sees what it keeps there
   std::string fuse_mount_;
   TcpPlaces places_;
   std::optional<NfsServer> nfs_;
   std::optional<SshMount> ssh_;
+  std::optional<GlusterMount> gluster_;
   unsigned files_ = 0;
 };
 
 // Everything on one network, in turns.
 Status measure(Bench& bench, std::uint64_t rate, const FileFigureOptions& options, Points& points,
                Streams& tcp, std::vector<std::string>& notes, Progress& progress) {
-  std::vector<Way> ways = {Way::kNfs, Way::kSshfs, Way::kRemote};
+  std::vector<Way> ways = {Way::kNfs, Way::kSshfs, Way::kGluster, Way::kRemote};
   if (options.random) ways.push_back(Way::kRemoteInOrder);
   if (rate == 0)
     ways.insert(ways.end(), {Way::kDiskCold, Way::kDiskWarm, Way::kDiskPages, Way::kHit, Way::kFuse,
@@ -305,6 +322,8 @@ std::vector<Target> targets(const FileFigureOptions& options, const Points& poin
         2, 5);
     add(reads + " reads of another node's memory, times sshfs" + file, remote,
         rate_of(0, Way::kSshfs), 2, 5);
+    add(reads + " reads of another node's memory, times glusterfs" + file, remote,
+        rate_of(0, Way::kGluster), 2, 5);
     add(reads + " local hits, share of the local page cache" + file, rate_of(0, Way::kHit),
         rate_of(0, Way::kDiskWarm), 0.90, std::nullopt);
   }
@@ -353,7 +372,7 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
   Points points;
   std::map<std::uint64_t, Streams> tcp;
   std::vector<std::string> notes;
-  const std::size_t ways = options.random ? 11 : 10;
+  const std::size_t ways = options.random ? 12 : 11;
   Progress progress("Files",
                     static_cast<unsigned>(options.bits_per_second.size() * options.runs *
                                           options.file_bytes.size() * options.request_bytes.size() *
@@ -404,6 +423,10 @@ Result<Outcome> run_file_figure(const Session& session, const FileFigureOptions&
        "space can beat on this machine; FUSE and raw TCP alone: the same, asking for each "
        "request's bytes over a plain socket, with nothing kept coherent or in memory",
        "NFS: nfs-ganesha and libnfs, version 4; sshfs: sftp over plain TCP",
+       "glusterfs: a volume of one brick with the translators that version 10 gives one by "
+       "default; "
+       "with its read-ahead and io-cache, which are off by default, it was slower where both were "
+       "tried, on 2 cores",
        options.random ? "paper, 2002: local disk 1.8 MB/s, NFS 0.5, cooperative cache 60.9"
                       : "paper, 2002: local disk 14 MB/s, NFS 2, cooperative cache 60.9"});
   Json parameters{{"runs", options.runs}, {"random", options.random}};

@@ -1,11 +1,12 @@
 // File servers of others that the cooperative cache is measured against, each for the time of an
-// object: an NFS server, and a file system over the file transfer protocol of ssh. Main thread.
+// object: an NFS server, and a file system over the file transfer protocol of ssh. gluster.h has
+// one more. Main thread.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "gobbench/mount_point.h"
+#include "gobbench/files/peer_program.h"
 #include "gobbench/process.h"
 #include "gobbench/tcp_pair.h"
 #include "libgob/base/result.h"
@@ -35,15 +36,14 @@ class SshMount {
   // kUnsupported if one of the programs is not installed.
   static Result<SshMount> start(const std::string& folder, const std::string& mount_point,
                                 const TcpPlaces& places);
-  [[nodiscard]] const std::string& path() const { return mount_.path(); }
+  [[nodiscard]] const std::string& path() const { return client_.path(); }
 
  private:
-  SshMount(Process server, Process client, MountPoint mount)
-      : server_(std::move(server)), client_(std::move(client)), mount_(std::move(mount)) {}
+  SshMount(Process server, MountedPeer client)
+      : server_(std::move(server)), client_(std::move(client)) {}
 
   Process server_;
-  Process client_;
-  MountPoint mount_;  // unmounted before the processes end
+  MountedPeer client_;  // ends first
 };
 
 }  // namespace gob::bench
