@@ -18,7 +18,8 @@
 namespace gob::migration {
 namespace {
 
-constexpr std::uint64_t kStreamPages = 64;  // in one piece: short enough not to delay faults
+constexpr std::uint64_t kStreamPages = 64;  // brought in one piece,
+constexpr std::uint64_t kCopyPages = 16;    // and copied: short enough not to delay faults
 // Two faults in a row that are no further apart tell where a program is: the stream goes there.
 constexpr std::uint64_t kNear = 4 * kStreamPages * kPageSize;
 constexpr int kRetryMs = 1;                 // while a change of the address space is under way
@@ -152,7 +153,7 @@ LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std
 }
 
 void LazyServer::read_events(Task& task) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = lock_first();
   std::array<uffd_msg, 16> events;
   while (true) {
     const ssize_t got = ::read(task.uffd.get(), events.data(), sizeof events);
@@ -199,11 +200,20 @@ void LazyServer::read_events(Task& task) {
   }
 }
 
+// The fault thread's: the stream does not take the lock again before it.
+std::unique_lock<std::mutex> LazyServer::lock_first() {
+  fault_first_ = true;
+  std::unique_lock lock(mutex_);
+  fault_first_ = false;
+  fault_first_.notify_all();
+  return lock;
+}
+
 void LazyServer::answer(Task& task, std::uint64_t address) {
   const auto begin = std::chrono::steady_clock::now();
   std::optional<LazyRanges::Run> run;
   {
-    const std::lock_guard lock(mutex_);
+    const auto lock = lock_first();
     // Who goes through memory in order gets more with each fault, of what the source fills at once.
     const std::uint64_t window = address == task.behind ? std::min(2 * task.window, kFillPages) : 1;
     run = task.ranges.find(address, window);
@@ -233,7 +243,7 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
   }
   const auto bytes = store_.bring(run->page, run->pages, true);
   if (!bytes) return fail(bytes.error());
-  const std::lock_guard lock(mutex_);
+  const auto lock = lock_first();
   asked_.reset();
   // The program may have moved or dropped pages while they came.
   const auto still = task.ranges.find(address, run->pages);
@@ -327,11 +337,13 @@ std::optional<LazyRanges::Run> LazyServer::next_of(Task& task) const {
 // One run of pages of one task. False: nothing was to be done, or not now.
 bool LazyServer::stream_some(Task& task) {
   std::optional<LazyRanges::Run> run;
+  std::uint64_t cursor = 0;
   {
     const std::lock_guard lock(mutex_);
     if (task.ended) return false;
     run = next_of(task);
     if (!run) return false;
+    cursor = task.cursor;
     run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
   }
   const auto bytes = store_.bring(run->page, run->pages, false);
@@ -339,12 +351,18 @@ bool LazyServer::stream_some(Task& task) {
     fail(bytes.error());
     return false;
   }
-  const std::lock_guard lock(mutex_);
-  const auto still = task.ranges.find(run->address, run->pages);
-  if (!still || still->page != run->page) return true;  // changed meanwhile: look again
-  if (copy(task, run->address, *bytes, still->pages) == Copied::kLater) return false;
-  counts_.streamed += still->pages;
-  if (task.early.empty()) task.cursor = run->address + still->pages * kPageSize;
+  for (std::uint64_t done = 0; done < run->pages; done += kCopyPages) {
+    fault_first_.wait(true);
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t at = run->address + done * kPageSize;
+    const auto still = task.ranges.find(at, std::min(kCopyPages, run->pages - done));
+    if (!still || still->page != run->page + done) return true;  // changed meanwhile: look again
+    if (copy(task, at, *bytes + done * kPageSize, still->pages) == Copied::kLater) return false;
+    counts_.streamed += still->pages;
+    // Unless a fault has sent it elsewhere.
+    if (task.early.empty() && task.cursor == cursor)
+      task.cursor = cursor = at + still->pages * kPageSize;
+  }
   return true;
 }
 
@@ -357,7 +375,7 @@ void LazyServer::stream() {
       std::unique_lock lock(mutex_);
       work_.wait(lock, [this] { return has_work() || stopping_; });
       if (stopping_ || failure_) return;
-      if (runs_ && std::exchange(hurried, false)) work_at(priority_);
+      if (runs_ && std::exchange(hurried, false)) work_at(priority_ / 2);
       if (may_have_used_up()) {
         arrived_ = 0;
         used_up = store_.use_up(needed());

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -91,6 +92,7 @@ class LazyServer {
         wake_(std::move(wake)) {}
   void serve_faults();
   void stream();
+  std::unique_lock<std::mutex> lock_first();
   void read_events(Task& task);
   void answer(Task& task, std::uint64_t address);
   bool stream_some(Task& task);
@@ -111,6 +113,7 @@ class LazyServer {
 
   // Events are read, and pages copied, under it: a copy never goes where the program just unmapped.
   std::mutex mutex_;
+  std::atomic<bool> fault_first_{false};
   std::condition_variable work_;
   std::list<Task> tasks_;
   std::optional<Error> failure_;

@@ -7,9 +7,11 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <gob.hpp>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -35,16 +37,19 @@ inline std::string state_name(const std::string& session) { return session + ".s
 inline constexpr std::uint64_t kStateBytes = std::uint64_t{64} << 20;
 
 // What both ends know of the filling: in a container of its own, so by load() and store() only.
+// Each page has one end that writes it: who only looks takes it from nobody.
 struct FillState {
-  std::uint32_t complete;  // 1: every page is in the containers
-  std::uint32_t failed;    // 1: the source cannot fill any more
-  std::uint32_t sleeps;    // 1: the source waits for a wish
-  std::uint32_t unused;
-  // Runs, + 1, that the target waits for; 0: none. The source sets it back when it has heard of it.
-  std::uint64_t wanted;   // a fault waits for it
-  std::uint64_t awaited;  // the stream does
-  std::uint8_t filled[];  // of each run of kFillPages: 1 once it is there
+  // The source.
+  alignas(kPageSize) std::uint32_t complete;  // 1: every page is in the containers
+  std::uint32_t failed;                       // 1: the source cannot fill any more
+  // The target: runs, + 1, that it waits for (0: none yet), above how often it said so: each wish
+  // is another number.
+  alignas(kPageSize) std::uint64_t wanted;  // a fault waits for it
+  std::uint64_t awaited;                    // the stream does
+  // The source, of each run of kFillPages: 1 once it is there.
+  alignas(kPageSize) std::uint8_t filled[];
 };
+inline constexpr unsigned kWishBits = 40;  // of the run
 
 class SourceStore {
  public:
@@ -82,9 +87,16 @@ class SourceStore {
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
   void warm(std::uint64_t pages);
+  Status copy_run(std::uint64_t run);
+  bool claim(std::uint64_t run);
+  std::optional<std::uint64_t> claim_next(std::uint64_t from);
   Status fill_run(std::uint64_t run);
   Status fill_all();
-  Result<std::uint64_t> heard(std::uint64_t& wish);
+  void serve_faults();
+  Status answer_faults();
+  Result<std::optional<std::uint64_t>> await_fault(std::uint64_t& before);
+  bool is_over();
+  Result<std::uint64_t> heard(const std::uint64_t& wish, std::uint64_t& before) const;
   Status await_wish();
   void tell();
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
@@ -102,6 +114,16 @@ class SourceStore {
   std::uint64_t early_ = 0;  // of them
   std::uint64_t warm_ = 0;
   std::atomic<Pace> pace_{Pace::kAsked};
+  std::uint64_t awaited_ = 0;  // the last wish that was heard
+
+  // Two threads fill: one goes on from where the stream is, one answers faults.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  enum class Filled : std::uint8_t { kNo, kBegun, kYes };
+  std::vector<Filled> runs_;
+  std::uint64_t left_ = 0;  // of them
+  Status failure_;          // of the thread for faults
+  bool ended_ = false;
 };
 
 class TargetStore {
@@ -117,7 +139,7 @@ class TargetStore {
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
   // Has the source nothing to put into container `index`, of a store of `pages` pages, any more?
-  [[nodiscard]] bool is_filled(std::uint32_t index, std::uint64_t pages) const;
+  [[nodiscard]] bool is_filled(std::uint32_t index, std::uint64_t pages);
   // Removes container `index` from the cluster, with what is in it. Any thread, if nobody asks for
   // pages of it any more.
   Status remove(std::uint32_t index);
@@ -131,6 +153,8 @@ class TargetStore {
         wished_(gob_.condition(session + ".wished", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
   Status await_filled(std::uint64_t run, bool urgent);
+  Status wish(std::uint64_t& which, std::uint64_t run);
+  Result<bool> look(std::uint64_t run);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
@@ -141,6 +165,7 @@ class TargetStore {
   gobelins::Mutex source_life_;
   std::vector<gobelins::Mapping> stores_;
   gobelins::Mapping state_;
+  std::vector<std::uint8_t> known_;  // runs that were seen filled: 1; any thread, atomically
 };
 
 // Where the next store of `memory` begins: a multiple of kStorePages.

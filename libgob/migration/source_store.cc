@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/hurry.h"
@@ -107,13 +108,15 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   store.set_first(first);
   store.set_pages(pages_);
   store.set_early(early_);
-  if (sizeof(FillState) + runs_of(pages_) > kStateBytes)
+  runs_.assign(runs_of(pages_), Filled::kNo);
+  left_ = runs_.size();
+  if (sizeof(FillState) + runs_.size() > kStateBytes)
     return make_error(ErrorCode::kNoSpace, "the process has more than 16 TiB of memory");
   return grow((pages_ + kStorePages - 1) / kStorePages);
 }
 
 // The kernel's write into the mapping makes the pages exist, here: a first touch.
-Status SourceStore::fill_run(std::uint64_t run) {
+Status SourceStore::copy_run(std::uint64_t run) {
   std::uint64_t page = run * kFillPages;
   const std::uint64_t end = std::min(pages_, page + kFillPages);
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), page,
@@ -134,27 +137,57 @@ Status SourceStore::fill_run(std::uint64_t run) {
   return {};
 }
 
-// A wish of the target's, + 1, which is taken note of; 0: none. If the same is said again before it
-// is set back, nothing is lost.
-Result<std::uint64_t> SourceStore::heard(std::uint64_t& wish) {
-  const auto run = load(&wish);
-  if (!run || *run == 0) return run;
-  if (Status noted = store(&wish, std::uint64_t{0}); !noted) return noted.error();
-  return *run <= runs_of(pages_) ? *run : 0;
+// Whoever claims a run fills it. False: the other thread did.
+bool SourceStore::claim(std::uint64_t run) {
+  const std::lock_guard lock(mutex_);
+  if (runs_[run] != Filled::kNo) return false;
+  runs_[run] = Filled::kBegun;
+  return true;
+}
+
+// The first run from `from` on that nobody has begun. None: all are filled, or the thread for
+// faults has failed.
+std::optional<std::uint64_t> SourceStore::claim_next(std::uint64_t from) {
+  std::unique_lock lock(mutex_);
+  for (std::uint64_t i = 0; i < runs_.size(); ++i) {
+    const std::uint64_t run = (from + i) % runs_.size();
+    if (runs_[run] != Filled::kNo) continue;
+    runs_[run] = Filled::kBegun;
+    return run;
+  }
+  changed_.wait(lock, [this] { return left_ == 0 || !failure_; });
+  return std::nullopt;
+}
+
+// One that was claimed.
+Status SourceStore::fill_run(std::uint64_t run) {
+  if (Status copied = copy_run(run); !copied) return copied;
+  if (Status said = store(&state().filled[run], std::uint8_t{1}); !said) return said;
+  const std::lock_guard lock(mutex_);
+  runs_[run] = Filled::kYes;
+  --left_;
+  changed_.notify_all();
+  return {};
+}
+
+// A run, + 1, that the target has wished for since `before`; 0: none.
+Result<std::uint64_t> SourceStore::heard(const std::uint64_t& wish, std::uint64_t& before) const {
+  const auto said = load(&wish);
+  if (!said) return said;
+  if (std::exchange(before, *said) == *said) return 0;
+  const std::uint64_t run = *said & ((std::uint64_t{1} << kWishBits) - 1);
+  return run <= runs_.size() ? run : 0;
 }
 
 Status SourceStore::await_wish() {
-  FillState& all = state();
   const Held lock(wake_);
-  if (Status said = store(&all.sleeps, std::uint32_t{1}); !said) return said;
-  while (pace_ == Pace::kAsked) {
-    const auto wanted = load(&all.wanted);
-    const auto awaited = load(&all.awaited);
-    if (!wanted || !awaited) return wanted ? awaited.error() : wanted.error();
-    if (*wanted != 0 || *awaited != 0) break;
+  while (pace_ == Pace::kAsked && !is_over()) {
+    const auto awaited = load(&state().awaited);
+    if (!awaited) return awaited.error();
+    if (*awaited != awaited_) break;
     static_cast<void>(wait_for_news(wished_));
   }
-  return store(&all.sleeps, std::uint32_t{0});
+  return {};
 }
 
 void SourceStore::tell() {
@@ -162,39 +195,22 @@ void SourceStore::tell() {
   filled_.broadcast();
 }
 
-// Wishes are heard between two runs.
+// Wishes of the stream are heard between two runs.
 Status SourceStore::fill_all() {
   FillState& all = state();
-  const std::uint64_t runs = runs_of(pages_);
-  std::vector<bool> filled(runs);
-  std::uint64_t left = runs;
   std::uint64_t next = 0;
   const std::uint64_t early = runs_of(early_);
   std::uint64_t ahead = early;  // runs from `next` on that are filled at any pace,
   bool awaited = false;         // and the target is told
   std::uint64_t told_at = 0;    // when so many of them are left
-  const auto fill = [&](std::uint64_t run) -> Status {
-    if (filled[run]) return {};
-    if (Status done = fill_run(run); !done) return done;
-    filled[run] = true;
-    --left;
-    return store(&all.filled[run], std::uint8_t{1});
-  };
   bool serves = false;
-  while (left != 0) {
-    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(priority_);
+  while (!is_over()) {
+    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(priority_ / 2);
     if (ahead == 0 && pace_ == Pace::kAsked)
       if (Status woken = await_wish(); !woken) return woken;
     if (pace_ == Pace::kStopped)
       return make_error(ErrorCode::kUnavailable, "the migration was given up");
-    const auto wanted = heard(all.wanted);
-    if (!wanted) return wanted.error();
-    if (*wanted != 0) {
-      if (Status done = fill(*wanted - 1); !done) return done;
-      tell();
-      next = *wanted % runs;
-    }
-    const auto behind = heard(all.awaited);
+    const auto behind = heard(all.awaited, awaited_);
     if (!behind) return behind.error();
     if (*behind != 0) {
       next = *behind - 1;
@@ -202,27 +218,99 @@ Status SourceStore::fill_all() {
       awaited = true;
       told_at = ahead - std::min(ahead, kToldAhead);
     }
-    if (left == 0 || (ahead == 0 && pace_ == Pace::kAsked)) continue;
-    while (filled[next]) next = (next + 1) % runs;
-    if (Status done = fill(next); !done) return done;
+    if (ahead == 0 && pace_ == Pace::kAsked) continue;
+    const auto run = claim_next(next);
+    if (!run) continue;
+    if (Status done = fill_run(*run); !done) return done;
+    next = (*run + 1) % runs_.size();
     if (ahead != 0) --ahead;
     if (awaited && ahead <= told_at) {
       awaited = false;
       tell();
     }
   }
+  const std::lock_guard lock(mutex_);
+  if (!failure_) return failure_;
   return store(&all.complete, std::uint32_t{1});
 }
 
-Status SourceStore::fill() {
-  try {
-    Status status = fill_all();
-    if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
-    tell();
-    return status;
-  } catch (const std::system_error& error) {
-    return error_of(error, "telling the target that memory can be had");
+// The next run that a fault waits for; none when the filling has ended.
+Result<std::optional<std::uint64_t>> SourceStore::await_fault(std::uint64_t& before) {
+  const Held lock(wake_);
+  while (true) {
+    const auto wanted = heard(state().wanted, before);
+    if (!wanted) return wanted.error();
+    if (*wanted != 0) return std::optional(*wanted - 1);
+    {
+      const std::lock_guard still(mutex_);
+      if (ended_) return std::optional<std::uint64_t>();
+    }
+    static_cast<void>(wait_for_news(wished_));
   }
+}
+
+Status SourceStore::answer_faults() {
+  for (std::uint64_t before = 0;;) {
+    const auto run = await_fault(before);
+    if (!run || !*run) return run ? Status() : run.error();
+    if (claim(**run)) {
+      if (Status done = fill_run(**run); !done) return done;
+    } else {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return runs_[**run] == Filled::kYes || ended_; });
+    }
+    tell();
+  }
+}
+
+// A thread of its own: what a fault waits for waits for nothing else, and the stream not for it.
+void SourceStore::serve_faults() {
+  work_at(priority_);
+  try {
+    const Status status = answer_faults();
+    if (status) return;
+    {
+      const std::lock_guard lock(mutex_);
+      failure_ = status;
+      changed_.notify_all();
+    }
+    const Held lock(wake_);
+    wished_.broadcast();  // the other thread may wait
+  } catch (const std::system_error& error) {
+    const std::lock_guard lock(mutex_);
+    failure_ = error_of(error, "telling the target that memory can be had");
+    changed_.notify_all();
+  }
+}
+
+bool SourceStore::is_over() {
+  const std::lock_guard lock(mutex_);
+  return left_ == 0 || !failure_;
+}
+
+Status SourceStore::fill() {
+  std::thread faults([this] { serve_faults(); });
+  Status status;
+  try {
+    status = fill_all();
+  } catch (const std::system_error& error) {
+    status = error_of(error, "telling the target that memory can be had");
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  try {
+    if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
+    const Held lock(wake_);
+    filled_.broadcast();
+    wished_.broadcast();
+  } catch (const std::system_error& error) {
+    if (status) status = error_of(error, "telling the target that memory can be had");
+  }
+  faults.join();
+  return status;
 }
 
 void SourceStore::set_pace(Pace pace) {

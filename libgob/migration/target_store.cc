@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
+#include <atomic>
 
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/shared_memory.h"
@@ -29,6 +29,7 @@ Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std
 Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up) {
   if (state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
     return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
+  known_.resize((pages + kFillPages - 1) / kFillPages);
   try {
     while (stores_.size() * kStorePages < pages)
       stores_.push_back(used_up.contains(static_cast<std::uint32_t>(stores_.size()))
@@ -40,26 +41,46 @@ Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& u
   }
 }
 
+// Is it there? If it was not yet, all that the source says by now of the runs around it is kept.
+Result<bool> TargetStore::look(std::uint64_t run) {
+  const auto is_known = [this](std::uint64_t each) {
+    return std::atomic_ref(known_[each]).load(std::memory_order_acquire) != 0;
+  };
+  if (is_known(run)) return true;
+  std::array<std::uint8_t, kPageSize> said{};
+  const std::uint64_t first = run / kPageSize * kPageSize;
+  const std::uint64_t runs = std::min<std::uint64_t>(kPageSize, known_.size() - first);
+  if (Status got = load(said.data(), &state().filled[first], runs); !got) return got.error();
+  for (std::uint64_t i = 0; i < runs; ++i)
+    if (said[i] != 0) std::atomic_ref(known_[first + i]).store(1, std::memory_order_release);
+  return is_known(run);
+}
+
+// Each has one that says it, the server's thread for faults, and that for the stream.
+Status TargetStore::wish(std::uint64_t& which, std::uint64_t run) {
+  const auto before = load(&which);
+  if (!before) return before.error();
+  return store(&which, (((*before >> kWishBits) + 1) << kWishBits) | (run + 1));
+}
+
 // A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to
 // be there.
 Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
   FillState& all = state();
-  auto filled = load(&all.filled[run]);
-  if (filled && *filled != 0) return {};
+  const auto known = look(run);
+  if (known && *known) return {};
   try {
     const Held lock(wake_);
     bool source_ended = false;
     while (true) {
-      filled = load(&all.filled[run]);
+      const auto filled = look(run);
       if (!filled) return make_error(ErrorCode::kLost, filled.error().message());
-      if (*filled != 0) return {};
+      if (*filled) return {};
       const auto failed = load(&all.failed);
       if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
-      // Each has one that says it, the server's thread for faults, and that for the stream.
-      if (Status said = store(urgent ? &all.wanted : &all.awaited, run + 1); !said) return said;
-      const auto sleeps = load(&all.sleeps);
-      if (sleeps && *sleeps != 0) wished_.broadcast();
+      if (Status said = wish(urgent ? all.wanted : all.awaited, run); !said) return said;
+      wished_.broadcast();
       if (wait_for_news(filled_, kLookForDeath)) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();
@@ -75,14 +96,12 @@ bool TargetStore::complete() const {
   return all && *all != 0;
 }
 
-bool TargetStore::is_filled(std::uint32_t index, std::uint64_t pages) const {
+bool TargetStore::is_filled(std::uint32_t index, std::uint64_t pages) {
   constexpr std::uint64_t kRuns = kStorePages / kFillPages;
-  const std::uint64_t begin = index * kRuns;
-  const std::uint64_t end = std::min((pages + kFillPages - 1) / kFillPages, begin + kRuns);
-  std::array<std::uint8_t, kRuns> filled{};
-  if (begin >= end || !load(filled.data(), &state().filled[begin], end - begin)) return false;
-  return std::ranges::all_of(std::span(filled).first(end - begin),
-                             [](std::uint8_t each) { return each != 0; });
+  const std::uint64_t end = std::min((pages + kFillPages - 1) / kFillPages, (index + 1) * kRuns);
+  for (std::uint64_t run = index * kRuns; run < end; ++run)
+    if (const auto filled = look(run); !filled || !*filled) return false;
+  return true;
 }
 
 Status TargetStore::remove(std::uint32_t index) {

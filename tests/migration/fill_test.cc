@@ -144,22 +144,42 @@ class Arriving {
   std::unique_ptr<LazyServer> server_;
 };
 
-// `target`, with a source that is there until it has ended.
-void meet(std::uint64_t pages, const Nodes::Program& target) {
+// `target`, with a source that is there until it has ended; `asked`: and that gives only what it is
+// asked for until then.
+void meet(std::uint64_t pages, const Nodes::Program& target, bool asked = false) {
   Nodes nodes(2, settings(pages));
   int over[2];
   ASSERT_EQ(::pipe(over), 0);
   const pid_t source = nodes.spawn(0, [&](gobelins::Connection& gob) {
-    return hand_over(
-        gob, pages, [] {},
-        [&] {
-          char c = 0;
-          EXPECT_EQ(::read(over[0], &c, 1), 1);
-        });
+    const auto await_end = [&] {
+      char c = 0;
+      EXPECT_EQ(::read(over[0], &c, 1), 1);
+    };
+    const auto nothing = [] {};
+    return asked ? hand_over(gob, pages, await_end, nothing)
+                 : hand_over(gob, pages, nothing, await_end);
   });
   EXPECT_TRUE(nodes.run(1, target));
   ASSERT_EQ(::write(over[1], "x", 1), 1);
   EXPECT_EQ(Nodes::wait_for(source, kPatienceMs), 0);
+}
+
+TEST(Fill, GivesWhatFaultsWaitForBeforeAllElse) {
+  constexpr std::uint64_t kPages = 100 * kFillPages + kEarlyPages;
+  meet(
+      kPages,
+      [](gobelins::Connection& gob) {
+        Arriving arriving(gob, kPages);
+        arriving.server().runs(/*stream=*/false);
+        // Here and there, one behind the other, and again in a run that is there.
+        EXPECT_TRUE(arriving.right(kPages - 1, kPages));
+        EXPECT_TRUE(arriving.right(50 * kFillPages + 7, 52 * kFillPages));
+        EXPECT_TRUE(arriving.right(3, 4));
+        EXPECT_TRUE(arriving.right(50 * kFillPages, 50 * kFillPages + 7));
+        EXPECT_GT(arriving.server().pages_out(), kPages / 2);
+        return !::testing::Test::HasFailure();
+      },
+      /*asked=*/true);
 }
 
 TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
