@@ -26,6 +26,8 @@ void take_time();
 // That of this node's gobd: who serves the pages of a process that runs is page service, too (0042).
 // `socket`: of gobd. If it cannot be told, that with which this program began.
 int page_service_priority(const std::string& socket);
+// That of those who fill and stream: no fault stands in line behind them, nor they behind programs.
+inline int behind(int page_service) { return page_service < 0 ? page_service / 2 : page_service; }
 // The calling thread has this priority, as nice(1) counts.
 void work_at(int priority);
 

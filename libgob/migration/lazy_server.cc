@@ -113,7 +113,7 @@ void LazyServer::fail(const Error& error) {
   say_changed();
 }
 
-// With mutex_ held; `from` is on this node, so it does not wait.
+// With mutex_ held; `from` was on this node just now, so it hardly ever waits.
 LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std::byte* from,
                                     std::uint64_t pages) {
   std::uint64_t left = pages * kPageSize;
@@ -200,7 +200,7 @@ void LazyServer::read_events(Task& task) {
   }
 }
 
-// The fault thread's: the stream does not take the lock again before it.
+// The fault thread's: the stream copies no further piece before it.
 std::unique_lock<std::mutex> LazyServer::lock_first() {
   fault_first_ = true;
   std::unique_lock lock(mutex_);
@@ -351,13 +351,14 @@ bool LazyServer::stream_some(Task& task) {
     fail(bytes.error());
     return false;
   }
-  for (std::uint64_t done = 0; done < run->pages; done += kCopyPages) {
+  for (std::uint64_t done = 0; done < run->pages;) {
     fault_first_.wait(true);
     const std::lock_guard lock(mutex_);
     const std::uint64_t at = run->address + done * kPageSize;
     const auto still = task.ranges.find(at, std::min(kCopyPages, run->pages - done));
     if (!still || still->page != run->page + done) return true;  // changed meanwhile: look again
-    if (copy(task, at, *bytes + done * kPageSize, still->pages) == Copied::kLater) return false;
+    if (copy(task, at, *bytes + done * kPageSize, still->pages) != Copied::kDone) return false;
+    done += still->pages;
     counts_.streamed += still->pages;
     // Unless a fault has sent it elsewhere.
     if (task.early.empty() && task.cursor == cursor)
@@ -371,14 +372,15 @@ void LazyServer::stream() {
   while (true) {
     std::vector<Task*> tasks;
     std::vector<std::uint64_t> used_up;
+    std::vector<std::uint64_t> unknown;
     {
       std::unique_lock lock(mutex_);
       work_.wait(lock, [this] { return has_work() || stopping_; });
       if (stopping_ || failure_) return;
-      if (runs_ && std::exchange(hurried, false)) work_at(priority_ / 2);
+      if (runs_ && std::exchange(hurried, false)) work_at(behind(priority_));
       if (may_have_used_up()) {
         arrived_ = 0;
-        used_up = store_.use_up(needed());
+        used_up = store_.use_up(needed(), unknown);
       }
       for (Task& task : tasks_)
         if (!task.ended) tasks.push_back(&task);
@@ -386,6 +388,11 @@ void LazyServer::stream() {
     for (const std::uint64_t number : used_up)
       if (const Status removed = store_.remove(number); !removed)
         spdlog::warn("{}; it stays until the move is over", removed.error().message());
+    if (std::ranges::count_if(unknown, [this](std::uint64_t each) { return store_.look(each); }) !=
+        0) {
+      const std::lock_guard lock(mutex_);
+      arrived_ = kLookAfter;  // now it is known
+    }
     bool moved = false;
     for (Task* task : tasks) moved = stream_some(*task) || moved;
     if (moved) continue;

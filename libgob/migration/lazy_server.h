@@ -36,7 +36,7 @@ class LazyServer {
   };
 
   // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
-  // thread. `priority`: of its threads, once the process runs.
+  // thread. `priority`: of page service (hurry.h), once the process runs.
   static Result<std::unique_ptr<LazyServer>> create(TargetStores& store,
                                                     std::function<void(int)> on_uffd, int priority);
   ~LazyServer();

@@ -14,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libgob/base/ids.h"
@@ -32,7 +33,7 @@ inline constexpr std::uint64_t kEarlyPages = 1024;
 inline std::string store_name(const std::string& session, std::size_t index) {
   return session + ".mem" + std::to_string(index);
 }
-inline std::string state_name(const std::string& session) { return session + ".state"; }
+inline std::string state_name(const std::string& session) { return session + ".runs"; }
 // Bytes; enough for 16 TiB of memory. Only what is used exists.
 inline constexpr std::uint64_t kStateBytes = std::uint64_t{64} << 20;
 
@@ -53,8 +54,8 @@ inline constexpr unsigned kWishBits = 40;  // of the run
 
 class SourceStore {
  public:
-  // Containers for about `pages` pages, made while the process still runs. `priority`: at which
-  // they are filled with kAll.
+  // Containers for about `pages` pages, made while the process still runs. `priority`: of page
+  // service (hurry.h).
   static Result<std::unique_ptr<SourceStore>> create(const gobelins::Connection& gob,
                                                      const std::string& session,
                                                      std::uint64_t pages, int priority);
@@ -65,9 +66,9 @@ class SourceStore {
   // Pages of the containers that exist already, before anything is in them.
   [[nodiscard]] std::uint64_t warm_pages() const { return warm_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
-  // Copies every page out of the stopped processes, what the target waits for first, and what
-  // follows that. Leaves the machine to CRIU until it is told to go on with kAll: only early pages,
-  // and what is waited for.
+  // Copies every page out of the stopped processes: what a fault waits for at once, the rest from
+  // where the stream is. Leaves the machine to CRIU until it is told to go on with kAll: only early
+  // pages, and what is waited for.
   Status fill();
   enum class Pace { kAsked, kAll, kStopped };
   void set_pace(Pace pace);  // any thread
@@ -138,8 +139,9 @@ class TargetStore {
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
-  // Has the source nothing to put into container `index`, of a store of `pages` pages, any more?
-  [[nodiscard]] bool is_filled(std::uint32_t index, std::uint64_t pages);
+  // Has the source nothing to put into container `index` any more? `ask`: its state, and perhaps
+  // wait for that; else what is known.
+  [[nodiscard]] bool is_filled(std::uint32_t index, bool ask);
   // Removes container `index` from the cluster, with what is in it. Any thread, if nobody asks for
   // pages of it any more.
   Status remove(std::uint32_t index);
@@ -154,6 +156,7 @@ class TargetStore {
         source_life_(gob_.mutex(session + ".source")) {}
   Status await_filled(std::uint64_t run, bool urgent);
   Status wish(std::uint64_t& which, std::uint64_t run);
+  bool is_known(std::uint64_t run);
   Result<bool> look(std::uint64_t run);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
@@ -183,9 +186,13 @@ class TargetStores {
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;
-  // Notes that all containers but those with these numbers, and those that the source still fills,
-  // are used up, and gives the new ones. Not while another thread calls it, or describe().
-  std::vector<std::uint64_t> use_up(const std::set<std::uint64_t>& needed);
+  // Notes that all containers but those with these numbers are used up, and gives the new ones; in
+  // `unknown` those of which it is not known that the source has nothing more to put into them.
+  // Does not wait. Not while another thread calls it, or describe().
+  std::vector<std::uint64_t> use_up(const std::set<std::uint64_t>& needed,
+                                    std::vector<std::uint64_t>& unknown);
+  // Asks the source's state whether it has. Any thread.
+  bool look(std::uint64_t number);
   // Removes a container that is used up: its frames, on any node, are free for what is still to
   // come. Any thread.
   Status remove(std::uint64_t number);
@@ -196,6 +203,7 @@ class TargetStores {
     std::unique_ptr<TargetStore> store;
     std::set<std::uint32_t> used_up;  // of its containers
   };
+  [[nodiscard]] std::pair<TargetStore*, std::uint32_t> find(std::uint64_t number) const;
   std::vector<Part> parts_;
 };
 

@@ -44,6 +44,8 @@ Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connect
   try {
     store->gob_.create(state_name(session), kStateBytes);
     store->state_ = store->gob_.open(state_name(session)).map();
+    // The page is here from now on: there may be no room when a failure has to be told.
+    static_cast<void>(gob::migration::store(&store->state().complete, std::uint32_t{0}));
     store->warm(pages);
     return store;
   } catch (const std::system_error& error) {
@@ -205,7 +207,7 @@ Status SourceStore::fill_all() {
   std::uint64_t told_at = 0;    // when so many of them are left
   bool serves = false;
   while (!is_over()) {
-    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(priority_ / 2);
+    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(behind(priority_));
     if (ahead == 0 && pace_ == Pace::kAsked)
       if (Status woken = await_wish(); !woken) return woken;
     if (pace_ == Pace::kStopped)
@@ -238,13 +240,13 @@ Status SourceStore::fill_all() {
 Result<std::optional<std::uint64_t>> SourceStore::await_fault(std::uint64_t& before) {
   const Held lock(wake_);
   while (true) {
-    const auto wanted = heard(state().wanted, before);
-    if (!wanted) return wanted.error();
-    if (*wanted != 0) return std::optional(*wanted - 1);
     {
       const std::lock_guard still(mutex_);
       if (ended_) return std::optional<std::uint64_t>();
     }
+    const auto wanted = heard(state().wanted, before);
+    if (!wanted) return wanted.error();
+    if (*wanted != 0) return std::optional(*wanted - 1);
     static_cast<void>(wait_for_news(wished_));
   }
 }
@@ -258,6 +260,7 @@ Status SourceStore::answer_faults() {
     } else {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return runs_[**run] == Filled::kYes || ended_; });
+      if (runs_[**run] != Filled::kYes) return {};
     }
     tell();
   }
@@ -289,9 +292,10 @@ bool SourceStore::is_over() {
 }
 
 Status SourceStore::fill() {
-  std::thread faults([this] { serve_faults(); });
+  std::thread faults;
   Status status;
   try {
+    faults = std::thread([this] { serve_faults(); });
     status = fill_all();
   } catch (const std::system_error& error) {
     status = error_of(error, "telling the target that memory can be had");
@@ -309,7 +313,7 @@ Status SourceStore::fill() {
   } catch (const std::system_error& error) {
     if (status) status = error_of(error, "telling the target that memory can be had");
   }
-  faults.join();
+  if (faults.joinable()) faults.join();
   return status;
 }
 

@@ -41,11 +41,12 @@ Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& u
   }
 }
 
+bool TargetStore::is_known(std::uint64_t run) {
+  return std::atomic_ref(known_[run]).load(std::memory_order_acquire) != 0;
+}
+
 // Is it there? If it was not yet, all that the source says by now of the runs around it is kept.
 Result<bool> TargetStore::look(std::uint64_t run) {
-  const auto is_known = [this](std::uint64_t each) {
-    return std::atomic_ref(known_[each]).load(std::memory_order_acquire) != 0;
-  };
   if (is_known(run)) return true;
   std::array<std::uint8_t, kPageSize> said{};
   const std::uint64_t first = run / kPageSize * kPageSize;
@@ -56,7 +57,7 @@ Result<bool> TargetStore::look(std::uint64_t run) {
   return is_known(run);
 }
 
-// Each has one that says it, the server's thread for faults, and that for the stream.
+// Under the lock: who moves the process on wishes in the name of faults, too.
 Status TargetStore::wish(std::uint64_t& which, std::uint64_t run) {
   const auto before = load(&which);
   if (!before) return before.error();
@@ -72,6 +73,7 @@ Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
   try {
     const Held lock(wake_);
     bool source_ended = false;
+    bool says = true;
     while (true) {
       const auto filled = look(run);
       if (!filled) return make_error(ErrorCode::kLost, filled.error().message());
@@ -79,9 +81,12 @@ Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
       const auto failed = load(&all.failed);
       if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
-      if (Status said = wish(urgent ? all.wanted : all.awaited, run); !said) return said;
-      wished_.broadcast();
-      if (wait_for_news(filled_, kLookForDeath)) continue;
+      if (says) {
+        if (Status said = wish(urgent ? all.wanted : all.awaited, run); !said) return said;
+        wished_.broadcast();
+      }
+      says = !wait_for_news(filled_, kLookForDeath);  // news may be of what others wait for
+      if (!says) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();
       source_ended = !*alive;  // what it said before still counts
@@ -96,11 +101,13 @@ bool TargetStore::complete() const {
   return all && *all != 0;
 }
 
-bool TargetStore::is_filled(std::uint32_t index, std::uint64_t pages) {
+bool TargetStore::is_filled(std::uint32_t index, bool ask) {
   constexpr std::uint64_t kRuns = kStorePages / kFillPages;
-  const std::uint64_t end = std::min((pages + kFillPages - 1) / kFillPages, (index + 1) * kRuns);
-  for (std::uint64_t run = index * kRuns; run < end; ++run)
-    if (const auto filled = look(run); !filled || !*filled) return false;
+  const std::uint64_t end = std::min<std::uint64_t>(known_.size(), (index + 1) * kRuns);
+  for (std::uint64_t run = index * kRuns; run < end; ++run) {
+    const Result<bool> filled = ask ? look(run) : Result<bool>(is_known(run));
+    if (!filled || !*filled) return false;
+  }
   return true;
 }
 
@@ -182,26 +189,41 @@ void TargetStores::describe(Memory& memory) const {
   }
 }
 
-std::vector<std::uint64_t> TargetStores::use_up(const std::set<std::uint64_t>& needed) {
+std::vector<std::uint64_t> TargetStores::use_up(const std::set<std::uint64_t>& needed,
+                                                std::vector<std::uint64_t>& unknown) {
   std::vector<std::uint64_t> more;
   for (Part& part : parts_) {
     const std::uint64_t first = part.place.first() / kStorePages;
-    for (std::uint32_t i = 0; i * kStorePages < part.place.pages(); ++i)
-      if (!needed.contains(first + i) && !part.used_up.contains(i) &&
-          part.store->is_filled(i, part.place.pages())) {
+    for (std::uint32_t i = 0; i * kStorePages < part.place.pages(); ++i) {
+      if (needed.contains(first + i) || part.used_up.contains(i)) continue;
+      if (part.store->is_filled(i, /*ask=*/false)) {
         part.used_up.insert(i);
         more.push_back(first + i);
+      } else {
+        unknown.push_back(first + i);
       }
+    }
   }
   return more;
 }
 
-Status TargetStores::remove(std::uint64_t number) {
+std::pair<TargetStore*, std::uint32_t> TargetStores::find(std::uint64_t number) const {
   for (const Part& part : parts_) {
     const std::uint64_t first = part.place.first() / kStorePages;
     if (number >= first && (number - first) * kStorePages < part.place.pages())
-      return part.store->remove(static_cast<std::uint32_t>(number - first));
+      return {part.store.get(), static_cast<std::uint32_t>(number - first)};
   }
+  return {};
+}
+
+bool TargetStores::look(std::uint64_t number) {
+  const auto [store, index] = find(number);
+  return store != nullptr && store->is_filled(index, /*ask=*/true);
+}
+
+Status TargetStores::remove(std::uint64_t number) {
+  const auto [store, index] = find(number);
+  if (store != nullptr) return store->remove(index);
   return make_error(ErrorCode::kNotFound, "no container has number " + std::to_string(number));
 }
 

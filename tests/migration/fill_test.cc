@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstring>
+#include <cstdlib>
+#include <optional>
 #include <thread>
 
 #include "libgob/migration/lazy_server.h"
@@ -35,8 +36,10 @@ std::uint64_t* word_of(void* memory, std::uint64_t page) {
 
 // As if this program were the one that moves: fills containers with memory of its own, whose pages
 // begin with their numbers, from 1.
+// `lost`: this one cannot be copied.
 bool hand_over(const gobelins::Connection& gob, std::uint64_t pages,
-               const std::function<void()>& before, const std::function<void()>& after) {
+               const std::function<void()>& before, const std::function<void()>& after,
+               std::optional<std::uint64_t> lost = {}) {
   void* const memory = ::mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
@@ -47,6 +50,9 @@ bool hand_over(const gobelins::Connection& gob, std::uint64_t pages,
   task.runs = {{reinterpret_cast<std::uint64_t>(memory), pages}};
   Memory all;
   if (!(*store)->assign({task}, {::getpid()}, all)) return false;
+  if (lost)  // behind the end of a file
+    ::mmap(word_of(memory, *lost), kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED,
+           ::memfd_create("empty", MFD_CLOEXEC), 0);
   Status filled;
   std::thread filler([&] { filled = (*store)->fill(); });
   before();
@@ -125,7 +131,15 @@ class Arriving {
       if (*word_of(memory_, page) != page + 1) return false;
     return true;
   }
-  // All that does not come by itself.
+  // Until the source has handed over all.
+  bool await_complete() {
+    for (int i = 0; i < kPatienceMs / 10; ++i) {
+      if (stores_.complete()) return true;
+      ::usleep(10'000);
+    }
+    return false;
+  }
+  // Until all is here, or some of it never will be.
   bool await_all() {
     pollfd news{server_->fd(), POLLIN, 0};
     while (!server_->finished() && !server_->failure()) {
@@ -147,6 +161,7 @@ class Arriving {
 // `target`, with a source that is there until it has ended; `asked`: and that gives only what it is
 // asked for until then.
 void meet(std::uint64_t pages, const Nodes::Program& target, bool asked = false) {
+  if (::geteuid() != 0) GTEST_SKIP() << "faults of the kernel need root";
   Nodes nodes(2, settings(pages));
   int over[2];
   ASSERT_EQ(::pipe(over), 0);
@@ -182,6 +197,39 @@ TEST(Fill, GivesWhatFaultsWaitForBeforeAllElse) {
       /*asked=*/true);
 }
 
+// Whichever of the source's two threads finds out, and whatever the other does: both ends hear of
+// it.
+TEST(Fill, EndsWhenMemoryOfTheSourceIsLost) {
+  if (::geteuid() != 0) GTEST_SKIP() << "faults of the kernel need root";
+  constexpr std::uint64_t kPages = 20 * kFillPages + kEarlyPages;
+  constexpr std::uint64_t kLost = 10 * kFillPages + 5;
+  for (const bool asked : {true, false}) {
+    Nodes nodes(2, settings(kPages));
+    int over[2];
+    ASSERT_EQ(::pipe(over), 0);
+    const pid_t source = nodes.spawn(0, [&](gobelins::Connection& gob) {
+      const auto await_end = [&] {
+        char c = 0;
+        EXPECT_EQ(::read(over[0], &c, 1), 1);
+      };
+      return !hand_over(
+          gob, kPages, asked ? await_end : std::function<void()>([] {}), [] {}, kLost);
+    });
+    EXPECT_TRUE(nodes.run(1, [](gobelins::Connection& gob) {
+      Arriving arriving(gob, kPages);
+      arriving.server().runs(/*stream=*/false);
+      const volatile std::uint64_t* const word = word_of(arriving.memory(), kLost);
+      std::thread([word] { static_cast<void>(*word); }).detach();
+      EXPECT_FALSE(arriving.await_all());
+      EXPECT_TRUE(arriving.server().failure().has_value());
+      std::_Exit(::testing::Test::HasFailure() ? 1 : 0);  // that thread waits for ever
+      return true;
+    }));
+    ASSERT_EQ(::write(over[1], "x", 1), 1);
+    EXPECT_EQ(Nodes::wait_for(source, kPatienceMs), 0);
+  }
+}
+
 TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
   constexpr std::uint64_t kPages = 2 * kStorePages + kFillPages;
   meet(kPages, [](gobelins::Connection& gob) {
@@ -203,6 +251,7 @@ TEST(UsedUp, OneIsLeftOutWhenTheProcessMovesOn) {
     Arriving arriving(gob, kPages);
     arriving.server().runs(/*stream=*/false);
     EXPECT_TRUE(arriving.right(kStorePages, kStorePages + kStorePages / 2));
+    EXPECT_TRUE(arriving.await_complete());
     EXPECT_TRUE(exists(gob, 1));
     ::madvise(word_of(arriving.memory(), kStorePages + kStorePages / 2),
               kStorePages / 2 * kPageSize, MADV_DONTNEED);
