@@ -177,7 +177,7 @@ Result<std::uint64_t> SourceStore::heard(const std::uint64_t& wish, std::uint64_
   const auto said = load(&wish);
   if (!said) return said;
   if (std::exchange(before, *said) == *said) return 0;
-  const std::uint64_t run = *said & ((std::uint64_t{1} << kWishBits) - 1);
+  const std::uint64_t run = *said % (std::uint64_t{1} << kWishBits);
   return run <= runs_.size() ? run : 0;
 }
 
@@ -212,10 +212,10 @@ Status SourceStore::fill_all() {
       if (Status woken = await_wish(); !woken) return woken;
     if (pace_ == Pace::kStopped)
       return make_error(ErrorCode::kUnavailable, "the migration was given up");
-    const auto behind = heard(all.awaited, awaited_);
-    if (!behind) return behind.error();
-    if (*behind != 0) {
-      next = *behind - 1;
+    const auto wished = heard(all.awaited, awaited_);
+    if (!wished) return wished.error();
+    if (*wished != 0) {
+      next = *wished - 1;
       ahead = pace_ == Pace::kAll ? kAhead : next < early ? early - next : 1;
       awaited = true;
       told_at = ahead - std::min(ahead, kToldAhead);

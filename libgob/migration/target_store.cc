@@ -68,6 +68,7 @@ Status TargetStore::wish(std::uint64_t& which, std::uint64_t run) {
 // be there.
 Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
   FillState& all = state();
+  std::uint64_t& which = urgent ? all.wanted : all.awaited;
   const auto known = look(run);
   if (known && *known) return {};
   try {
@@ -81,11 +82,13 @@ Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
       const auto failed = load(&all.failed);
       if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
-      if (says) {
-        if (Status said = wish(urgent ? all.wanted : all.awaited, run); !said) return said;
+      // News may be of what others wait for; they may have wished, too, before this one was heard.
+      const auto wished = load(&which);
+      if (says || (wished && *wished % (std::uint64_t{1} << kWishBits) != run + 1)) {
+        if (Status said = wish(which, run); !said) return said;
         wished_.broadcast();
       }
-      says = !wait_for_news(filled_, kLookForDeath);  // news may be of what others wait for
+      says = !wait_for_news(filled_, kLookForDeath);
       if (!says) continue;
       const auto alive = is_held(source_life_);
       if (!alive) return alive.error();

@@ -28,10 +28,6 @@ struct Cluster {
   [[nodiscard]] bool lasts() const { return first_end < last_begin; }
 };
 
-// Where a cluster is put among those of its location: at a moment, and at the same moment one that
-// lasts after one that does not.
-using Position = std::pair<std::uint64_t, bool>;
-
 class Checker {
  public:
   explicit Checker(const std::vector<ThreadLog>& threads) {
@@ -42,10 +38,9 @@ class Checker {
 
   Findings run() {
     assign_reads();
-    std::map<std::uint32_t, std::vector<Cluster*>> locations;
-    for (auto& [value, cluster] : clusters_) locations[value.first].push_back(&cluster);
-    for (auto& [location, clusters] : locations) order_location(location, clusters);
-    if (findings_.empty()) check_sequence();  // the order of writes is known only then
+    for (auto& [value, cluster] : clusters_) locations_[value.first].push_back(&cluster);
+    for (auto& [location, clusters] : locations_) check_location(location, clusters);
+    if (findings_.empty()) check_sequence();  // which write comes before which is known only then
     return std::move(findings_);
   }
 
@@ -98,8 +93,8 @@ class Checker {
     cluster.last_begin = std::max(cluster.last_begin, access.begin_ns);
   }
 
-  // Finds an order of the location's writes in which every access happens in its time.
-  void order_location(std::uint32_t location, std::vector<Cluster*>& clusters) {
+  // Is there an order of the location's writes in which every access happens in its time?
+  void check_location(std::uint32_t location, const std::vector<Cluster*>& clusters) {
     std::vector<const Cluster*> lasting;
     for (const Cluster* cluster : clusters)
       if (cluster->lasts()) lasting.push_back(cluster);
@@ -107,26 +102,16 @@ class Checker {
     for (std::size_t i = 1; i < lasting.size(); ++i)
       if (lasting[i]->first_end < lasting[i - 1]->last_begin)
         stale(location, *lasting[i - 1], *lasting[i]);
-    std::vector<std::pair<Position, Cluster*>> order;
-    for (Cluster* cluster : clusters) {
-      if (cluster->lasts()) {
-        order.push_back({{cluster->first_end, true}, cluster});
-        continue;
-      }
+    for (const Cluster* cluster : clusters) {
+      if (cluster->lasts()) continue;
       // Any moment in [last_begin, first_end] that no lasting cluster takes up.
-      std::uint64_t moment = cluster->last_begin;
+      const std::uint64_t moment = cluster->last_begin;
       const auto later = std::ranges::upper_bound(lasting, moment, {}, &Cluster::first_end);
-      if (later != lasting.begin()) {
-        const Cluster& around = **std::prev(later);
-        if (around.first_end < moment && moment < around.last_begin) {
-          moment = around.last_begin;
-          if (cluster->first_end < moment) stale(location, around, *cluster);
-        }
-      }
-      order.push_back({{moment, false}, cluster});
+      if (later == lasting.begin()) continue;
+      const Cluster& around = **std::prev(later);
+      if (around.first_end < moment && cluster->first_end < around.last_begin)
+        stale(location, around, *cluster);
     }
-    std::ranges::stable_sort(order, {}, [](const auto& entry) { return entry.first; });
-    for (auto& [position, cluster] : order) writes_[location].push_back(cluster);
   }
 
   // No order: one cluster would have to happen inside another.
@@ -144,8 +129,25 @@ class Checker {
            std::to_string(cluster.last_begin) + " ns";
   }
 
-  // One order of everything: each thread's own, each read after the write it saw and before the
-  // next one to its location, writes in the order found. There is one if these make no circle.
+  // A location's clusters that are sure to come right after one of them: what somebody had seen or
+  // written before somebody else saw or wrote another came before that. Which of two writes came
+  // first that were under way at the same time nobody knows, and a timeless read may have seen them
+  // either way. `by_begin`: all of the location's, by last_begin. Those that come after one that
+  // `f` is called for may be left out.
+  template <class F>
+  static void for_successors(const std::vector<Cluster*>& by_begin, const Cluster& cluster, F&& f) {
+    std::uint64_t first_end = LoggedAccess::kNever;
+    for (auto next =
+             std::ranges::upper_bound(by_begin, cluster.first_end, {}, &Cluster::last_begin);
+         next != by_begin.end() && (*next)->last_begin <= first_end; ++next) {
+      if (*next == &cluster) continue;
+      first_end = std::min(first_end, (*next)->first_end);
+      f(**next);
+    }
+  }
+
+  // One order of everything: each thread's own, each read after the write it saw and before those
+  // that are sure to come next at its location. There is one if these make no circle.
   void check_sequence() {
     std::vector<std::vector<std::size_t>> next(all_.size());
     std::vector<std::size_t> before(all_.size(), 0);
@@ -155,17 +157,16 @@ class Checker {
     };
     for (std::size_t i = 1; i < all_.size(); ++i)
       if (all_[i].thread == all_[i - 1].thread) edge(i - 1, i);
-    for (const auto& [location, clusters] : writes_) {
-      for (std::size_t c = 0; c < clusters.size(); ++c) {
-        const Cluster& cluster = *clusters[c];
-        const std::size_t overwritten_by =
-            c + 1 < clusters.size() ? clusters[c + 1]->write : kNowhere;
-        if (cluster.write != kNowhere && overwritten_by != kNowhere)
-          edge(cluster.write, overwritten_by);
-        for (const std::size_t read : cluster.reads) {
-          if (cluster.write != kNowhere) edge(cluster.write, read);
-          if (overwritten_by != kNowhere) edge(read, overwritten_by);
-        }
+    for (auto& [location, clusters] : locations_) {
+      std::ranges::sort(clusters, {}, &Cluster::last_begin);
+      for (const Cluster* cluster : clusters) {
+        if (cluster->write != kNowhere)
+          for (const std::size_t read : cluster->reads) edge(cluster->write, read);
+        for_successors(clusters, *cluster, [&](const Cluster& later) {
+          if (later.write == kNowhere) return;
+          if (cluster->write != kNowhere) edge(cluster->write, later.write);
+          for (const std::size_t read : cluster->reads) edge(read, later.write);
+        });
       }
     }
     std::vector<std::size_t> ready;
@@ -194,7 +195,7 @@ class Checker {
 
   std::vector<Placed> all_;
   std::map<Value, Cluster> clusters_;
-  std::map<std::uint32_t, std::vector<Cluster*>> writes_;
+  std::map<std::uint32_t, std::vector<Cluster*>> locations_;
   Findings findings_;
 };
 
