@@ -135,9 +135,9 @@ class Bench {
     bench.places_.server_netns_fd = home.netns_fd;
     bench.places_.client_netns_fd = reader.netns_fd;
     Result<NfsServer> nfs = NfsServer::start(bench.folder_, scratch, home.host, home.netns_fd);
-    Result<SshMount> ssh = SshMount::start(bench.folder_, ssh_mount, bench.places_);
-    Result<GlusterMount> gluster =
-        GlusterMount::start(bench.brick_, gluster_mount, scratch, bench.places_);
+    Result<ServedMount> ssh = mount_sshfs(bench.folder_, ssh_mount, bench.places_);
+    Result<ServedMount> gluster =
+        mount_glusterfs(bench.brick_, gluster_mount, scratch, bench.places_);
     for (const Error* left_out : {nfs ? nullptr : &nfs.error(), ssh ? nullptr : &ssh.error(),
                                   gluster ? nullptr : &gluster.error()}) {
       if (left_out == nullptr) continue;
@@ -245,13 +245,12 @@ class Bench {
 
   Cluster cluster_;  // outlives the servers
   std::string folder_;
-  std::string
-      brick_;  // glusterfs's: a folder of its own, so that no other sees what it keeps there
+  std::string brick_;  // glusterfs's own folder, so that no other sees what it keeps there
   std::string fuse_mount_;
   TcpPlaces places_;
   std::optional<NfsServer> nfs_;
-  std::optional<SshMount> ssh_;
-  std::optional<GlusterMount> gluster_;
+  std::optional<ServedMount> ssh_;
+  std::optional<ServedMount> gluster_;
   unsigned files_ = 0;
 };
 

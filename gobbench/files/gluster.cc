@@ -93,8 +93,8 @@ std::string client_graph(const std::string& host, const std::string& port) {
 
 }  // namespace
 
-Result<GlusterMount> GlusterMount::start(const std::string& brick, const std::string& mount_point,
-                                         const std::string& scratch, const TcpPlaces& places) {
+Result<ServedMount> mount_glusterfs(const std::string& brick, const std::string& mount_point,
+                                    const std::string& scratch, const TcpPlaces& places) {
   const Result<std::uint16_t> port = free_port(places.server_host, places.server_netns_fd);
   if (!port) return port.error();
   const std::string port_text = std::to_string(*port);
@@ -129,7 +129,7 @@ Result<GlusterMount> GlusterMount::start(const std::string& brick, const std::st
   show.netns_fd = places.client_netns_fd;
   Result<MountedPeer> client = MountedPeer::start(showing, show, mount_point);
   if (!client) return client.error();
-  return GlusterMount(std::move(*server), std::move(*client));
+  return ServedMount(std::move(*server), std::move(*client));
 }
 
 }  // namespace gob::bench

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "gobbench/mount_point.h"
 #include "gobbench/process.h"
@@ -44,6 +45,18 @@ class MountedPeer {
 
   Process process_;
   MountPoint mount_;  // unmounted before the process ends
+};
+
+// Such a file system whose files another program serves.
+class ServedMount {
+ public:
+  ServedMount(Process server, MountedPeer client)
+      : server_(std::move(server)), client_(std::move(client)) {}
+  [[nodiscard]] const std::string& path() const { return client_.path(); }
+
+ private:
+  Process server_;
+  MountedPeer client_;  // ends first
 };
 
 }  // namespace gob::bench

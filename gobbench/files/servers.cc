@@ -39,8 +39,8 @@ Result<NfsServer> NfsServer::start(const std::string& folder, const std::string&
   return NfsServer(std::move(*process), *port);
 }
 
-Result<SshMount> SshMount::start(const std::string& folder, const std::string& mount_point,
-                                 const TcpPlaces& places) {
+Result<ServedMount> mount_sshfs(const std::string& folder, const std::string& mount_point,
+                                const TcpPlaces& places) {
   const Peer sftp_server{"sftp-server", "openssh-sftp-server", ""};
   if (::access(kSftpServer, X_OK) != 0) return missing(sftp_server);
   Result<TcpConnection> ends = connect_tcp(places);
@@ -59,7 +59,7 @@ Result<SshMount> SshMount::start(const std::string& folder, const std::string& m
   show.netns_fd = places.client_netns_fd;
   Result<MountedPeer> client = MountedPeer::start({"sshfs", "sshfs", ""}, show, mount_point);
   if (!client) return client.error();
-  return SshMount(std::move(*server), std::move(*client));
+  return ServedMount(std::move(*server), std::move(*client));
 }
 
 }  // namespace gob::bench

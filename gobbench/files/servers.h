@@ -29,21 +29,9 @@ class NfsServer {
 };
 
 // sshfs and sftp-server, joined by a plain TCP connection: nothing is encrypted, which is to their
-// advantage.
-class SshMount {
- public:
-  // Shows `folder`, as the server's side of `places` sees it, at `mount_point` on the client's.
-  // kUnsupported if one of the programs is not installed.
-  static Result<SshMount> start(const std::string& folder, const std::string& mount_point,
+// advantage. Shows `folder`, as the server's side of `places` sees it, at `mount_point` on the
+// client's, as long as the result lives. kUnsupported if one of the programs is not installed.
+Result<ServedMount> mount_sshfs(const std::string& folder, const std::string& mount_point,
                                 const TcpPlaces& places);
-  [[nodiscard]] const std::string& path() const { return client_.path(); }
-
- private:
-  SshMount(Process server, MountedPeer client)
-      : server_(std::move(server)), client_(std::move(client)) {}
-
-  Process server_;
-  MountedPeer client_;  // ends first
-};
 
 }  // namespace gob::bench
