@@ -126,6 +126,11 @@ bool MapLinker::has_mappings(ContainerId id) const {
   return found != containers_.end() && !found->second.mappings.empty();
 }
 
+bool MapLinker::is_linked(ContainerId id) const {
+  const auto found = containers_.find(id);
+  return found != containers_.end() && found->second.segment.has_value();
+}
+
 bool MapLinker::waits_for(PageSet pages) const {
   std::vector<Demand> demands;
   waiting_.collect(pages, demands);

@@ -90,6 +90,8 @@ class MapLinker {
   Result<bool> cut_some(ContainerId id, std::size_t pages);
 
   [[nodiscard]] bool has_mappings(ContainerId id) const;
+  // Is it a segment's or file's, in which its pages are?
+  [[nodiscard]] bool is_linked(ContainerId id) const;
   // Somebody waits for one of these pages.
   [[nodiscard]] bool waits_for(PageSet pages) const;
 

@@ -22,7 +22,7 @@ Status LazyServer::identify(Task& task, const Processes& processes) {
   std::vector<const ResidentRequest::Process*> without;
   for (const ResidentRequest::Process& process : processes)
     if (present_pages(process.pid(), run.address, 1).empty()) without.push_back(&process);
-  const auto bytes = store_.bring(run.page, 1, true);
+  const auto bytes = store_.bring(run.page, 1, Asker::kLook);
   if (!bytes) return bytes.error();
   if (copy(task, run.address, *bytes, 1) == Copied::kLater)
     return make_error(ErrorCode::kUnavailable, "the process changes its address space right now");

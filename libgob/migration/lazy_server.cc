@@ -241,7 +241,7 @@ void LazyServer::answer(Task& task, std::uint64_t address) {
       return;
     }
   }
-  const auto bytes = store_.bring(run->page, run->pages, true);
+  const auto bytes = store_.bring(run->page, run->pages, Asker::kFault);
   if (!bytes) return fail(bytes.error());
   const auto lock = lock_first();
   asked_.reset();
@@ -346,7 +346,7 @@ bool LazyServer::stream_some(Task& task) {
     cursor = task.cursor;
     run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
   }
-  const auto bytes = store_.bring(run->page, run->pages, false);
+  const auto bytes = store_.bring(run->page, run->pages, Asker::kStream);
   if (!bytes) {
     fail(bytes.error());
     return false;

@@ -21,11 +21,13 @@
 #include "libgob/base/result.h"
 #include "libgob/migration/criu_images.h"
 #include "libgob/migration/migration.pb.h"
+#include "libgob/migration/page_mover.h"
 
 namespace gob::migration {
 
 inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSize;
-inline constexpr std::uint64_t kFillPages = 64;  // copied, and said to be there, together
+// Copied, and said to be there, together.
+inline constexpr std::uint64_t kFillPages = PageMover::kLanePages;
 // Pages of the shortest runs (stacks, variables of libraries) that are brought before the process
 // runs: the first ones that it touches are among them.
 inline constexpr std::uint64_t kEarlyPages = 1024;
@@ -54,17 +56,16 @@ inline constexpr unsigned kWishBits = 40;  // of the run
 
 class SourceStore {
  public:
-  // Containers for about `pages` pages, made while the process still runs. `priority`: of page
-  // service (hurry.h).
+  // Containers for about `pages` pages, made while the process still runs. `socket`: of the gobd of
+  // `gob`. `priority`: of page service (hurry.h).
   static Result<std::unique_ptr<SourceStore>> create(const gobelins::Connection& gob,
+                                                     const std::string& socket,
                                                      const std::string& session,
                                                      std::uint64_t pages, int priority);
   // More containers, if the process grew meanwhile, and what they will hold; `pids`: the tasks as
   // this side sees them. Appends this to `memory`.
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
-  // Pages of the containers that exist already, before anything is in them.
-  [[nodiscard]] std::uint64_t warm_pages() const { return warm_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
   // Copies every page out of the stopped processes: what a fault waits for at once, the rest from
   // where the stream is. Leaves the machine to CRIU until it is told to go on with kAll: only early
@@ -79,19 +80,21 @@ class SourceStore {
     LazyRun run;
     pid_t pid = 0;  // as this side sees it
   };
-  SourceStore(const gobelins::Connection& gob, const std::string& session, int priority)
+  SourceStore(const gobelins::Connection& gob, std::unique_ptr<PageMover> mover,
+              const std::string& session, int priority)
       : gob_(gob),
+        mover_(std::move(mover)),
         session_(session),
         priority_(priority),
         wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
-  void warm(std::uint64_t pages);
-  Status copy_run(std::uint64_t run);
+  enum Lane : std::uint8_t { kBulk, kFaults, kLanes };  // by thread
+  Status copy_run(std::uint64_t run, Lane lane);
   bool claim(std::uint64_t run);
   std::optional<std::uint64_t> claim_next(std::uint64_t from);
-  Status fill_run(std::uint64_t run);
+  Status fill_run(std::uint64_t run, Lane lane);
   Status fill_all();
   void serve_faults();
   Status answer_faults();
@@ -103,17 +106,17 @@ class SourceStore {
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
+  std::unique_ptr<PageMover> mover_;
   std::string session_;
   int priority_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
   gobelins::Condition wished_;
-  std::vector<gobelins::Mapping> stores_;
+  std::vector<std::uint32_t> stores_;  // the containers' numbers
   gobelins::Mapping state_;
   std::vector<Piece> pieces_;  // by first
   std::uint64_t pages_ = 0;
   std::uint64_t early_ = 0;  // of them
-  std::uint64_t warm_ = 0;
   std::atomic<Pace> pace_{Pace::kAsked};
   std::uint64_t awaited_ = 0;  // the last wish that was heard
 
@@ -127,16 +130,27 @@ class SourceStore {
   bool ended_ = false;
 };
 
+// Who asks for pages: what came for one stays until it asks again, whatever the others do.
+enum class Asker : std::uint8_t {
+  kStream,
+  kFault,  // a program waits
+  kLook,   // whoever moves the process on; a program may wait, too
+};
+inline constexpr std::size_t kAskers = 3;
+
 class TargetStore {
  public:
   // The containers for `pages` pages, but for those that are used up, counted from 0.
-  static Result<TargetStore> open(const gobelins::Connection& gob, const std::string& session,
-                                  std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
+  static Result<TargetStore> open(const gobelins::Connection& gob,
+                                  std::shared_ptr<const PageMover> mover,
+                                  const std::string& session, std::uint64_t pages,
+                                  const std::set<std::uint32_t>& used_up = {});
   // There are more pages than were known when it was opened.
   Status extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
-  // Makes this node the only one with `pages` pages from `page` (within one container), and gives
-  // their address. Any thread. `urgent`: a program waits for it. kLost: they cannot be had.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  // Makes this node the only one with `pages` pages from `page` (within one container, kFillPages
+  // at most), and gives their bytes. Any thread, if there is one for each asker. kLost: they cannot
+  // be had.
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
   // Has the source nothing to put into container `index` any more? `ask`: its state, and perhaps
@@ -147,26 +161,30 @@ class TargetStore {
   Status remove(std::uint32_t index);
 
  private:
-  TargetStore(const gobelins::Connection& gob, const std::string& session)
+  TargetStore(const gobelins::Connection& gob, std::shared_ptr<const PageMover> mover,
+              const std::string& session)
       : gob_(gob),
+        mover_(std::move(mover)),
         session_(session),
         wake_(gob_.mutex(session + ".fill")),
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
-  Status await_filled(std::uint64_t run, bool urgent);
+  Status await_filled(std::uint64_t run, Asker asker);
+  [[nodiscard]] std::uint64_t known_behind(std::uint64_t page, std::uint64_t most);
   Status wish(std::uint64_t& which, std::uint64_t run);
   bool is_known(std::uint64_t run);
   Result<bool> look(std::uint64_t run);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
   gobelins::Connection gob_;
+  std::shared_ptr<const PageMover> mover_;
   std::string session_;
   gobelins::Mutex wake_;
   gobelins::Condition filled_;
   gobelins::Condition wished_;
   gobelins::Mutex source_life_;
-  std::vector<gobelins::Mapping> stores_;
+  std::vector<std::uint32_t> stores_;  // the containers' numbers; 0: used up
   gobelins::Mapping state_;
   std::vector<std::uint8_t> known_;  // runs that were seen filled: 1; any thread, atomically
 };
@@ -178,11 +196,13 @@ std::uint64_t next_store(const Memory& memory);
 // pages are numbered one store after the other, so that page / kStorePages is a container's number.
 class TargetStores {
  public:
+  // `socket`: of the gobd through which pages come.
+  static Result<TargetStores> open(const std::string& socket);
   // Opens what there is of this move's containers, before it is known what they will hold.
   Status prepare(const gobelins::Connection& gob, const std::string& session, std::uint64_t pages);
   Status add(const gobelins::Connection& gob, const Memory::Store& store);
   // As TargetStore's.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, bool urgent);
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker);
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;
@@ -203,7 +223,9 @@ class TargetStores {
     std::unique_ptr<TargetStore> store;
     std::set<std::uint32_t> used_up;  // of its containers
   };
+  explicit TargetStores(std::shared_ptr<const PageMover> mover) : mover_(std::move(mover)) {}
   [[nodiscard]] std::pair<TargetStore*, std::uint32_t> find(std::uint64_t number) const;
+  std::shared_ptr<const PageMover> mover_;
   std::vector<Part> parts_;
 };
 

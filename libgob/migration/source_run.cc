@@ -82,7 +82,7 @@ Result<Moved> SourceRun::migrate(const Progress& progress) {
   if (status && plan_.migrant) status = reach_resident();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
-    auto store = SourceStore::create(*gob_, session_, plan_.private_bytes / kPageSize * 9 / 8,
+    auto store = SourceStore::create(*gob_, options_.socket, session_, plan_.private_bytes / kPageSize * 9 / 8,
                                      page_service_priority(options_.socket));
     if (store)
       store_ = std::move(*store);
@@ -209,8 +209,7 @@ Status SourceRun::freeze_and_move(const Progress& progress) {
   // While the target works. The process may have grown since it was looked at.
   if (Status sure = hidden_.make_sure(); !sure) return sure;
   if (store_ && store_->pages() * kPageSize > plan_.private_bytes)
-    if (Status fits =
-            check_room(store_->pages() - std::min(store_->pages(), store_->warm_pages()), 0);
+    if (Status fits = check_room(store_->pages(), 0);
         !fits && fits.error().code == ErrorCode::kNoSpace)  // not that nobody says
       return fits;
   const auto restored = expect(Message::kRestored, kRestore);

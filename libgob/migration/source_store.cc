@@ -1,6 +1,5 @@
 // The source's end of the containers: out of the stopped processes.
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -17,9 +16,8 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
-constexpr std::uint64_t kWarmPages = 8192;  // 32 MiB: more would cost other programs their pages
 // Runs: what the stream waited for, and what it wants next; it is told when the first of them are
-// filled: with what it asks for, gobd's read-ahead (256 pages) would take away what is empty still.
+// filled.
 constexpr std::uint64_t kAhead = 16;
 constexpr std::uint64_t kToldAhead = 1 + 256 / kFillPages;
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
@@ -37,31 +35,21 @@ bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes)
 }  // namespace
 
 Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connection& gob,
+                                                         const std::string& socket,
                                                          const std::string& session,
                                                          std::uint64_t pages, int priority) {
-  std::unique_ptr<SourceStore> store(new SourceStore(gob, session, priority));
+  auto mover = PageMover::open(socket, kLanes);
+  if (!mover) return mover.error();
+  std::unique_ptr<SourceStore> store(new SourceStore(gob, std::move(*mover), session, priority));
   if (Status grown = store->grow(pages / kStorePages + 1); !grown) return grown.error();
   try {
     store->gob_.create(state_name(session), kStateBytes);
     store->state_ = store->gob_.open(state_name(session)).map();
     // The page is here from now on: there may be no room when a failure has to be told.
     static_cast<void>(gob::migration::store(&store->state().complete, std::uint32_t{0}));
-    store->warm(pages);
     return store;
   } catch (const std::system_error& error) {
     return error_of(error, "making the container that tells which pages can be had");
-  }
-}
-
-// A first touch costs more than the copy of a page, and costs nobody anything before the freeze. If
-// it fails the pages come one by one.
-void SourceStore::warm(std::uint64_t pages) {
-  std::uint64_t left = std::min(pages, kWarmPages);
-  for (const gobelins::Mapping& each : stores_) {
-    const std::uint64_t here = std::min(left, kStorePages);
-    if (here == 0) return;
-    if (::madvise(each.data(), here * kPageSize, MADV_POPULATE_WRITE) == 0) warm_ += here;
-    left -= here;
   }
 }
 
@@ -70,7 +58,9 @@ Status SourceStore::grow(std::size_t stores) {
     while (stores_.size() < stores) {
       const std::string name = store_name(session_, stores_.size());
       gob_.create(name, kStoreBytes);
-      stores_.push_back(gob_.open(name).map());
+      const auto number = mover_->find(name);
+      if (!number) return number.error();
+      stores_.push_back(*number);
     }
     return {};
   } catch (const std::system_error& error) {
@@ -117,26 +107,28 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   return grow((pages_ + kStorePages - 1) / kStorePages);
 }
 
-// The kernel's write into the mapping makes the pages exist, here: a first touch.
-Status SourceStore::copy_run(std::uint64_t run) {
-  std::uint64_t page = run * kFillPages;
-  const std::uint64_t end = std::min(pages_, page + kFillPages);
+Status SourceStore::copy_run(std::uint64_t run, Lane lane) {
+  const std::uint64_t first = run * kFillPages;
+  const std::uint64_t end = std::min(pages_, first + kFillPages);
+  std::uint64_t page = first;
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), page,
                                 [](std::uint64_t at, const Piece& p) { return at < p.first; }) -
                1;
   for (; page < end; ++piece) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
-    std::byte* to = static_cast<std::byte*>(stores_[page / kStorePages].data()) +
-                    page % kStorePages * kPageSize;
-    // Into the mapping as a program would write. Pages that the kernel holds by itself while it
-    // copies (process_vm_writev) may be taken by gobd meanwhile, and what is written then is lost.
-    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize, to,
-                  pages * kPageSize))
-      return system_error("copying memory of the stopped process " + std::to_string(piece->pid) +
-                          " into its container (is there room? see gobd's --budget and --swap)");
+    if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize,
+                  mover_->lane(lane) + (page - first) * kPageSize, pages * kPageSize))
+      return system_error("copying memory of the stopped process " + std::to_string(piece->pid));
     page += pages;
   }
-  return {};
+  const Status put =
+      mover_->put(stores_[first / kStorePages], first % kStorePages, end - first, lane);
+  if (put) return {};
+  return make_error(put.error().code,
+                    "putting memory of the stopped process into its container (is there room? see "
+                    "gobd's --budget and --swap): " +
+                        put.error().message(),
+                    put.error().errno_value);
 }
 
 // Whoever claims a run fills it. False: the other thread did.
@@ -162,8 +154,8 @@ std::optional<std::uint64_t> SourceStore::claim_next(std::uint64_t from) {
 }
 
 // One that was claimed.
-Status SourceStore::fill_run(std::uint64_t run) {
-  if (Status copied = copy_run(run); !copied) return copied;
+Status SourceStore::fill_run(std::uint64_t run, Lane lane) {
+  if (Status copied = copy_run(run, lane); !copied) return copied;
   if (Status said = store(&state().filled[run], std::uint8_t{1}); !said) return said;
   const std::lock_guard lock(mutex_);
   runs_[run] = Filled::kYes;
@@ -223,7 +215,7 @@ Status SourceStore::fill_all() {
     if (ahead == 0 && pace_ == Pace::kAsked) continue;
     const auto run = claim_next(next);
     if (!run) continue;
-    if (Status done = fill_run(*run); !done) return done;
+    if (Status done = fill_run(*run, kBulk); !done) return done;
     next = (*run + 1) % runs_.size();
     if (ahead != 0) --ahead;
     if (awaited && ahead <= told_at) {
@@ -256,7 +248,7 @@ Status SourceStore::answer_faults() {
     const auto run = await_fault(before);
     if (!run || !*run) return run ? Status() : run.error();
     if (claim(**run)) {
-      if (Status done = fill_run(**run); !done) return done;
+      if (Status done = fill_run(**run, kFaults); !done) return done;
     } else {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return runs_[**run] == Filled::kYes || ended_; });

@@ -108,7 +108,9 @@ Status TargetRun::take_over() {
   if (Status held = hold_addresses(); !held) return held;
   if (begin_.lazy()) {
     priority_ = page_service_priority(options_.socket);
-    stores_.emplace();
+    auto stores = TargetStores::open(options_.socket);
+    if (!stores) return stores.error();
+    stores_.emplace(std::move(*stores));
     if (Status opened = stores_->prepare(*gob_, options_.session, view->view().pages()); !opened)
       return opened;
   }

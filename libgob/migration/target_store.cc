@@ -1,6 +1,4 @@
 // The target's end of the containers: pages come through the page service, from wherever they are.
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -12,11 +10,14 @@
 namespace gob::migration {
 namespace {
 constexpr std::chrono::milliseconds kLookForDeath{300};
+constexpr std::uint64_t kAhead = 256;  // pages that the stream asks for before it wants them
 }
 
-Result<TargetStore> TargetStore::open(const gobelins::Connection& gob, const std::string& session,
-                                      std::uint64_t pages, const std::set<std::uint32_t>& used_up) {
-  TargetStore store(gob, session);
+Result<TargetStore> TargetStore::open(const gobelins::Connection& gob,
+                                      std::shared_ptr<const PageMover> mover,
+                                      const std::string& session, std::uint64_t pages,
+                                      const std::set<std::uint32_t>& used_up) {
+  TargetStore store(gob, std::move(mover), session);
   try {
     store.state_ = store.gob_.open(state_name(session)).map();
   } catch (const std::system_error& error) {
@@ -30,15 +31,14 @@ Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& u
   if (state_.size_bytes() < sizeof(FillState) + pages / kFillPages)
     return make_error(ErrorCode::kProtocol, "the state of the source's containers is cut");
   known_.resize((pages + kFillPages - 1) / kFillPages);
-  try {
-    while (stores_.size() * kStorePages < pages)
-      stores_.push_back(used_up.contains(static_cast<std::uint32_t>(stores_.size()))
-                            ? gobelins::Mapping()
-                            : gob_.open(store_name(session_, stores_.size())).map());
-    return {};
-  } catch (const std::system_error& error) {
-    return error_of(error, "opening the containers of the process's memory");
+  while (stores_.size() * kStorePages < pages) {
+    const bool gone = used_up.contains(static_cast<std::uint32_t>(stores_.size()));
+    const auto number = gone ? Result<std::uint32_t>(0)
+                             : mover_->find(store_name(session_, stores_.size()));
+    if (!number) return number.error();
+    stores_.push_back(*number);
   }
+  return {};
 }
 
 bool TargetStore::is_known(std::uint64_t run) {
@@ -66,9 +66,9 @@ Status TargetStore::wish(std::uint64_t& which, std::uint64_t run) {
 
 // A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to
 // be there.
-Status TargetStore::await_filled(std::uint64_t run, bool urgent) {
+Status TargetStore::await_filled(std::uint64_t run, Asker asker) {
   FillState& all = state();
-  std::uint64_t& which = urgent ? all.wanted : all.awaited;
+  std::uint64_t& which = asker == Asker::kStream ? all.awaited : all.wanted;
   const auto known = look(run);
   if (known && *known) return {};
   try {
@@ -116,7 +116,6 @@ bool TargetStore::is_filled(std::uint32_t index, bool ask) {
 
 Status TargetStore::remove(std::uint32_t index) {
   try {
-    stores_[index] = gobelins::Mapping();
     gob_.remove(store_name(session_, index));
     return {};
   } catch (const std::system_error& error) {
@@ -124,22 +123,28 @@ Status TargetStore::remove(std::uint32_t index) {
   }
 }
 
-Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+// Pages from `page` on, of the same container, that the source has filled.
+std::uint64_t TargetStore::known_behind(std::uint64_t page, std::uint64_t most) {
+  const std::uint64_t container = page / kStorePages;
+  std::uint64_t end = page;
+  while (end < page + most && end / kStorePages == container && end / kFillPages < known_.size() &&
+         is_known(end / kFillPages))
+    end = (end / kFillPages + 1) * kFillPages;
+  return end - page;
+}
+
+Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, Asker asker) {
   for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
-    if (Status there = await_filled(run, urgent); !there) return there.error();
-  auto* const store = static_cast<std::byte*>(stores_[page / kStorePages].data());
-  if (store == nullptr)
-    return make_error(ErrorCode::kProtocol,
-                      "page " + std::to_string(page) + " is in a container that was used up");
-  std::byte* at = store + page % kStorePages * kPageSize;
-  // For writing, so that the page leaves the source. This way a page that cannot be had is an error
-  // here, and no signal.
-  while (::madvise(at, pages * kPageSize, MADV_POPULATE_WRITE) != 0) {
-    if (errno == EINTR || errno == EAGAIN) continue;
-    return make_error(ErrorCode::kLost,
-                      "page " + std::to_string(page) + " of the process's memory is lost", errno);
-  }
-  return static_cast<const std::byte*>(at);
+    if (Status there = await_filled(run, asker); !there) return there.error();
+  const auto lane = static_cast<std::size_t>(asker);
+  const std::uint64_t ahead = asker == Asker::kStream ? known_behind(page + pages, kAhead) : 0;
+  const Status taken =
+      mover_->take(stores_[page / kStorePages], page % kStorePages, pages, lane, ahead);
+  if (taken) return static_cast<const std::byte*>(mover_->lane(lane));
+  return make_error(ErrorCode::kLost,
+                    "page " + std::to_string(page) +
+                        " of the process's memory is lost: " + taken.error().message(),
+                    taken.error().errno_value);
 }
 
 std::uint64_t next_store(const Memory& memory) {
@@ -149,9 +154,15 @@ std::uint64_t next_store(const Memory& memory) {
   return (next + kStorePages - 1) / kStorePages * kStorePages;
 }
 
+Result<TargetStores> TargetStores::open(const std::string& socket) {
+  auto mover = PageMover::open(socket, kAskers);
+  if (!mover) return mover.error();
+  return TargetStores(std::move(*mover));
+}
+
 Status TargetStores::prepare(const gobelins::Connection& gob, const std::string& session,
                              std::uint64_t pages) {
-  auto opened = TargetStore::open(gob, session, pages);
+  auto opened = TargetStore::open(gob, mover_, session, pages);
   if (!opened) return opened.error();
   Memory::Store place;
   place.set_session(session);
@@ -167,16 +178,17 @@ Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& s
     return prepared->store->extend(store.pages());
   }
   std::set<std::uint32_t> used_up(store.used_up().begin(), store.used_up().end());
-  auto opened = TargetStore::open(gob, store.session(), store.pages(), used_up);
+  auto opened = TargetStore::open(gob, mover_, store.session(), store.pages(), used_up);
   if (!opened) return opened.error();
   parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened)), std::move(used_up)});
   return {};
 }
 
-Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages, bool urgent) {
+Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages,
+                                             Asker asker) {
   for (const Part& part : parts_)
     if (page >= part.place.first() && page + pages <= part.place.first() + part.place.pages())
-      return part.store->bring(page - part.place.first(), pages, urgent);
+      return part.store->bring(page - part.place.first(), pages, asker);
   return make_error(ErrorCode::kProtocol, "no container holds page " + std::to_string(page));
 }
 

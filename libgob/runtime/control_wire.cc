@@ -174,6 +174,12 @@ std::string_view name_of(control::Request::BodyCase body) {
       return "open_file";
     case Request::kSync:
       return "sync";
+    case Request::kLendBuffer:
+      return "lend_buffer";
+    case Request::kTakePages:
+      return "take_pages";
+    case Request::kPutPages:
+      return "put_pages";
     case Request::BODY_NOT_SET:
       return "unknown";
   }

@@ -36,6 +36,7 @@ struct FileAccess {
   const Caching caching;
   std::byte* out = nullptr;       // a read
   const std::byte* in = nullptr;  // a write
+  bool takes = false;  // a read that makes this node the only one with the pages
   std::uint64_t length = 0;
   std::vector<PageSet> parts;  // constant once it is posted
 
@@ -58,6 +59,7 @@ struct FileAccess {
   FileData::Done done;         // whoever sets `answered`, once
 
   [[nodiscard]] bool writes() const { return in != nullptr; }
+  [[nodiscard]] Access wanted() const { return writes() || takes ? Access::kWrite : Access::kRead; }
   [[nodiscard]] std::uint64_t end() const { return offset + length; }
   // The kernel may keep what was read only if it is current when the reply is given.
   [[nodiscard]] bool must_stay_current() const { return !writes() && caching == Caching::kKernel; }

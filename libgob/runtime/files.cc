@@ -13,6 +13,7 @@ namespace {
 constexpr std::uint64_t kFirstWindow = 16;       // pages, at least
 constexpr std::uint64_t kWindowOfReadAhead = 4;   // times the configured read-ahead: what comes
                                                   // faster than the network waits in memory there
+constexpr std::uint64_t kMostTakenAhead = 256;   // pages
 
 std::uint64_t page_after(std::uint64_t byte) {
   return byte / kPageSize + (byte % kPageSize != 0 ? 1 : 0);
@@ -71,6 +72,16 @@ void Files::read(ContainerId container, std::uint64_t offset, std::span<std::byt
   if (read_ahead_pages_ != 0 && read_ahead == ReadAhead::kByOrder)
     ahead = look_ahead(container, pages);
   start(access, ahead);
+}
+
+void Files::take(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
+                 std::uint64_t ahead, Done done) {
+  auto access = std::make_shared<FileAccess>(container, offset, Caching::kNone, std::move(done));
+  access->out = out.data();
+  access->length = out.size();
+  access->takes = true;
+  const std::uint64_t end = (offset + out.size()) / kPageSize;
+  start(access, {end, end + std::min(ahead, kMostTakenAhead)});
 }
 
 // Behind the on_answered() of the read that it takes back.
@@ -137,7 +148,9 @@ void Files::start(const std::shared_ptr<FileAccess>& access, Pages ahead) {
   }
   for (const PageSet& pages : later)  // a hint: an overloaded shard may ignore it
     static_cast<void>(
-        shard_of(pages.stripe).post([pages](Shard& shard) { shard.ask_file_ahead(pages); }));
+        shard_of(pages.stripe).post([pages, wanted = access->wanted()](Shard& shard) {
+          shard.ask_file_ahead(pages, wanted);
+        }));
 }
 
 // A shard is overloaded: its share fails, and with it the access once the others have ended.

@@ -1,5 +1,6 @@
 // Files: FileData on one node. Cuts requests into stripes for the shards, and asks ahead for
-// readers that go through a file in order. Any thread.
+// readers that go through a file in order. Pages of memory containers go the same way for programs
+// that have no mapping of them. Any thread.
 #pragma once
 
 #include <array>
@@ -36,6 +37,13 @@ class Files final : public FileData {
   void set_size(ContainerId container, std::uint64_t size_bytes) override;
   void write_back(ContainerId container, FileRange range, Done done) override;
   void set_kernel_cache(KernelCache* cache) override;
+
+  // Of a memory container, as write() is, too: makes this node the only one with these pages, and
+  // copies them to `out`, which lives until `done`. Whole pages. `ahead`: so many behind them will
+  // be wanted next.
+  void take(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
+            std::uint64_t ahead, Done done);
+
   void on_written(std::function<void(ContainerId)> written) override;
 
  private:

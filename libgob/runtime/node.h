@@ -20,6 +20,7 @@
 #include "libgob/runtime/config.h"
 #include "libgob/runtime/control_server.h"
 #include "libgob/runtime/files.h"
+#include "libgob/runtime/lent_buffer.h"
 #include "libgob/runtime/mailbox.h"
 #include "libgob/runtime/peer_link.h"
 #include "libgob/runtime/pulse.h"
@@ -58,6 +59,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
  private:
   struct LocalContainer {
     std::shared_ptr<const FramePool> pool;
+    bool has_device = false;  // a file's, or a segment's with a home
   };
   // A program's right to a container, from OpenContainer.
   struct Opened {
@@ -68,6 +70,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     std::map<ContainerId, Opened> open;
     std::set<MappingId> mappings;
     std::set<std::string> stays;  // locks that it holds, with which this node stays
+    std::shared_ptr<LentBuffer> buffer;
   };
   struct LocalMapping {
     ClientId client;
@@ -155,6 +158,16 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void leave(const PeerCredentials& peer, Responder responder);
   [[nodiscard]] bool not_serving(Responder& responder) const;
 
+  // node_pages.cc: bytes of pages without a mapping
+  void lend_buffer(ClientId client, const control::LendBuffer& request, std::vector<UniqueFd> fds,
+                   Responder responder);
+  Result<std::span<std::byte>> find_pages(ClientId client, std::uint32_t container,
+                                          std::uint64_t first, std::uint64_t pages,
+                                          std::uint64_t at);
+  void take_pages(ClientId client, const control::TakePages& request, Responder responder);
+  void put_pages(ClientId client, const control::PutPages& request, Responder responder);
+  FileData::Done answer_pages(ClientId client, Responder responder);
+
   // node_files.cc
   class Containers;
   Status open_files();
@@ -226,7 +239,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Channel> channel_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::optional<Files> files_;          // the bytes of file containers, for the mount
+  std::optional<Files> files_;          // bytes of pages without a mapping: the mount's, too
   std::shared_ptr<GobDevice> device_;   // null: no linkers in this kernel, or not to be used
   std::unique_ptr<Segments> segments_;  // null likewise
   std::vector<PeerLink> links_;         // by node id

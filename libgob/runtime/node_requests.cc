@@ -49,6 +49,11 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return leave(peer, std::move(responder));
     case control::Request::kUnmapContainer:
       return unmap_container(client, request.unmap_container(), std::move(responder));
+    // As accesses through a mapping: they wait while this node has no view.
+    case control::Request::kTakePages:
+      return take_pages(client, request.take_pages(), std::move(responder));
+    case control::Request::kPutPages:
+      return put_pages(client, request.put_pages(), std::move(responder));
     case control::Request::BODY_NOT_SET:
       return responder.fail(make_error(ErrorCode::kUnsupported,
                                        "this gobd does not know the request; is it older than the "
@@ -71,6 +76,8 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return map_container(client, request.map_container(), std::move(responder));
     case control::Request::kMappingReady:
       return mapping_ready(client, request.mapping_ready(), std::move(fds), std::move(responder));
+    case control::Request::kLendBuffer:
+      return lend_buffer(client, request.lend_buffer(), std::move(fds), std::move(responder));
     case control::Request::kAttach:
       return attach(peer, client, request.attach(), std::move(responder));
     case control::Request::kDetach:

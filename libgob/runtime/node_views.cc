@@ -92,8 +92,8 @@ void Node::add_local(const ContainerRecord& record) {
   Result<FramePool> pool = FramePool::create(record.name, record.info.pages);
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
-  containers_[record.info.id] = LocalContainer{shared};
-  if (is_file(record.info)) files_->add_container(record.info);
+  containers_[record.info.id] = LocalContainer{shared, is_file(record.info)};
+  files_->add_container(record.info);
   // What its home has not given yet, it will: the segment is being taken in.
   const bool awaits = record.kind == ContainerKind::kSegment && record.info.home == self_ &&
                       record.creator.incarnation == transport_->incarnation();

@@ -210,7 +210,8 @@ void Shard::feed(const Event& event) {
 void Shard::add_container(const ContainerInfo& info, std::shared_ptr<const FramePool> pool,
                           bool awaits_file) {
   if (awaits_file) awaited_files_[info.id];
-  if (is_file(info)) files_[info.id] = File{info.home, info.created, pool};
+  if (is_file(info)) files_[info.id] = File{info.home, info.created};
+  pools_[info.id] = pool;
   linker_.add_container(info.id, std::move(pool));
   counters_.try_emplace(info.id);
   step(event::AddContainer{info});

@@ -136,10 +136,10 @@ class Shard final : private ChannelSink {
   void begin_cut(ContainerId id) { linker_.begin_cut(id); }
   Result<bool> cut_some(ContainerId id, std::size_t pages) { return linker_.cut_some(id, pages); }
   void drop_peer(NodeId peer, const std::string& why);
-  // One part of a read or write of a file container: pages of one stripe of this shard. `ahead`:
-  // of the same stripe, nobody waits for them.
+  // One part of a read or write without a mapping: pages of one stripe of this shard. `ahead`: of
+  // the same stripe, nobody waits for them.
   void start_access(const std::shared_ptr<FileAccess>& access, PageSet pages, std::uint64_t ahead);
-  void ask_file_ahead(PageSet pages);
+  void ask_file_ahead(PageSet pages, Access access);
   // At the home of a file container.
   Status bind_file(ContainerId id, const std::shared_ptr<const BackingFile>& file);
   void start_job(const std::shared_ptr<FileJob>& job);
@@ -180,7 +180,6 @@ class Shard final : private ChannelSink {
   struct File {
     NodeId home;
     Epoch created;
-    std::shared_ptr<const FramePool> pool;
   };
   struct KeptUntil {
     std::uint64_t deadline_ns = 0;
@@ -350,6 +349,7 @@ class Shard final : private ChannelSink {
   // Files. The linker is made with the first file that is on this node.
   std::unique_ptr<FileIoLinker> file_linker_;
   std::map<ContainerId, File> files_;
+  std::map<ContainerId, std::shared_ptr<const FramePool>> pools_;  // of all containers
   std::map<ContainerId, std::vector<PageSet>> awaited_files_;  // reads that wait for bind_file()
   std::map<FileStripe, std::vector<std::shared_ptr<FilePart>>> parts_;
   std::set<FileStripe> revisit_;

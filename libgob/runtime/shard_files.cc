@@ -48,9 +48,9 @@ void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet page
   settle_files();
 }
 
-void Shard::ask_file_ahead(PageSet pages) {
-  if (read_window_.busy()) return;
-  step(event::Touch{pages.with(0), Access::kRead, pages.mask});
+void Shard::ask_file_ahead(PageSet pages, Access access) {
+  if (access == Access::kRead && read_window_.busy()) return;
+  step(event::Touch{pages.with(0), access, pages.mask});
 }
 
 // Something changed for these pages: their accesses are looked at once the core's actions are done.
@@ -87,13 +87,13 @@ void Shard::settle_files() {
 
 void Shard::advance(const std::shared_ptr<FilePart>& part) {
   FileAccess& access = *part->access;
-  const Access wanted = access.writes() ? Access::kWrite : Access::kRead;
+  const Access wanted = access.wanted();
   std::uint64_t ready = 0;
   std::uint64_t missing = 0;
   for_each_page(part->pages.with(part->pages.mask & ~part->done), [&](PageId page) {
     const std::uint64_t bit = PageSet::of(page).mask;
     const PageState state = core_.local(page).state;
-    if (access.writes() ? state == PageState::kWrite : is_readable(state)) {
+    if (wanted == Access::kWrite ? state == PageState::kWrite : is_readable(state)) {
       ready |= bit;
     } else {
       const Pending* pending = core_.pending(page);
@@ -111,9 +111,11 @@ void Shard::advance(const std::shared_ptr<FilePart>& part) {
   }
   const auto file = files_.find(access.container);
   const bool is_home = file != files_.end() && file->second.home == config_.core.self;
-  const bool bounded = !access.writes() && !is_home;  // what the home reads is on its disk, mostly
+  // What the home reads is on its disk, mostly; who takes pages asks for what it has room for.
+  const bool bounded = wanted == Access::kRead && !is_home;
   if (missing != 0 && (!bounded || read_window_.enter(part, part->pages.with(missing).size()))) {
-    const std::uint64_t ahead = read_window_.busy() ? 0 : part->ahead & ~part->pages.mask;
+    const bool busy = wanted == Access::kRead && read_window_.busy();
+    const std::uint64_t ahead = busy ? 0 : part->ahead & ~part->pages.mask;
     step(event::Touch{part->pages.with(missing), wanted, ahead});
     part->ahead = 0;
   }
@@ -125,7 +127,12 @@ Status Shard::transfer(const std::shared_ptr<FilePart>& part, PageSet pages) {
   // What the kernel keeps must not change under it by a program's mapping.
   if (access.must_stay_current())
     if (Status status = linker_.downgrade(pages); !status) return status;
-  const FramePool& pool = *files_.at(pages.container).pool;
+  if (linker_.is_linked(pages.container))
+    return make_error(ErrorCode::kUnavailable,
+                      "container " + std::to_string(pages.container.value()) +
+                          " is linked to a segment of this node; use that, or detach it",
+                      EBUSY);
+  const FramePool& pool = *pools_.at(pages.container);
   if (!access.writes()) return read_frames(pool, access, pages);
   fresh_ = PageSet{};
   const std::uint64_t cached = changes(pages, part.get());
@@ -238,6 +245,7 @@ void Shard::forget_file(ContainerId id) {
     drop_from_kernel(pages, {});
   }
   files_.erase(id);
+  pools_.erase(id);
   file_errors_.erase(id);
   settle_files();  // parts of other files may have been waiting behind these
 }

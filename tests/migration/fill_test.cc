@@ -37,7 +37,7 @@ std::uint64_t* word_of(void* memory, std::uint64_t page) {
 // As if this program were the one that moves: fills containers with memory of its own, whose pages
 // begin with their numbers, from 1.
 // `lost`: this one cannot be copied.
-bool hand_over(const gobelins::Connection& gob, std::uint64_t pages,
+bool hand_over(const gobelins::Connection& gob, const std::string& socket, std::uint64_t pages,
                const std::function<void()>& before, const std::function<void()>& after,
                std::optional<std::uint64_t> lost = {}) {
   gobelins::Connection mine = gob;
@@ -45,7 +45,7 @@ bool hand_over(const gobelins::Connection& gob, std::uint64_t pages,
   void* const memory = ::mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
-  const auto store = SourceStore::create(gob, "s", pages, 0);
+  const auto store = SourceStore::create(gob, socket, "s", pages, 0);
   if (!store) return false;
   LazyTask task;
   task.pid = 1;
@@ -76,7 +76,7 @@ TEST(Fill, GoesOnWhenTheTargetDiesWithTheLock) {
       char c = 0;
       EXPECT_EQ(::read(died[0], &c, 1), 1);
     };
-    return hand_over(gob, kPages, await_death, [] {});
+    return hand_over(gob, nodes.socket_of(0), kPages, await_death, [] {});
   });
   const pid_t target = nodes.spawn(1, [&](gobelins::Connection& gob) {
     gob.mutex("s.fill").lock();
@@ -101,10 +101,17 @@ bool exists(gobelins::Connection& gob, std::size_t index) {
   }
 }
 
+TargetStores stores_of(const std::string& socket) {
+  auto stores = TargetStores::open(socket);
+  EXPECT_TRUE(stores.ok());
+  return std::move(*stores);
+}
+
 // Memory of this program that comes out of the containers, as a migrant's.
 class Arriving {
  public:
-  Arriving(gobelins::Connection& gob, std::uint64_t pages) : pages_(pages) {
+  Arriving(gobelins::Connection& gob, const std::string& socket, std::uint64_t pages)
+      : pages_(pages), stores_(stores_of(socket)) {
     Memory::Store place;
     place.set_session("s");
     place.set_pages(pages);
@@ -160,9 +167,11 @@ class Arriving {
   std::unique_ptr<LazyServer> server_;
 };
 
+using Target = std::function<bool(gobelins::Connection&, const std::string& socket)>;
+
 // `target`, with a source that is there until it has ended; `asked`: and that gives only what it is
 // asked for until then; `lost`: and that cannot give this page.
-void meet(std::uint64_t pages, const Nodes::Program& target, bool asked = false,
+void meet(std::uint64_t pages, const Target& target, bool asked = false,
           std::optional<std::uint64_t> lost = {}) {
   if (::geteuid() != 0) GTEST_SKIP() << "faults of the kernel need root";
   Nodes nodes(2, settings(pages));
@@ -174,11 +183,12 @@ void meet(std::uint64_t pages, const Nodes::Program& target, bool asked = false,
       EXPECT_EQ(::read(over[0], &c, 1), 1);
     };
     const auto nothing = [] {};
-    const bool all = asked ? hand_over(gob, pages, await_end, nothing, lost)
-                           : hand_over(gob, pages, nothing, await_end, lost);
+    const bool all = asked ? hand_over(gob, nodes.socket_of(0), pages, await_end, nothing, lost)
+                           : hand_over(gob, nodes.socket_of(0), pages, nothing, await_end, lost);
     return all == !lost;
   });
-  EXPECT_TRUE(nodes.run(1, target));
+  EXPECT_TRUE(nodes.run(
+      1, [&](gobelins::Connection& gob) { return target(gob, nodes.socket_of(1)); }));
   ASSERT_EQ(::write(over[1], "x", 1), 1);
   EXPECT_EQ(Nodes::wait_for(source, kPatienceMs), 0);
 }
@@ -187,8 +197,8 @@ TEST(Fill, GivesWhatFaultsWaitForBeforeAllElse) {
   constexpr std::uint64_t kPages = 100 * kFillPages + kEarlyPages;
   meet(
       kPages,
-      [](gobelins::Connection& gob) {
-        Arriving arriving(gob, kPages);
+      [](gobelins::Connection& gob, const std::string& socket) {
+        Arriving arriving(gob, socket, kPages);
         arriving.server().runs(/*stream=*/false);
         // Here and there, one behind the other, and again in a run that is there.
         EXPECT_TRUE(arriving.right(kPages - 1, kPages));
@@ -209,8 +219,8 @@ TEST(Fill, EndsWhenMemoryOfTheSourceIsLost) {
   for (const bool asked : {true, false})
     meet(
         kPages,
-        [](gobelins::Connection& gob) {
-          Arriving arriving(gob, kPages);
+        [](gobelins::Connection& gob, const std::string& socket) {
+          Arriving arriving(gob, socket, kPages);
           arriving.server().runs(/*stream=*/false);
           const volatile std::uint64_t* const word = word_of(arriving.memory(), kLost);
           std::thread([word] { static_cast<void>(*word); }).detach();
@@ -224,8 +234,8 @@ TEST(Fill, EndsWhenMemoryOfTheSourceIsLost) {
 
 TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
   constexpr std::uint64_t kPages = 2 * kStorePages + kFillPages;
-  meet(kPages, [](gobelins::Connection& gob) {
-    Arriving arriving(gob, kPages);
+  meet(kPages, [](gobelins::Connection& gob, const std::string& socket) {
+    Arriving arriving(gob, socket, kPages);
     arriving.server().runs(/*stream=*/true);
     EXPECT_TRUE(arriving.await_all());
     EXPECT_FALSE(exists(gob, 0));
@@ -239,8 +249,8 @@ TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
 // Those that the program gave up count as come; a migrant that moves on says what is left.
 TEST(UsedUp, OneIsLeftOutWhenTheProcessMovesOn) {
   constexpr std::uint64_t kPages = 2 * kStorePages;
-  meet(kPages, [](gobelins::Connection& gob) {
-    Arriving arriving(gob, kPages);
+  meet(kPages, [](gobelins::Connection& gob, const std::string& socket) {
+    Arriving arriving(gob, socket, kPages);
     arriving.server().runs(/*stream=*/false);
     EXPECT_TRUE(arriving.right(kStorePages, kStorePages + kStorePages / 2));
     EXPECT_TRUE(arriving.await_complete());
@@ -263,12 +273,12 @@ TEST(UsedUp, OneIsLeftOutWhenTheProcessMovesOn) {
     EXPECT_EQ(left.stores_size(), 1);
     EXPECT_EQ(left.stores(0).used_up_size(), 1);
     EXPECT_EQ(left.stores(0).used_up(0), 1U);
-    TargetStores next;
+    TargetStores next = stores_of(socket);
     EXPECT_TRUE(next.add(gob, left.stores(0)).ok());
-    const auto page = next.bring(7, 1, true);
+    const auto page = next.bring(7, 1, Asker::kFault);
     EXPECT_TRUE(page.ok());
     EXPECT_EQ(page ? *reinterpret_cast<const std::uint64_t*>(*page) : 0, 8U);
-    EXPECT_FALSE(next.bring(kStorePages, 1, true).ok());
+    EXPECT_FALSE(next.bring(kStorePages, 1, Asker::kFault).ok());
     return !::testing::Test::HasFailure();
   });
 }

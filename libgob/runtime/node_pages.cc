@@ -1,0 +1,82 @@
+// Programs that move bytes of memory containers without a mapping, in bulk: what a mapping costs for
+// each page (a fault, an entry in the page tables, and its first use) is not paid.
+#include "libgob/runtime/node.h"
+
+namespace gob {
+
+void Node::lend_buffer(ClientId client, const control::LendBuffer& request,
+                       std::vector<UniqueFd> fds, Responder responder) {
+  Client& state = clients_[client];
+  if (state.buffer != nullptr)
+    return responder.fail(make_error(ErrorCode::kAlreadyExists,
+                                     "this connection has lent a buffer already", EBUSY));
+  if (fds.size() != 1)
+    return responder.fail(make_error(ErrorCode::kInvalidArgument,
+                                     "a buffer is lent with one descriptor, of its memory",
+                                     EINVAL));
+  auto buffer = LentBuffer::map(fds[0], request.bytes());
+  if (!buffer) return responder.fail(buffer.error());
+  state.buffer = std::move(*buffer);
+  responder.done();
+}
+
+// Where they are in the buffer, if the program may use these pages.
+Result<std::span<std::byte>> Node::find_pages(ClientId client, std::uint32_t container,
+                                              std::uint64_t first, std::uint64_t pages,
+                                              std::uint64_t at) {
+  const std::string what = "cannot reach pages of container " + std::to_string(container) + ": ";
+  const ContainerId id{container};
+  const Client& state = clients_[client];
+  const auto opened = state.open.find(id);
+  const auto local = containers_.find(id);
+  if (opened == state.open.end() || local == containers_.end())
+    return make_error(ErrorCode::kNotFound,
+                      what + "this connection has not opened it, or it was removed", ENOENT);
+  if (!opened->second.read || !opened->second.write)
+    return make_error(ErrorCode::kPermissionDenied,
+                      what + "it was not opened for reading and writing", EACCES);
+  if (local->second.has_device)
+    return make_error(ErrorCode::kInvalidArgument, what + "it is a file's or a segment's", EINVAL);
+  if (pages == 0 || !local->second.pool->contains(PageIndex{first}, pages))
+    return make_error(ErrorCode::kInvalidArgument,
+                      what + "it has no " + std::to_string(pages) + " pages from page " +
+                          std::to_string(first),
+                      EINVAL);
+  const std::span<std::byte> bytes =
+      state.buffer == nullptr ? std::span<std::byte>() : state.buffer->pages(at, pages);
+  if (bytes.empty())
+    return make_error(ErrorCode::kInvalidArgument,
+                      what + "this connection has lent no buffer with so many bytes", EINVAL);
+  return bytes;
+}
+
+// The buffer stays until the shards are done with it, whatever becomes of the program.
+FileData::Done Node::answer_pages(ClientId client, Responder responder) {
+  const auto waiting = std::make_shared<Responder>(std::move(responder));
+  return [this, waiting, buffer = clients_[client].buffer](const Status& status) {
+    static_cast<void>(mailbox_.post_reply([waiting, status] {
+      if (status)
+        waiting->done();
+      else
+        waiting->fail(status.error());
+    }));
+  };
+}
+
+void Node::take_pages(ClientId client, const control::TakePages& request, Responder responder) {
+  const auto bytes = find_pages(client, request.container_id(), request.first_page(),
+                                request.pages(), request.at());
+  if (!bytes) return responder.fail(bytes.error());
+  files_->take(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
+               request.ahead(), answer_pages(client, std::move(responder)));
+}
+
+void Node::put_pages(ClientId client, const control::PutPages& request, Responder responder) {
+  const auto bytes = find_pages(client, request.container_id(), request.first_page(),
+                                request.pages(), request.at());
+  if (!bytes) return responder.fail(bytes.error());
+  files_->write(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
+                Caching::kNone, answer_pages(client, std::move(responder)));
+}
+
+}  // namespace gob
