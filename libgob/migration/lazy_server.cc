@@ -18,10 +18,10 @@
 namespace gob::migration {
 namespace {
 
-constexpr std::uint64_t kStreamPages = 64;  // brought in one piece,
-constexpr std::uint64_t kCopyPages = 16;    // and copied: short enough not to delay faults
+constexpr std::uint64_t kStreamPages = PageMover::kLanePages;  // brought in one piece,
+constexpr std::uint64_t kCopyPages = 16;  // and copied: short enough not to delay faults
 // Two faults in a row that are no further apart tell where a program is: the stream goes there.
-constexpr std::uint64_t kNear = 4 * kStreamPages * kPageSize;
+constexpr std::uint64_t kNear = std::uint64_t{1} << 20;
 constexpr int kRetryMs = 1;                 // while a change of the address space is under way
 constexpr std::uint64_t kLookAfter = kStorePages / 4;  // pages, for containers used up
 

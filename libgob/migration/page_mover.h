@@ -17,7 +17,7 @@ namespace gob::migration {
 
 class PageMover {
  public:
-  static constexpr std::uint64_t kLanePages = 64;
+  static constexpr std::uint64_t kLanePages = 256;
 
   // A connection of its own to the gobd at `socket`. Lanes: parts of the buffer, of kLanePages
   // pages each; a lane is used by one thread at a time.

@@ -26,8 +26,8 @@
 namespace gob::migration {
 
 inline constexpr std::uint64_t kStorePages = (std::uint64_t{64} << 20) / kPageSize;
-// Copied, and said to be there, together.
-inline constexpr std::uint64_t kFillPages = PageMover::kLanePages;
+// Said to be there together: a run. Several are copied at once.
+inline constexpr std::uint64_t kFillPages = 64;
 // Pages of the shortest runs (stacks, variables of libraries) that are brought before the process
 // runs: the first ones that it touches are among them.
 inline constexpr std::uint64_t kEarlyPages = 1024;
@@ -91,10 +91,14 @@ class SourceStore {
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
   enum Lane : std::uint8_t { kBulk, kFaults, kLanes };  // by thread
-  Status copy_run(std::uint64_t run, Lane lane);
+  struct Runs {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+  };
+  Status copy_runs(Runs runs, Lane lane);
   bool claim(std::uint64_t run);
-  std::optional<std::uint64_t> claim_next(std::uint64_t from);
-  Status fill_run(std::uint64_t run, Lane lane);
+  std::optional<Runs> claim_next(std::uint64_t from, std::uint64_t most);
+  Status fill_runs(Runs runs, Lane lane);
   Status fill_all();
   void serve_faults();
   Status answer_faults();
@@ -147,8 +151,8 @@ class TargetStore {
                                   const std::set<std::uint32_t>& used_up = {});
   // There are more pages than were known when it was opened.
   Status extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
-  // Makes this node the only one with `pages` pages from `page` (within one container, kFillPages
-  // at most), and gives their bytes. Any thread, if there is one for each asker. kLost: they cannot
+  // Makes this node the only one with `pages` pages from `page` (within one container, as many
+  // as a lane has at most), and gives their bytes. Any thread, if there is one for each asker. kLost: they cannot
   // be had.
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker);
   // Is the source of no more use?

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 
 #include "libgob/base/unique_fd.h"
@@ -16,10 +17,10 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
-// Runs: what the stream waited for, and what it wants next; it is told when the first of them are
-// filled.
-constexpr std::uint64_t kAhead = 16;
-constexpr std::uint64_t kToldAhead = 1 + 256 / kFillPages;
+// Runs: copied in one piece; what the stream waited for, and what it wants next. It is told when
+// the first piece is there.
+constexpr std::uint64_t kPiece = PageMover::kLanePages / kFillPages;
+constexpr std::uint64_t kAhead = 4 * kPiece;
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
 bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
@@ -107,9 +108,9 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   return grow((pages_ + kStorePages - 1) / kStorePages);
 }
 
-Status SourceStore::copy_run(std::uint64_t run, Lane lane) {
-  const std::uint64_t first = run * kFillPages;
-  const std::uint64_t end = std::min(pages_, first + kFillPages);
+Status SourceStore::copy_runs(Runs runs, Lane lane) {
+  const std::uint64_t first = runs.first * kFillPages;
+  const std::uint64_t end = std::min(pages_, first + runs.count * kFillPages);
   std::uint64_t page = first;
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), page,
                                 [](std::uint64_t at, const Piece& p) { return at < p.first; }) -
@@ -139,27 +140,37 @@ bool SourceStore::claim(std::uint64_t run) {
   return true;
 }
 
-// The first run from `from` on that nobody has begun. None: all are filled, or the thread for
-// faults has failed.
-std::optional<std::uint64_t> SourceStore::claim_next(std::uint64_t from) {
+// The first run from `from` on that nobody has begun, and those behind it, `most` in one container.
+// None: all are filled, or the thread for faults has failed.
+std::optional<SourceStore::Runs> SourceStore::claim_next(std::uint64_t from, std::uint64_t most) {
+  constexpr std::uint64_t kOfAContainer = kStorePages / kFillPages;
   std::unique_lock lock(mutex_);
   for (std::uint64_t i = 0; i < runs_.size(); ++i) {
-    const std::uint64_t run = (from + i) % runs_.size();
-    if (runs_[run] != Filled::kNo) continue;
-    runs_[run] = Filled::kBegun;
-    return run;
+    Runs claimed{(from + i) % runs_.size(), 0};
+    for (std::uint64_t run = claimed.first;
+         run < runs_.size() && claimed.count < most && runs_[run] == Filled::kNo &&
+         run / kOfAContainer == claimed.first / kOfAContainer;
+         ++run, ++claimed.count)
+      runs_[run] = Filled::kBegun;
+    if (claimed.count != 0) return claimed;
   }
   changed_.wait(lock, [this] { return left_ == 0 || !failure_; });
   return std::nullopt;
 }
 
-// One that was claimed.
-Status SourceStore::fill_run(std::uint64_t run, Lane lane) {
-  if (Status copied = copy_run(run, lane); !copied) return copied;
-  if (Status said = store(&state().filled[run], std::uint8_t{1}); !said) return said;
+// Those that were claimed.
+Status SourceStore::fill_runs(Runs runs, Lane lane) {
+  if (Status copied = copy_runs(runs, lane); !copied) return copied;
+  const std::array<std::uint8_t, kPiece> filled = [] {
+    std::array<std::uint8_t, kPiece> all;
+    all.fill(1);
+    return all;
+  }();
+  if (Status said = store(&state().filled[runs.first], filled.data(), runs.count); !said)
+    return said;
   const std::lock_guard lock(mutex_);
-  runs_[run] = Filled::kYes;
-  --left_;
+  std::fill_n(runs_.begin() + static_cast<std::ptrdiff_t>(runs.first), runs.count, Filled::kYes);
+  left_ -= runs.count;
   changed_.notify_all();
   return {};
 }
@@ -210,14 +221,15 @@ Status SourceStore::fill_all() {
       next = *wished - 1;
       ahead = pace_ == Pace::kAll ? kAhead : next < early ? early - next : 1;
       awaited = true;
-      told_at = ahead - std::min(ahead, kToldAhead);
+      told_at = ahead - std::min(ahead, kPiece);
     }
     if (ahead == 0 && pace_ == Pace::kAsked) continue;
-    const auto run = claim_next(next);
-    if (!run) continue;
-    if (Status done = fill_run(*run, kBulk); !done) return done;
-    next = (*run + 1) % runs_.size();
-    if (ahead != 0) --ahead;
+    const auto runs =
+        claim_next(next, pace_ == Pace::kAll ? kPiece : std::min(ahead, kPiece));
+    if (!runs) continue;
+    if (Status done = fill_runs(*runs, kBulk); !done) return done;
+    next = (runs->first + runs->count) % runs_.size();
+    ahead -= std::min(ahead, runs->count);
     if (awaited && ahead <= told_at) {
       awaited = false;
       tell();
@@ -248,7 +260,7 @@ Status SourceStore::answer_faults() {
     const auto run = await_fault(before);
     if (!run || !*run) return run ? Status() : run.error();
     if (claim(**run)) {
-      if (Status done = fill_run(**run, kFaults); !done) return done;
+      if (Status done = fill_runs({**run, 1}, kFaults); !done) return done;
     } else {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return runs_[**run] == Filled::kYes || ended_; });
