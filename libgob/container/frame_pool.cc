@@ -44,23 +44,40 @@ bool transfer_all(std::size_t bytes, F&& transfer) {
 }  // namespace
 
 Result<FramePool> FramePool::create(const std::string& name, std::uint64_t pages) {
-  const std::string what =
-      "cannot make the page frames of container " + name + " (" + std::to_string(pages) + " pages)";
   if (pages == 0 || pages > kMaxPages)
     return make_error(ErrorCode::kInvalidArgument,
-                      what + ": a container has 1 to " + std::to_string(kMaxPages) + " pages",
+                      "cannot make the page frames of container " + name + " (" +
+                          std::to_string(pages) + " pages): a container has 1 to " +
+                          std::to_string(kMaxPages) + " pages",
                       EINVAL);
-  const std::string shown = "gob:" + name.substr(0, 200);  // the kernel takes up to 249 bytes
+  return FramePool(name, pages);
+}
+
+Result<int> FramePool::fd() const {
+  const int made = memory_->fd.load(std::memory_order_acquire);
+  if (made >= 0) return made;
+  const std::lock_guard lock(memory_->mutex);
+  if (memory_->memfd) return memory_->memfd.get();
+  const auto failed_to = [this](const char* why) {
+    Error error = system_error("cannot make the page frames of container " + memory_->name + " (" +
+                               std::to_string(pages_) + " pages): " + why);
+    if (error.errno_value == EMFILE || error.errno_value == ENFILE)
+      error.code = ErrorCode::kNoSpace;
+    return error;
+  };
+  const std::string shown = "gob:" + memory_->name.substr(0, 200);  // the kernel takes 249 bytes
   UniqueFd memfd(::memfd_create(shown.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
   if (!memfd &&
       errno == EINVAL)  // a kernel older than the flag; it is refused with a clear message later
     memfd.reset(::memfd_create(shown.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!memfd) return system_error(what + ": memfd_create failed");
-  if (::ftruncate(memfd.get(), static_cast<off_t>(pages * kPageSize)) != 0)
-    return system_error(what + ": the memfd cannot be made that large (see ulimit -f)");
+  if (!memfd) return failed_to("no file descriptor is left, or no memory (see ulimit -n)");
+  if (::ftruncate(memfd.get(), static_cast<off_t>(pages_ * kPageSize)) != 0)
+    return failed_to("the memfd cannot be made that large (see ulimit -f)");
   if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-    return system_error(what + ": the memfd cannot be sealed");
-  return FramePool(std::move(memfd), pages);
+    return failed_to("the memfd cannot be sealed");
+  memory_->memfd = std::move(memfd);
+  memory_->fd.store(memory_->memfd.get(), std::memory_order_release);
+  return memory_->memfd.get();
 }
 
 Error FramePool::failed(const char* what, PageIndex first, unsigned count) const {
@@ -71,9 +88,11 @@ Error FramePool::failed(const char* what, PageIndex first, unsigned count) const
 }
 
 Status FramePool::store(PageIndex first, unsigned count, const std::byte* bytes) const {
+  const Result<int> memory = fd();
+  if (!memory) return memory.error();
   const std::size_t size = count * kPageSize;
   if (transfer_all(size, [&](std::size_t done) {
-        return ::pwrite(fd(), bytes + done, size - done,
+        return ::pwrite(*memory, bytes + done, size - done,
                         offset_of(first) + static_cast<off_t>(done));
       }))
     return {};
@@ -81,6 +100,8 @@ Status FramePool::store(PageIndex first, unsigned count, const std::byte* bytes)
 }
 
 Status FramePool::store_zero(PageIndex first, unsigned count) const {
+  const Result<int> memory = fd();
+  if (!memory) return memory.error();
   const std::size_t size = count * kPageSize;
   std::array<iovec, kStripePages> zeros;
   zeros.fill({const_cast<std::byte*>(kZeroPage.data()), kPageSize});
@@ -89,7 +110,7 @@ Status FramePool::store_zero(PageIndex first, unsigned count) const {
         const std::size_t left = size - done;
         zeros[0].iov_len = std::min(left, kPageSize - done % kPageSize);
         const std::size_t pages = 1 + (left - zeros[0].iov_len) / kPageSize;
-        return ::pwritev(fd(), zeros.data(), static_cast<int>(pages),
+        return ::pwritev(*memory, zeros.data(), static_cast<int>(pages),
                          offset_of(first) + static_cast<off_t>(done));
       }))
     return {};
@@ -98,16 +119,23 @@ Status FramePool::store_zero(PageIndex first, unsigned count) const {
 
 Status FramePool::load(PageIndex first, unsigned count, std::byte* out) const {
   const std::size_t size = count * kPageSize;
+  if (!is_made()) {
+    std::fill_n(out, size, std::byte{0});
+    return {};
+  }
+  const Result<int> memory = fd();
   if (transfer_all(size, [&](std::size_t done) {
-        return ::pread(fd(), out + done, size - done, offset_of(first) + static_cast<off_t>(done));
+        return ::pread(*memory, out + done, size - done, offset_of(first) + static_cast<off_t>(done));
       }))
     return {};
   return failed("read", first, count);
 }
 
 Status FramePool::read_bytes(std::uint64_t offset, std::span<std::byte> out) const {
+  const Result<int> memory = fd();
+  if (!memory) return memory.error();
   if (transfer_all(out.size(), [&](std::size_t done) {
-        return ::pread(fd(), out.data() + done, out.size() - done,
+        return ::pread(*memory, out.data() + done, out.size() - done,
                        static_cast<off_t>(offset + done));
       }))
     return {};
@@ -115,8 +143,10 @@ Status FramePool::read_bytes(std::uint64_t offset, std::span<std::byte> out) con
 }
 
 Status FramePool::write_bytes(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  const Result<int> memory = fd();
+  if (!memory) return memory.error();
   if (transfer_all(bytes.size(), [&](std::size_t done) {
-        return ::pwrite(fd(), bytes.data() + done, bytes.size() - done,
+        return ::pwrite(*memory, bytes.data() + done, bytes.size() - done,
                         static_cast<off_t>(offset + done));
       }))
     return {};
@@ -124,8 +154,10 @@ Status FramePool::write_bytes(std::uint64_t offset, std::span<const std::byte> b
 }
 
 Status FramePool::take(PageIndex first, unsigned count, std::byte* out, PagePipe& pipe) const {
+  const Result<int> memory = fd();
+  if (!memory) return memory.error();
   while (count > 0) {
-    const Result<unsigned> held = pipe.fill(fd(), first.value() * kPageSize, count);
+    const Result<unsigned> held = pipe.fill(*memory, first.value() * kPageSize, count);
     if (!held) return held.error();
     if (Status punched = punch(first, *held); !punched) {
       pipe.discard();
@@ -140,9 +172,11 @@ Status FramePool::take(PageIndex first, unsigned count, std::byte* out, PagePipe
 }
 
 Status FramePool::punch(PageIndex first, unsigned count) const {
+  if (!is_made()) return {};
+  const int memory = *fd();
   int failure = 0;
   do {
-    failure = ::fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_of(first),
+    failure = ::fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_of(first),
                           static_cast<off_t>(count * kPageSize));
   } while (failure != 0 && errno == EINTR);
   if (failure == 0) return {};
@@ -150,9 +184,11 @@ Status FramePool::punch(PageIndex first, unsigned count) const {
 }
 
 Status FramePool::clear() const {
+  if (!is_made()) return {};
+  const int memory = *fd();
   int failure = 0;
   do {
-    failure = ::fallocate(fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+    failure = ::fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
                           static_cast<off_t>(pages_ * kPageSize));
   } while (failure != 0 && errno == EINTR);
   if (failure == 0) return {};
@@ -170,12 +206,13 @@ Status FramePool::unmap(PageIndex first, unsigned count, PagePipe& pipe) const {
 }
 
 bool FramePool::resident(PageIndex page) const {
-  return ::lseek(fd(), offset_of(page), SEEK_DATA) == offset_of(page);
+  return is_made() && ::lseek(*fd(), offset_of(page), SEEK_DATA) == offset_of(page);
 }
 
 Result<std::uint64_t> FramePool::resident_count() const {
+  if (!is_made()) return 0;
   struct stat status = {};
-  if (::fstat(fd(), &status) != 0) return system_error("cannot count page frames");
+  if (::fstat(*fd(), &status) != 0) return system_error("cannot count page frames");
   return static_cast<std::uint64_t>(status.st_blocks) * 512 / kPageSize;
 }
 

@@ -3,13 +3,17 @@
 // node. The pool keeps no mapping of its own: bytes move by pread, pwrite and splice.
 //
 // Threads: several shards may use one pool at the same time as long as no two of them touch the
-// same stripe at once; the pool itself holds no state but the descriptor.
+// same stripe at once; the pool itself holds no state but the descriptor, once it is made.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "libgob/base/ids.h"
 #include "libgob/base/page_set.h"
@@ -23,12 +27,14 @@ namespace gob {
 // bytes. An Error leaves the frames as they were unless said otherwise.
 class FramePool {
  public:
-  // An empty pool: costs nothing for a page without a frame. `name` shows in /proc/PID/maps.
-  // Sealed, so that no program that gets the descriptor can shrink, grow or freeze it.
+  // An empty pool: costs nothing for a page without a frame, and no descriptor before the first.
+  // `name` shows in /proc/PID/maps.
   static Result<FramePool> create(const std::string& name, std::uint64_t pages);
 
-  // Passed to programs, which map it.
-  [[nodiscard]] int fd() const { return memfd_.get(); }
+  // Passed to programs, which map it. Sealed, so that none of them can shrink, grow or freeze it.
+  // Made when it is first wanted, by this or by what needs a frame: kNoSpace when this process has
+  // no descriptor left. Once it has succeeded it always does.
+  Result<int> fd() const;
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] bool contains(PageIndex first, std::uint64_t count) const {
     return first.value() <= pages_ && count <= pages_ - first.value();
@@ -63,10 +69,20 @@ class FramePool {
   [[nodiscard]] Result<std::uint64_t> resident_count() const;
 
  private:
-  FramePool(UniqueFd memfd, std::uint64_t pages) : memfd_(std::move(memfd)), pages_(pages) {}
+  struct Memory {
+    explicit Memory(std::string shown) : name(std::move(shown)) {}
+
+    const std::string name;
+    std::mutex mutex;
+    UniqueFd memfd;            // guarded by mutex
+    std::atomic<int> fd = -1;  // the same, once it is ready
+  };
+  FramePool(const std::string& name, std::uint64_t pages)
+      : memory_(std::make_unique<Memory>(name)), pages_(pages) {}
+  [[nodiscard]] bool is_made() const { return memory_->fd.load(std::memory_order_acquire) >= 0; }
   [[nodiscard]] Error failed(const char* what, PageIndex first, unsigned count) const;
 
-  UniqueFd memfd_;
+  std::unique_ptr<Memory> memory_;
   std::uint64_t pages_;
 };
 

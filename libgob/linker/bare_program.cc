@@ -110,7 +110,9 @@ Result<BareProgram> BareProgram::start(const std::string& what, std::uint64_t pa
   Result<FramePool> pool = FramePool::create("bare-program", pages);
   if (!pool) return pool.error();
   program.pool_ = std::make_unique<FramePool>(std::move(*pool));
-  program.memory_ = std::make_unique<SharedMemory>(pages * kPageSize, program.pool_->fd());
+  const Result<int> memory = program.pool_->fd();
+  if (!memory) return memory.error();
+  program.memory_ = std::make_unique<SharedMemory>(pages * kPageSize, *memory);
   program.took_ns_ = std::make_unique<SharedMemory>(pages * sizeof(std::uint64_t), -1);
   if (!program.memory_->ok() || !program.took_ns_->ok())
     return system_error(what + ": cannot map memory");

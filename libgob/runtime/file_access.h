@@ -13,6 +13,7 @@
 
 #include "libgob/base/page_set.h"
 #include "libgob/linker/file_data.h"
+#include "libgob/protocol/event.h"
 
 namespace gob {
 

@@ -55,7 +55,7 @@ void Files::remove_container(ContainerId id) {
 Result<ContainerInfo> Files::find(ContainerId id) const {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return no_file(id, "is no file container of this cluster");
+  if (found == entries_.end()) return no_file(id, "is not in this cluster");
   return found->second.info;
 }
 

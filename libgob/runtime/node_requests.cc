@@ -243,7 +243,9 @@ void Node::map_container(ClientId client, const control::MapContainer& request,
         make_error(ErrorCode::kNoSpace, "this connection has too many mappings", EMFILE));
 
   std::vector<UniqueFd> fds;
-  fds.emplace_back(::fcntl(pool.fd(), F_DUPFD_CLOEXEC, 0));
+  const Result<int> memory = pool.fd();
+  if (!memory) return responder.fail(memory.error());
+  fds.emplace_back(::fcntl(*memory, F_DUPFD_CLOEXEC, 0));
   if (!fds.back()) return responder.fail(system_error("cannot hand out the container's memory"));
   // An answer now, while there is still one to be had: what makes the mapping ready comes with
   // descriptors, and if there were no room for them then, the connection would end.

@@ -91,6 +91,9 @@ void Node::add_local(const ContainerRecord& record) {
   if (record.kind == ContainerKind::kTree) return add_tree(record);
   Result<FramePool> pool = FramePool::create(record.name, record.info.pages);
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
+  // Of files many are made, and most nodes use few: what keeps a descriptor is what is used.
+  if (record.kind != ContainerKind::kFile)
+    if (const auto made = pool->fd(); !made) return finish(NodeEnd::kFailed, made.error().message());
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
   containers_[record.info.id] = LocalContainer{shared, is_file(record.info)};
   files_->add_container(record.info);

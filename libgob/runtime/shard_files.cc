@@ -43,8 +43,11 @@ void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet page
   part->since_ns = now_ns_;
   // The kernel asks for these pages, or fills them: it has none that are older.
   if (access->caching == Caching::kKernel) kernel_has_none(pages);
-  parts_[{pages.container, pages.stripe}].push_back(std::move(part));
+  parts_[{pages.container, pages.stripe}].push_back(part);
   revisit(pages);
+  // What no frame could be made for is not asked for.
+  if (const auto pool = pools_.find(pages.container); pool != pools_.end())
+    if (const auto memory = pool->second->fd(); !memory) end_part(*part, memory.error());
   settle_files();
 }
 

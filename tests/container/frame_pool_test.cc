@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -85,12 +86,36 @@ TEST_F(FramePoolTest, ImpossibleSizesAreRefusedWithWords) {
   EXPECT_NE(huge.error().message().find("huge"), std::string::npos);
 }
 
+// Whoever has no descriptor left is told so when it needs a frame, and not before.
+TEST_F(FramePoolTest, NeedsADescriptorOnlyForFrames) {
+  const FramePool pool = make(16);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::vector<std::byte> bytes(kPageSize, std::byte{7});
+  const Status stored = pool.store(PageIndex{3}, 1, bytes.data());
+  EXPECT_FALSE(pool.resident(PageIndex{3}));
+  EXPECT_EQ(pool.resident_count().value(), 0U);
+  EXPECT_TRUE(pool.punch(PageIndex{0}, 16));
+  EXPECT_TRUE(pool.clear());
+  EXPECT_TRUE(pool.load(PageIndex{3}, 1, bytes.data()));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(stored);
+  EXPECT_EQ(stored.error().code, ErrorCode::kNoSpace);
+  EXPECT_EQ(bytes[0], std::byte{0});
+  bytes[0] = std::byte{9};
+  EXPECT_TRUE(pool.store(PageIndex{3}, 1, bytes.data()));
+  EXPECT_TRUE(pool.resident(PageIndex{3}));
+}
+
 TEST_F(FramePoolTest, HoldersOfTheDescriptorCannotResizeOrFreezeIt) {
   const FramePool pool = make(16);
-  EXPECT_NE(0, ::ftruncate(pool.fd(), 4096));
+  EXPECT_NE(0, ::ftruncate(*pool.fd(), 4096));
   EXPECT_EQ(errno, EPERM);
-  EXPECT_NE(0, ::ftruncate(pool.fd(), 1 << 20));
-  EXPECT_NE(0, ::fcntl(pool.fd(), F_ADD_SEALS, F_SEAL_WRITE));
+  EXPECT_NE(0, ::ftruncate(*pool.fd(), 1 << 20));
+  EXPECT_NE(0, ::fcntl(*pool.fd(), F_ADD_SEALS, F_SEAL_WRITE));
   EXPECT_EQ(errno, EPERM);
 }
 
@@ -98,7 +123,7 @@ TEST_F(FramePoolTest, PunchFreesAndUnmaps) {
   const FramePool pool = make(64);
   ASSERT_TRUE(pool.store(PageIndex{0}, 64, pattern(64, 4).data()));
   auto* seen = static_cast<unsigned char*>(
-      ::mmap(nullptr, 64 * kPageSize, PROT_READ, MAP_SHARED, pool.fd(), 0));
+      ::mmap(nullptr, 64 * kPageSize, PROT_READ, MAP_SHARED, *pool.fd(), 0));
   ASSERT_NE(seen, MAP_FAILED);
   EXPECT_NE(0, seen[10 * kPageSize]);
   ASSERT_TRUE(pool.punch(PageIndex{10}, 3));
@@ -158,7 +183,7 @@ TEST_F(FramePoolTest, TakeLosesNoConcurrentWrite) {
   api.features = UFFD_FEATURE_MISSING_SHMEM;
   ASSERT_EQ(0, ::ioctl(uffd.get(), UFFDIO_API, &api)) << std::strerror(errno);
   constexpr unsigned kPages = 16;
-  void* map = ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, pool.fd(), 0);
+  void* map = ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, *pool.fd(), 0);
   ASSERT_NE(map, MAP_FAILED);
   uffdio_register range = {};
   range.range = {reinterpret_cast<std::uintptr_t>(map), kPages * kPageSize};

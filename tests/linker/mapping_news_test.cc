@@ -37,7 +37,7 @@ class MappingNewsTest : public testing::Test {
     auto pool = FramePool::create("gob-test", kPages);
     ASSERT_TRUE(pool);
     pool_ = std::make_shared<const FramePool>(std::move(*pool));
-    memory_.reset(::dup(pool_->fd()));
+    memory_.reset(::dup(*pool_->fd()));
     at_ = static_cast<char*>(
         ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0));
     ASSERT_NE(at_, MAP_FAILED);

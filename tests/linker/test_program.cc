@@ -175,7 +175,7 @@ TestProgram::TestProgram(const FramePool& pool, const Config& config) {
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a failed test leaves nobody behind
     socket_.reset();
-    Child(child_end.get(), pool.fd(), config).serve();
+    Child(child_end.get(), *pool.fd(), config).serve();
   }
   UniqueFd uffd;
   std::uint64_t address = 0;

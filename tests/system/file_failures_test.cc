@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -54,6 +55,47 @@ TEST(FileFailures, WithoutTheirHomeFilesGiveAnErrorAndWithItTheyAreBack) {
   EXPECT_EQ(::pread(open, bytes, 4, 0), -1);
   EXPECT_EQ(errno, ESTALE);
   ::close(open);
+}
+
+rlim_t open_files(pid_t pid) {
+  rlim_t count = 0;
+  for ([[maybe_unused]] const auto& each :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd"))
+    ++count;
+  return count;
+}
+
+void limit_open_files(const Nodes& nodes, unsigned node, rlim_t more) {
+  const rlim_t most = open_files(nodes.pid_of(node)) + more;
+  const rlimit limit{most, most};
+  ASSERT_EQ(::prlimit(nodes.pid_of(node), RLIMIT_NOFILE, &limit, nullptr), 0);
+}
+
+// Many files that others read cost a node nothing; too many that its own programs read cost these
+// an error, and not the node its life.
+TEST(FileFailures, ANodeThatRunsOutOfDescriptorsLives) {
+  constexpr int kFiles = 200;
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  for (int i = 0; i < kFiles; ++i)
+    std::ofstream(folder.tree() + "/" + std::to_string(i)) << "file " << i;
+  for (const unsigned node : {1U, 2U}) {
+    ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, node, 50));
+  }
+  int read = 0;
+  for (int i = 0; i < kFiles; ++i)
+    read += content(seen_at(nodes, 1) + "/" + std::to_string(i)) == "file " + std::to_string(i);
+  EXPECT_GT(read, 20);
+  EXPECT_LT(read, kFiles);
+  for (int i = 0; i < kFiles; ++i)
+    EXPECT_EQ(content(seen_at(nodes, 0) + "/" + std::to_string(i)), "file " + std::to_string(i));
+  EXPECT_EQ(content(seen_at(nodes, 2) + "/0"), "file 0");
+  EXPECT_NE(nodes.log_of(1).find("descriptor"), std::string::npos) << nodes.log_of(1);
+  ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, 1, 50));  // and it goes on
+  EXPECT_EQ(content(seen_at(nodes, 1) + "/" + std::to_string(kFiles - 1)),
+            "file " + std::to_string(kFiles - 1));
+  for (unsigned node = 0; node < 3; ++node) EXPECT_TRUE(nodes.stat(node).ok());
 }
 
 // What nodes hold of a file is read on while its home is dead; when that is back the file is
