@@ -66,8 +66,9 @@ rlim_t open_files(pid_t pid) {
 }
 
 void limit_open_files(const Nodes& nodes, unsigned node, rlim_t more) {
-  const rlim_t most = open_files(nodes.pid_of(node)) + more;
-  const rlimit limit{most, most};
+  rlimit limit{};
+  ASSERT_EQ(::prlimit(nodes.pid_of(node), RLIMIT_NOFILE, nullptr, &limit), 0);
+  limit.rlim_cur = open_files(nodes.pid_of(node)) + more;
   ASSERT_EQ(::prlimit(nodes.pid_of(node), RLIMIT_NOFILE, &limit, nullptr), 0);
 }
 
