@@ -152,11 +152,7 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
       fuse_reply_buf(reading->req, reinterpret_cast<const char*>(reading->bytes.get()),
                      reading->length);
     });
-    if (answered) return;
-    // The home may wait for this node to forget the pages, and this for the home's new lease.
-    if (reading->length != 0 && reading->caching == Caching::kKernel)
-      data_.not_given(reading->file.container, reading->offset, reading->length);
-    ask_for_lease(reading);
+    if (!answered) ask_for_lease(reading);
   };
   const std::uint64_t left = lease->size - std::min(lease->size, reading->offset);
   reading->length = std::min<std::uint64_t>(left, reading->size);
@@ -199,6 +195,10 @@ void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
     fuse_reply_err(reading->req, EIO);
     return;
   }
+  // The lease may wait for a change that waits for the kernel here to forget these pages. It has
+  // locked them for this read, and has none of them.
+  if (reading->caching == Caching::kKernel)
+    data_.not_given(reading->file.container, reading->offset, reading->size);
   Request request;
   request.set_flags(kWithLease);
   ask_opened(reading->req, reading->file, FileOp::kGetAttributes, std::move(request),
