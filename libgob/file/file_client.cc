@@ -43,6 +43,10 @@ FileClient::~FileClient() {
 }
 
 std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback done) {
+  if (const int error = error_of_limits(request); error != 0) {
+    done(failed_reply(error));
+    return 0;
+  }
   std::uint64_t id = 0;
   bool wake = false;
   bool reachable = false;
@@ -53,6 +57,12 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
                to_words(request),
                std::move(done),
                waits_for_others(request) ? Clock::time_point::max() : Clock::now() + timeout_};
+  request.set_id(1);  // any: it is the rest that is looked at
+  if (const Status allowed = check_file_request(request); !allowed) {
+    fail(made, "nonsense", allowed.error().message() + ", which is not sent; report this");
+    made.done(failed_reply(EINVAL));
+    return 0;
+  }
   {
     const std::lock_guard guard(mutex_);
     const auto up = up_.find(home);

@@ -39,7 +39,8 @@ class FileClient {
   FileClient(const FileClient&) = delete;
   FileClient& operator=(const FileClient&) = delete;
 
-  // Fills in the request's id, and returns it. `done` is called exactly once.
+  // Fills in the request's id, and returns it. `done` is called exactly once. What a home would take
+  // for nonsense, and drop this node for, is not sent.
   std::uint64_t call(NodeId home, peer::FileRequest request, Callback done);
   // The caller of a request that waits for a lock gave up.
   void cancel(std::uint64_t id);

@@ -78,6 +78,10 @@ inline constexpr std::size_t kMaxXattrBytes = 65536;
 inline constexpr std::size_t kMaxForgets = 4096;  // of one message
 inline constexpr std::size_t kMaxLocks = 1024;    // listed in one message
 
+// A program may ask the kernel for what no file system has, such as a name that is too long: the
+// errno that it gets. 0: the request may go to the home.
+[[nodiscard]] int error_of_limits(const peer::FileRequest& request);
+
 // kProtocol unless the message is one that a correct node sends.
 [[nodiscard]] Status check_file_body(const peer::FileBody& body);
 [[nodiscard]] Status check_file_request(const peer::FileRequest& request);

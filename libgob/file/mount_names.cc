@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
 #include "libgob/file/mount.h"
@@ -31,7 +32,7 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     const std::lock_guard guard(self.mutex_);
     const auto it = self.attachments_.find(name);
     if (it == self.attachments_.end()) {
-      fuse_reply_err(req, ENOENT);
+      fuse_reply_err(req, std::strlen(name) > kMaxFileNameBytes ? ENAMETOOLONG : ENOENT);
       return;
     }
     found = it->second;

@@ -80,6 +80,23 @@ TEST(FileClient, AHomeThatIsNotThereIsAnErrorAtOnce) {
   EXPECT_EQ(error, EIO);
 }
 
+// It would drop this node.
+TEST(FileClient, WhatAHomeTakesForNonsenseIsNotSent) {
+  Wire wire;
+  FileClient client(1h, wire.sender());
+  client.node_up(kHome);
+  std::uint32_t error = 0;
+  const auto note = [&](const peer::FileReply& reply) { error = reply.error(); };
+  peer::FileRequest asked = request(FileOp::kLookup);
+  asked.set_name(std::string(kMaxFileNameBytes + 1, 'x'));
+  EXPECT_EQ(client.call(kHome, asked, note), 0u);
+  EXPECT_EQ(error, ENAMETOOLONG);
+  asked.set_name("a/b");
+  EXPECT_EQ(client.call(kHome, asked, note), 0u);
+  EXPECT_EQ(error, EINVAL);
+  EXPECT_EQ(wire.count(), 0u);
+}
+
 TEST(FileClient, WhatWaitsForANodeThatDiesEnds) {
   Wire wire;
   FileClient client(1h, wire.sender());
