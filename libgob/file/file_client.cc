@@ -174,7 +174,6 @@ void FileClient::deliver(NodeId from, const peer::FileReply& reply) {
     give_back(from, pending.op, reply);
 }
 
-// The answer came when nobody waited for it any more.
 void FileClient::give_back(NodeId home, FileOp op, const peer::FileReply& reply) {
   if (reply.handle() != 0) {
     peer::FileRequest release;

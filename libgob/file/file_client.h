@@ -49,6 +49,8 @@ class FileClient {
   void tell_revoked(const RemoteFile& file, std::uint64_t number);
 
   void deliver(NodeId from, const peer::FileReply& reply);
+  // Nobody takes what a home handed out with an answer to `op`.
+  void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
   // Whether the node can be asked at all. What waits for a node that goes down ends with EIO.
   void node_up(NodeId node);
   void node_down(NodeId node);
@@ -72,7 +74,6 @@ class FileClient {
 
   void watch();
   void fail(const Pending& pending, const char* kind, const std::string& why);
-  void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
 
   const std::chrono::milliseconds timeout_;
   const Send send_;

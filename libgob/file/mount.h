@@ -206,7 +206,7 @@ class Mount final : private KernelCache {
   void say_failed(const Reading& reading, const char* kind, const std::string& why);
   void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);
-  void cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+  void cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                    std::function<void(std::unique_ptr<Opened>)> give);
 
   // mount_locks.cc

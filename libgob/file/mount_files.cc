@@ -65,6 +65,7 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
        file_info = *info](const Reply& reply) mutable {
         fuse_entry_param out{};
         if (reply.error() != 0 || !self.fill_entry(folder->home, reply, parent, name, out)) {
+          self.client_.give_back(folder->home, FileOp::kCreate, reply);
           fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
           return;
         }
@@ -81,19 +82,24 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
         };
         if ((file_info.flags & O_TRUNC) == 0 || reply.attributes().size() == 0)
           return give(std::move(state));
-        self.cut_created(req, std::move(state), give);
+        self.cut_created(req, std::move(state), out.ino, give);
       });
 }
 
 // Another node made the file first: it is cut like one that was opened.
-void Mount::cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+void Mount::cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                         std::function<void(std::unique_ptr<Opened>)> give) {
   Request request;
   request.set_set(kSetSize);
   const Opened& named = *file;
   const auto kept = std::make_shared<std::unique_ptr<Opened>>(std::move(file));
   ask_opened(req, named, FileOp::kSetAttributes, std::move(request),
-             [kept, give](const Reply&) { give(std::move(*kept)); });
+             [this, req, kept, inode, give](const Reply& reply) {
+               if (reply.error() == 0) return give(std::move(*kept));
+               release_handle(**kept, FileOp::kRelease);
+               fuse_reply_err(req, static_cast<int>(reply.error()));
+               forget_one(inode, 1);
+             });
 }
 
 std::unique_ptr<Mount::Opened> Mount::make_opened(const RemoteFile& remote, const Reply& reply) {
