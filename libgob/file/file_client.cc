@@ -104,6 +104,15 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
   return id;
 }
 
+void FileClient::later(std::chrono::milliseconds delay, std::function<void()> work) {
+  {
+    const std::lock_guard guard(mutex_);
+    later_.emplace(Clock::now() + delay, std::move(work));
+    watcher_idle_ = false;
+  }
+  wake_.notify_one();
+}
+
 void FileClient::set_names(Names names) {
   auto known = std::make_shared<const Names>(std::move(names));
   const std::lock_guard guard(mutex_);
@@ -217,7 +226,7 @@ void FileClient::node_down(NodeId node) {
   }
 }
 
-// Ends requests whose time is over. Those that are given up stay known until their home answers or
+// Does what is due, and ends requests whose time is over. Those that are given up stay known until their home answers or
 // goes down.
 void FileClient::watch() {
   ::prctl(PR_SET_NAME, "gob-file-watch");
@@ -226,6 +235,17 @@ void FileClient::watch() {
     Clock::time_point next = Clock::time_point::max();
     std::vector<Pending> ended;
     const Clock::time_point now = Clock::now();
+    if (const auto due = later_.begin(); due != later_.end()) {
+      if (due->first <= now) {
+        const std::function<void()> work = std::move(due->second);
+        later_.erase(due);
+        lock.unlock();
+        work();
+        lock.lock();
+        continue;
+      }
+      next = due->first;
+    }
     for (auto& [id, pending] : pending_) {
       if (!pending.done) continue;
       if (pending.deadline > now) {

@@ -55,6 +55,9 @@ class FileClient {
   void node_up(NodeId node);
   void node_down(NodeId node);
 
+  // Calls `work` after that time, if this is still there, on a thread of its own; it must not block.
+  void later(std::chrono::milliseconds delay, std::function<void()> work);
+
   void set_names(Names names);
   // A program gets EIO, or another error that no file system gave: says so in the log. `kind`: see
   // FailureLog. `why`: why, and what to do.
@@ -82,6 +85,7 @@ class FileClient {
   std::condition_variable wake_;
   // Guarded by mutex_:
   std::map<std::uint64_t, Pending> pending_;
+  std::multimap<Clock::time_point, std::function<void()>> later_;
   std::map<NodeId, bool> up_;
   std::uint64_t last_id_ = 0;
   bool stopped_ = false;

@@ -18,6 +18,7 @@ constexpr unsigned kMaxBackground = 64;  // requests the kernel may have under w
 constexpr std::size_t kUsualReadAhead = std::size_t{128} << 10;  // the kernel's own
 constexpr std::size_t kMaxNotifiers = 512;
 constexpr int kMaxGroupsAsked = 256;
+constexpr std::chrono::milliseconds kLongestHold{20};  // of a lease that a home wants back
 
 }  // namespace
 
@@ -212,8 +213,13 @@ void Mount::notify() {
 
 void Mount::revoke(NodeId home, const peer::FileRevoke& revoke) {
   const RemoteFile file{home, revoke.incarnation(), revoke.file()};
-  leases_.revoke(file, revoke.number());
-  client_.tell_revoked(file, revoke.number());
+  const auto tell = [this, file, number = revoke.number()] { client_.tell_revoked(file, number); };
+  if (leases_.revoke(file, revoke.number())) return tell();
+  // A read that has waited for the lease is about to be answered under it. Not for long, since what
+  // it waits for now may wait for the change.
+  client_.later(kLongestHold, [this, file, tell, number = revoke.number()] {
+    if (leases_.end(file, number)) tell();
+  });
 }
 
 void Mount::init(fuse_conn_info& connection) {

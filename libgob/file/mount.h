@@ -101,7 +101,8 @@ class Mount final : private KernelCache {
     BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
-    bool noted = false;  // by fetch_ahead_
+    bool noted = false;        // by fetch_ahead_
+    SizeLeases::Lease held;  // serial 0: none
   };
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;
@@ -206,6 +207,8 @@ class Mount final : private KernelCache {
   void say_failed(const Reading& reading, const char* kind, const std::string& why);
   void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);
+  void take_awaited_lease(Reading& reading, const Reply& reply);
+  void let_go_of_lease(Reading& reading);
   void cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                    std::function<void(std::unique_ptr<Opened>)> give);
 

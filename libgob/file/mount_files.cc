@@ -15,7 +15,10 @@ namespace gob::file {
 
 namespace {
 
-constexpr unsigned kMaxTries = 64;  // of a read whose file changes its size all the time
+// Of a read whose file changes its size all the time. From the third on a lease that it has waited
+// for is not given back before it is answered (Mount::revoke).
+constexpr unsigned kTriesWithoutHold = 2;
+constexpr unsigned kMaxTries = 64;
 
 // A descriptor for reading only goes by the kernel's cache, and so do its mappings. Through one
 // that may write, every read and write comes here, and a shared mapping is refused by the kernel
@@ -151,20 +154,22 @@ void Mount::read_at_home(const std::shared_ptr<Reading>& reading) {
 
 // Up to the size that this node has a lease on, which must still hold when the kernel is answered.
 void Mount::read_container(const std::shared_ptr<Reading>& reading) {
-  const auto lease = leases_.find(reading->file.remote);
+  const auto lease = reading->held.serial != 0 ? std::optional(reading->held)
+                                               : leases_.find(reading->file.remote);
   if (!lease) return ask_for_lease(reading);
   const auto answer = [this, reading, serial = lease->serial] {
     const bool answered = leases_.answer_under(reading->file.remote, serial, [&] {
       fuse_reply_buf(reading->req, reinterpret_cast<const char*>(reading->bytes.get()),
                      reading->length);
     });
+    let_go_of_lease(*reading);
     if (!answered) ask_for_lease(reading);
   };
   const std::uint64_t left = lease->size - std::min(lease->size, reading->offset);
   reading->length = std::min<std::uint64_t>(left, reading->size);
   if (reading->length == 0) return answer();
-  const bool by_fetch = reading->file.ahead == ReadAhead::kNone;
-  if (reading->caching == Caching::kKernel && !by_fetch && !std::exchange(reading->noted, true) &&
+  const bool may_wait = reading->file.ahead != ReadAhead::kNone && reading->held.serial == 0;
+  if (reading->caching == Caching::kKernel && may_wait && !std::exchange(reading->noted, true) &&
       fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size,
                         [this, reading] { read_container(reading); }))
     return;
@@ -172,6 +177,7 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   data_.read(reading->file.container, reading->offset, {reading->bytes.get(), reading->length},
              reading->caching, reading->file.ahead, [this, reading, answer](const Status& status) {
                if (status) return answer();
+               let_go_of_lease(*reading);
                fail_reading(reading, status.error());
              });
 }
@@ -195,6 +201,8 @@ void Mount::say_failed(const Reading& reading, const char* kind, const std::stri
 
 void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
   if (++reading->tries > kMaxTries) {
+    // What the kernel keeps must come by the container, or nobody would tell it to forget.
+    if (reading->caching == Caching::kNone) return read_at_home(reading);
     say_failed(*reading, "size",
                "its size changed " + std::to_string(kMaxTries) +
                    " times while it was read; read again when its writers rest");
@@ -213,9 +221,21 @@ void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
                  fuse_reply_err(reading->req, static_cast<int>(reply.error()));
                  return;
                }
+               if (reading->tries > kTriesWithoutHold) take_awaited_lease(*reading, reply);
                take_lease(reading->file.remote, reading->file.container, reply);
                read_container(reading);
              });
+}
+
+void Mount::take_awaited_lease(Reading& reading, const Reply& reply) {
+  const SizeLeases::Lease lease{reply.lease(), reply.attributes().size()};
+  if (lease.serial != 0 && leases_.grant_and_hold(reading.file.remote, lease)) reading.held = lease;
+}
+
+void Mount::let_go_of_lease(Reading& reading) {
+  if (std::exchange(reading.held, {}).serial == 0) return;
+  if (const std::uint64_t ended = leases_.let_go(reading.file.remote); ended != 0)
+    client_.tell_revoked(reading.file.remote, ended);
 }
 
 void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, off_t offset,

@@ -12,18 +12,61 @@ std::shared_ptr<SizeLeases::Entry> SizeLeases::entry(const RemoteFile& file, boo
   return entries_.emplace(file, std::make_shared<Entry>()).first->second;
 }
 
+bool SizeLeases::take(Entry& entry, Lease lease) {
+  if (lease.serial <= std::max(entry.revoked, entry.ending)) return false;
+  if (lease.serial > entry.lease.serial) entry.lease = lease;
+  return true;
+}
+
+void SizeLeases::end(Entry& entry, std::uint64_t serial) {
+  entry.revoked = std::max(entry.revoked, serial);
+  entry.ending = std::max(entry.ending, serial);
+  if (entry.lease.serial <= entry.ending) entry.lease = {};
+}
+
 void SizeLeases::grant(const RemoteFile& file, Lease lease) {
   const auto known = entry(file, true);
   const std::lock_guard guard(known->mutex);
-  if (lease.serial > known->revoked && lease.serial > known->lease.serial) known->lease = lease;
+  static_cast<void>(take(*known, lease));
 }
 
-void SizeLeases::revoke(const RemoteFile& file, std::uint64_t serial) {
+bool SizeLeases::grant_and_hold(const RemoteFile& file, Lease lease) {
+  const auto known = entry(file, true);
+  const std::lock_guard guard(known->mutex);
+  if (!take(*known, lease)) return false;
+  ++known->holds;
+  return true;
+}
+
+bool SizeLeases::revoke(const RemoteFile& file, std::uint64_t serial) {
   // Made if need be: the grant that it ends may still be on its way.
   const auto known = entry(file, true);
   const std::lock_guard guard(known->mutex);
-  known->revoked = std::max(known->revoked, serial);
-  if (known->lease.serial <= known->revoked) known->lease = {};
+  if (known->holds == 0) {
+    end(*known, serial);
+    return true;
+  }
+  known->ending = std::max(known->ending, serial);
+  if (known->lease.serial <= known->ending) known->lease = {};
+  return false;
+}
+
+std::uint64_t SizeLeases::let_go(const RemoteFile& file) {
+  const auto known = entry(file, false);
+  if (known == nullptr) return 0;
+  const std::lock_guard guard(known->mutex);
+  if (known->holds == 0) return 0;  // forgotten meanwhile
+  if (--known->holds != 0 || known->ending <= known->revoked) return 0;
+  end(*known, known->ending);
+  return known->revoked;
+}
+
+bool SizeLeases::end(const RemoteFile& file, std::uint64_t serial) {
+  const auto known = entry(file, true);
+  const std::lock_guard guard(known->mutex);
+  if (serial <= known->revoked) return false;
+  end(*known, serial);
+  return true;
 }
 
 std::optional<SizeLeases::Lease> SizeLeases::find(const RemoteFile& file) const {

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -81,6 +82,25 @@ TEST(FileGrowth, AReadOfAPageThatTheKernelGaveUpDoesNotHoldUpTheWriter) {
   const pid_t reader = in_child([&] { return reads_the_end(path, O_RDONLY, true); });
   EXPECT_EQ(Nodes::wait_for(writer, kEndTimeoutMs), 0);
   EXPECT_EQ(Nodes::wait_for(reader, kEndTimeoutMs), 0);
+}
+
+// Each grant of the size to a reader is followed at once by the next change.
+TEST(FileGrowth, ReadersOfAFileThatGrowsAllTheTimeGoOn) {
+  DaemonConfig settings = file_settings();
+  settings.file_timeout_ms = 6000;
+  Nodes nodes(2, settings);
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/log") << "r";
+  const auto at = [&](unsigned node) { return seen_at(nodes, node) + "/log"; };
+  std::vector<pid_t> programs;
+  // More than one writer: some change is always under way.
+  for (const unsigned node : {0u, 0u, 1u, 1u})
+    programs.push_back(in_child([&] { return appends(at(node), 10); }));
+  for (const unsigned node : {0u, 1u})
+    for (const int flags : {O_RDONLY, O_RDWR})
+      programs.push_back(in_child([&] { return reads_the_end(at(node), flags, false); }));
+  for (const pid_t program : programs) EXPECT_EQ(Nodes::wait_for(program, kEndTimeoutMs), 0);
 }
 
 }  // namespace
