@@ -16,9 +16,8 @@ ChangeGate::Begun ChangeGate::begin(Start apply) {
 
 void ChangeGate::begin(Start apply, Begun& begun) {
   const std::uint64_t number = ++last_;
-  Change change{number, std::exchange(holders_, {}), [apply = std::move(apply), number] {
-                  apply(number);
-                }};
+  Change change{number, std::exchange(holders_, {}),
+                [apply = std::move(apply), number] { apply(number); }};
   if (!change.awaited.empty()) {
     begun.number = number;
     begun.ask = change.awaited;

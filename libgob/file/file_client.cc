@@ -133,6 +133,14 @@ void FileClient::log_failure(const std::string& kind, const RemoteFile& file,
            (path.empty() ? "file " : "'" + path + "', file ") + std::to_string(file.file) +
            " of node " + (names->node ? names->node(file.home) : number) + ": " + why;
   });
+  // Should this have been left out, the watcher is to say so in time.
+  bool wake = false;
+  {
+    const std::lock_guard guard(mutex_);
+    failed_ = true;
+    wake = std::exchange(watcher_idle_, false);
+  }
+  if (wake) wake_.notify_one();
 }
 
 void FileClient::fail(const Pending& pending, const char* kind, const std::string& why) {
@@ -177,10 +185,10 @@ void FileClient::deliver(NodeId from, const peer::FileReply& reply) {
     pending = std::move(found->second);
     pending_.erase(found);
   }
-  if (pending.done)
-    pending.done(reply);
-  else
-    give_back(from, pending.op, reply);
+  if (!pending.done) return give_back(from, pending.op, reply);
+  if (reply.error() == EIO)
+    fail(pending, "answered", "its home said so; its log or its disk says why");
+  pending.done(reply);
 }
 
 void FileClient::give_back(NodeId home, FileOp op, const peer::FileReply& reply) {
@@ -226,13 +234,17 @@ void FileClient::node_down(NodeId node) {
   }
 }
 
-// Does what is due, and ends requests whose time is over. Those that are given up stay known until their home answers or
-// goes down.
+// Does what is due, says what the log has left out, and ends requests whose time is over. Those
+// that are given up stay known until their home answers or goes down.
 void FileClient::watch() {
   ::prctl(PR_SET_NAME, "gob-file-watch");
   std::unique_lock lock(mutex_);
   while (!stopped_) {
-    Clock::time_point next = Clock::time_point::max();
+    failed_ = false;
+    lock.unlock();
+    Clock::time_point next = log_.flush();
+    lock.lock();
+    if (stopped_) return;
     std::vector<Pending> ended;
     const Clock::time_point now = Clock::now();
     if (const auto due = later_.begin(); due != later_.end()) {
@@ -244,7 +256,7 @@ void FileClient::watch() {
         lock.lock();
         continue;
       }
-      next = due->first;
+      next = std::min(next, due->first);
     }
     for (auto& [id, pending] : pending_) {
       if (!pending.done) continue;
@@ -266,6 +278,7 @@ void FileClient::watch() {
       lock.lock();
       continue;
     }
+    if (failed_) continue;
     watcher_idle_ = next == Clock::time_point::max();
     if (watcher_idle_)
       wake_.wait(lock);

@@ -39,8 +39,8 @@ class FileClient {
   FileClient(const FileClient&) = delete;
   FileClient& operator=(const FileClient&) = delete;
 
-  // Fills in the request's id, and returns it. `done` is called exactly once. What a home would take
-  // for nonsense, and drop this node for, is not sent.
+  // Fills in the request's id, and returns it. `done` is called exactly once. What a home would
+  // take for nonsense, and drop this node for, is not sent.
   std::uint64_t call(NodeId home, peer::FileRequest request, Callback done);
   // The caller of a request that waits for a lock gave up.
   void cancel(std::uint64_t id);
@@ -55,7 +55,8 @@ class FileClient {
   void node_up(NodeId node);
   void node_down(NodeId node);
 
-  // Calls `work` after that time, if this is still there, on a thread of its own; it must not block.
+  // Calls `work` after that time, if this is still there, on a thread of its own; it must not
+  // block.
   void later(std::chrono::milliseconds delay, std::function<void()> work);
 
   void set_names(Names names);
@@ -90,6 +91,7 @@ class FileClient {
   std::uint64_t last_id_ = 0;
   bool stopped_ = false;
   bool watcher_idle_ = false;  // it waits for no deadline
+  bool failed_ = false;        // something, since the watcher looked at log_
   std::shared_ptr<const Names> names_ = std::make_shared<Names>();
 
   FailureLog log_;

@@ -222,7 +222,8 @@ std::string to_words(FileOp op) {
 }
 
 std::string to_words(const peer::FileRequest& request) {
-  std::string text = to_words(op_of(request));
+  const bool reads = op_of(request) == FileOp::kGetAttributes && request.flags() == kWithLease;
+  std::string text = to_words(reads ? FileOp::kRead : op_of(request));
   if (!request.name().empty()) text += " '" + request.name() + "'";
   const std::uint64_t bytes =
       op_of(request) == FileOp::kWrite ? request.data().size() : request.size();

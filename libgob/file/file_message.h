@@ -68,7 +68,8 @@ inline constexpr std::uint32_t kSetAccessedNow = 32;
 inline constexpr std::uint32_t kSetModified = 64;
 inline constexpr std::uint32_t kSetModifiedNow = 128;
 
-// FileRequest.flags of kGetAttributes: with a lease on the size.
+// FileRequest.flags of kGetAttributes: with a lease on the size, for a read of `size` bytes at
+// `offset`.
 inline constexpr std::uint32_t kWithLease = 1;
 
 inline constexpr std::size_t kMaxFileNameBytes = 255;

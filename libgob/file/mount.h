@@ -101,7 +101,7 @@ class Mount final : private KernelCache {
     BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
-    bool noted = false;        // by fetch_ahead_
+    bool noted = false;      // by fetch_ahead_
     SizeLeases::Lease held;  // serial 0: none
   };
   using Request = peer::FileRequest;
@@ -257,6 +257,10 @@ class Mount final : private KernelCache {
   std::mutex mutex_;
   std::map<std::string, Attachment> attachments_;  // guarded by mutex_
 };
+
+// Of fuse_reply_*: whether the kernel took the answer. If it did not, though somebody still waits
+// for it, that is in the log.
+bool sent(int result);
 
 // Attributes as the kernel wants them.
 [[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);

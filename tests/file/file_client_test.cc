@@ -2,9 +2,12 @@
 #include "libgob/file/file_client.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <future>
+#include <sstream>
 
 namespace gob::file {
 namespace {
@@ -134,6 +137,25 @@ TEST(FileClient, ASilentHomeIsGivenUpInTimeAndWhatItHandsOutLateGoesBack) {
   EXPECT_EQ(op_of(wire.at(1).request()), FileOp::kRelease);
   EXPECT_EQ(wire.at(1).request().handle(), 9u);
   EXPECT_EQ(wire.at(2).forget().files(0), 8u);
+}
+
+// A program gets it, on a node whose log knew nothing of it.
+TEST(FileClient, AnIOErrorOfTheHomeIsInThisNodesLog) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  Wire wire;
+  FileClient client(1h, wire.sender());
+  client.node_up(kHome);
+  for (const int error : {ENOENT, EIO}) {
+    peer::FileReply reply = failed_reply(error);
+    reply.set_id(client.call(kHome, request(FileOp::kSync), [](const peer::FileReply&) {}));
+    client.deliver(kHome, reply);
+    EXPECT_EQ(log.str().find("cannot fsync") != std::string::npos, error == EIO) << log.str();
+  }
+  EXPECT_NE(log.str().find("its home said so"), std::string::npos) << log.str();
+  spdlog::set_default_logger(before);
 }
 
 TEST(FileClient, AWaitForALockHasNoEndOfItsOwn) {

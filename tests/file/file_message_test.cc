@@ -135,6 +135,15 @@ TEST(FileMessage, AnAnswerIsCheckedLikeARequest) {
   EXPECT_FALSE(check_file_reply(reply).ok());
 }
 
+TEST(FileMessage, AReadThatWaitsForTheSizeIsCalledARead) {
+  peer::FileRequest asked = request(FileOp::kGetAttributes);
+  EXPECT_EQ(to_words(asked), "get attributes");
+  asked.set_flags(kWithLease);
+  asked.set_offset(4096);
+  asked.set_size(100);
+  EXPECT_EQ(to_words(asked), "read 100 bytes at 4096");
+}
+
 TEST(FileMessage, ABodyIsOneThing) {
   peer::FileBody body;
   EXPECT_FALSE(check_file_body(body).ok());

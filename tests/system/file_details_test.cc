@@ -85,7 +85,8 @@ TEST(FileDetails, OwnersGiveFilesToGroupsOfTheirs) {
   EXPECT_EQ(look(folder.tree() + "/group/new").st_gid, 31u);
 }
 
-// Nothing that a program may ask for is taken for nonsense by another node, which would end the link.
+// Nothing that a program may ask for is taken for nonsense by another node, which would end the
+// link.
 TEST(FileDetails, WhatNoFileSystemHasIsRefusedWithTheHostsErrno) {
   Nodes nodes(2, file_settings());
   const SharedFolder folder;
@@ -114,9 +115,11 @@ TEST(FileDetails, WhatNoFileSystemHasIsRefusedWithTheHostsErrno) {
     fails_with(ENXIO, static_cast<int>(::lseek(fd.get(), -1, SEEK_HOLE)));
     fails_with(EINVAL, ::fallocate(fd.get(), 0, -1, 1));
     fails_with(EINVAL, ::ftruncate(fd.get(), -1));
-    fails_with(ERANGE, ::setxattr((place + "/file").c_str(), ("user." + longest).c_str(), "x", 1, 0));
+    fails_with(ERANGE,
+               ::setxattr((place + "/file").c_str(), ("user." + longest).c_str(), "x", 1, 0));
     const std::string value(65537, 'v');
-    fails_with(E2BIG, ::setxattr((place + "/file").c_str(), "user.x", value.data(), value.size(), 0));
+    fails_with(E2BIG,
+               ::setxattr((place + "/file").c_str(), "user.x", value.data(), value.size(), 0));
   }
   for (const unsigned node : {0u, 1u})
     EXPECT_EQ(nodes.log_of(node).find(" is down"), std::string::npos) << nodes.log_of(node);
