@@ -39,6 +39,8 @@ class FileClient {
   FileClient(const FileClient&) = delete;
   FileClient& operator=(const FileClient&) = delete;
 
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
+
   // Fills in the request's id, and returns it. `done` is called exactly once. What a home would
   // take for nonsense, and drop this node for, is not sent.
   std::uint64_t call(NodeId home, peer::FileRequest request, Callback done);

@@ -117,6 +117,7 @@ class Mount final : private KernelCache {
       : config_(std::move(config)),
         client_(client),
         data_(data),
+        leases_(2 * client.timeout()),
         fetch_ahead_(config_.path, config_.fetch_whole_bytes) {}
   void drop(ContainerId container, PageIndex first, std::uint64_t pages,
             std::function<void()> done) override;
@@ -240,7 +241,7 @@ class Mount final : private KernelCache {
   static constexpr std::size_t kBuffersAtHand = 16;
   BufferPool buffers_{kMaxIoBytes, kBuffersAtHand};
   InodeTable inodes_;
-  SizeLeases leases_;
+  SizeLeases leases_;  // no answer comes later than a timeout of client_
   LockOwners lock_owners_;
   FetchAhead fetch_ahead_;
   FileTickets tickets_;

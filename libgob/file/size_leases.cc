@@ -38,9 +38,44 @@ bool SizeLeases::grant_and_hold(const RemoteFile& file, Lease lease) {
   return true;
 }
 
+// Made if need be: the grant that it ends may still be on its way. It may also be for nothing,
+// since the kernel has forgotten the file: then nobody calls forget() any more.
+std::shared_ptr<SizeLeases::Entry> SizeLeases::entry_to_revoke(const RemoteFile& file) {
+  const Clock::time_point now = now_();
+  const std::lock_guard guard(mutex_);
+  drop_old(now);
+  std::shared_ptr<Entry>& known = entries_[file];
+  if (known == nullptr) known = std::make_shared<Entry>();
+  known->revoked_at = now;
+  if (!std::exchange(known->listed, true)) revoked_.emplace_back(now, file);
+  return known;
+}
+
+void SizeLeases::drop_old(Clock::time_point now) {
+  while (!revoked_.empty() && now - revoked_.front().first > on_the_way_) {
+    const RemoteFile file = revoked_.front().second;
+    revoked_.pop_front();
+    const auto found = entries_.find(file);
+    if (found == entries_.end()) continue;
+    const std::shared_ptr<Entry>& known = found->second;
+    if (known.use_count() != 1 || now - known->revoked_at <= on_the_way_) {
+      known->revoked_at = now;
+      revoked_.emplace_back(now, file);
+      continue;
+    }
+    known->listed = false;
+    // Nobody else is in it, so this does not wait.
+    bool used = false;
+    {
+      const std::lock_guard guard(known->mutex);
+      used = known->lease.serial != 0 || known->holds != 0;
+    }
+    if (!used) entries_.erase(found);
+  }
+}
+
 bool SizeLeases::revoke(const RemoteFile& file, std::uint64_t serial) {
-  // Made if need be: the grant that it ends may still be on its way.
-  const auto known = entry(file, true);
+  const auto known = entry_to_revoke(file);
   const std::lock_guard guard(known->mutex);
   if (known->holds == 0) {
     end(*known, serial);
@@ -62,7 +97,7 @@ std::uint64_t SizeLeases::let_go(const RemoteFile& file) {
 }
 
 bool SizeLeases::end(const RemoteFile& file, std::uint64_t serial) {
-  const auto known = entry(file, true);
+  const auto known = entry_to_revoke(file);
   const std::lock_guard guard(known->mutex);
   if (serial <= known->revoked) return false;
   end(*known, serial);
@@ -91,6 +126,11 @@ bool SizeLeases::answer_under(const RemoteFile& file, std::uint64_t serial,
 void SizeLeases::forget(const RemoteFile& file) {
   const std::lock_guard guard(mutex_);
   entries_.erase(file);
+}
+
+std::size_t SizeLeases::size() const {
+  const std::lock_guard guard(mutex_);
+  return entries_.size();
 }
 
 }  // namespace gob::file

@@ -1,16 +1,20 @@
 // Leases on the size of files: at the home (ChangeGate) and on the nodes (SizeLeases).
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "libgob/file/change_gate.h"
 #include "libgob/file/size_leases.h"
 
 namespace gob::file {
 namespace {
 
+using namespace std::chrono_literals;
+
 const RemoteFile kFile{NodeId{0}, 1, 7};
 
 TEST(SizeLeases, AnAnswerIsGivenUnderTheLeaseItWasCutBy) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   EXPECT_FALSE(leases.find(kFile));
   leases.grant(kFile, {3, 100});
   ASSERT_TRUE(leases.find(kFile));
@@ -27,7 +31,7 @@ TEST(SizeLeases, AnAnswerIsGivenUnderTheLeaseItWasCutBy) {
 }
 
 TEST(SizeLeases, ANewerLeaseDoesNotEndAnOlderOne) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   leases.grant(kFile, {3, 100});
   leases.grant(kFile, {4, 100});
   EXPECT_TRUE(leases.answer_under(kFile, 3, [] {}));
@@ -37,7 +41,7 @@ TEST(SizeLeases, ANewerLeaseDoesNotEndAnOlderOne) {
 }
 
 TEST(SizeLeases, AGrantThatComesAfterItsRevocationIsVoid) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   EXPECT_TRUE(leases.revoke(kFile, 4));
   leases.grant(kFile, {3, 100});
   EXPECT_FALSE(leases.find(kFile));
@@ -46,7 +50,7 @@ TEST(SizeLeases, AGrantThatComesAfterItsRevocationIsVoid) {
 }
 
 TEST(SizeLeases, AnOlderGrantDoesNotReplaceANewerOne) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   leases.grant(kFile, {5, 200});
   leases.grant(kFile, {3, 100});
   EXPECT_EQ(leases.find(kFile)->size, 200u);
@@ -55,7 +59,7 @@ TEST(SizeLeases, AnOlderGrantDoesNotReplaceANewerOne) {
 }
 
 TEST(SizeLeases, ALeaseThatAReadHasWaitedForEndsWithTheRead) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   EXPECT_TRUE(leases.grant_and_hold(kFile, {3, 100}));
   EXPECT_TRUE(leases.grant_and_hold(kFile, {3, 100}));
   EXPECT_FALSE(leases.revoke(kFile, 4));
@@ -76,7 +80,7 @@ TEST(SizeLeases, ALeaseThatAReadHasWaitedForEndsWithTheRead) {
 }
 
 TEST(SizeLeases, AReadThatTakesTooLongHoldsNothing) {
-  SizeLeases leases;
+  SizeLeases leases(1h);
   EXPECT_TRUE(leases.grant_and_hold(kFile, {3, 100}));
   EXPECT_FALSE(leases.revoke(kFile, 4));
   EXPECT_TRUE(leases.end(kFile, 4));
@@ -84,6 +88,31 @@ TEST(SizeLeases, AReadThatTakesTooLongHoldsNothing) {
   EXPECT_EQ(leases.let_go(kFile), 0u);
   leases.grant(kFile, {5, 200});
   EXPECT_TRUE(leases.find(kFile));
+}
+
+TEST(SizeLeases, WhatIsRevokedAfterTheKernelForgotTheFileIsRememberedForAWhileOnly) {
+  SizeLeases::Clock::time_point now{};
+  SizeLeases leases(60s, [&] { return now; });
+  const auto file = [](std::uint64_t number) { return RemoteFile{NodeId{0}, 1, number}; };
+  for (std::uint64_t number = 1; number <= 100; ++number)
+    EXPECT_TRUE(leases.revoke(file(number), 4));
+  now += 60s;
+  EXPECT_TRUE(leases.revoke(file(1), 6));
+  leases.grant(file(2), {3, 100});
+  EXPECT_FALSE(leases.find(file(2)));  // it was on its way
+  leases.grant(file(3), {5, 100});
+  now += 1s;
+  EXPECT_TRUE(leases.revoke(file(200), 4));
+  EXPECT_EQ(leases.size(), 3u);
+  EXPECT_TRUE(leases.find(file(3)));
+  leases.grant(file(1), {5, 100});
+  EXPECT_FALSE(leases.find(file(1)));
+  leases.forget(file(3));
+  now += 200s;
+  EXPECT_TRUE(leases.revoke(file(200), 5));
+  now += 61s;
+  EXPECT_TRUE(leases.revoke(file(300), 4));
+  EXPECT_LE(leases.size(), 2u);
 }
 
 TEST(ChangeGate, AChangeWithoutLeasesIsMadeAtOnce) {
