@@ -5,29 +5,52 @@
 
 namespace gob::file {
 
-ChangeGate::Begun ChangeGate::begin(std::function<void(std::uint64_t number)> apply) {
+ChangeGate::Begun ChangeGate::begin(Start apply) {
+  Begun begun;
+  if (giving_ || !parked_.empty())
+    later_.push_back(std::move(apply));
+  else
+    begin(std::move(apply), begun);
+  return begun;
+}
+
+void ChangeGate::begin(Start apply, Begun& begun) {
   const std::uint64_t number = ++last_;
-  Begun begun{number, std::exchange(holders_, {}), false};
-  Change change{number, begun.ask, nullptr};
+  Change change{number, std::exchange(holders_, {}),
+                [apply = std::move(apply), number] { apply(number); }};
+  if (!change.awaited.empty()) {
+    begun.number = number;
+    begun.ask = change.awaited;
+  }
   // Those who were asked for an earlier change, and have not answered, have their leases still. No
   // lease has been given since: the same answer serves.
   for (const Change& earlier : changes_)
     change.awaited.insert(earlier.awaited.begin(), earlier.awaited.end());
-  begun.ready = change.awaited.empty();
-  if (!begun.ready) change.apply = [apply = std::move(apply), number] { apply(number); };
+  if (change.awaited.empty()) begun.ready.push_back(std::move(change.apply));
   changes_.push_back(std::move(change));
-  return begun;
 }
 
 ChangeGate::Works ChangeGate::end(std::uint64_t number) {
   std::erase_if(changes_, [&](const Change& each) { return each.number == number; });
-  Works freed;
-  if (!changes_.empty()) return freed;
-  for (Parked& each : std::exchange(parked_, {})) freed.push_back(std::move(each.start));
-  return freed;
+  Works leases;
+  if (!changes_.empty()) return leases;
+  giving_ = !parked_.empty() || !later_.empty();
+  for (Parked& each : std::exchange(parked_, {})) {
+    holders_.insert(each.node);
+    leases.push_back([start = std::move(each.start), lease = ++last_] { start(lease); });
+  }
+  return leases;
 }
 
-std::uint64_t ChangeGate::lease(NodeId node, Work start) {
+ChangeGate::Begun ChangeGate::given() {
+  Begun begun;
+  if (!std::exchange(giving_, false)) return begun;
+  // The first of them asks for all leases; the others wait for the same answers.
+  for (Start& each : std::exchange(later_, {})) begin(std::move(each), begun);
+  return begun;
+}
+
+std::uint64_t ChangeGate::lease(NodeId node, Start start) {
   if (!changes_.empty()) {
     parked_.push_back({node, std::move(start)});
     return 0;

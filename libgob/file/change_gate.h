@@ -1,6 +1,8 @@
 // ChangeGate: at the home of a file, the order of changes of its size and of leases on it. A change
 // is made once every node with a lease has given it back; a lease that is asked for meanwhile waits
-// for the change. Pure state; the file service guards it.
+// for the change. They take turns: while a lease waits no more changes begin, and those begin once
+// it was given, so that neither many writers nor many readers keep the others waiting. Pure state;
+// the file service guards it.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +20,25 @@ class ChangeGate {
   using Work = std::function<void()>;
   using Works = std::vector<Work>;
 
+  // Called with the number of a change, or of a lease.
+  using Start = std::function<void(std::uint64_t number)>;
+
   struct Begun {
     std::uint64_t number = 0;
     std::set<NodeId> ask;  // to give their leases back, under `number`
-    bool ready = false;    // nobody has a lease: the change may be made now
+    Works ready;           // changes that may be made now: nobody has a lease
   };
-  // `apply` comes out of acknowledged() or node_gone(), unless the change is ready: then it is
-  // dropped. While nodes are being asked for an earlier change, this one waits for them, too.
-  Begun begin(std::function<void(std::uint64_t number)> apply);
-  // The change is made: leases that may be given now.
+  // `apply` comes out of this, of given(), acknowledged() or node_gone(). While nodes are being
+  // asked for an earlier change, this one waits for them, too.
+  [[nodiscard]] Begun begin(Start apply);
+  // The change is made: leases that waited and are given by this. Once their nodes are told, or at
+  // once if there are none, given() is to be called.
   [[nodiscard]] Works end(std::uint64_t number);
+  // The changes that waited for those leases.
+  [[nodiscard]] Begun given();
 
   // The number of the lease, if it is given now; else 0, and `start` comes out of end().
-  std::uint64_t lease(NodeId node, Work start);
+  std::uint64_t lease(NodeId node, Start start);
 
   // The same, but it is not waited for.
   std::uint64_t try_lease(NodeId node);
@@ -46,15 +54,18 @@ class ChangeGate {
     std::set<NodeId> awaited;
     Work apply;
   };
-  Works no_lease_at(NodeId node);
   struct Parked {
     NodeId node;
-    Work start;
+    Start start;
   };
+  void begin(Start apply, Begun& begun);
+  Works no_lease_at(NodeId node);
 
   std::set<NodeId> holders_;
   std::list<Change> changes_;
   std::list<Parked> parked_;
+  std::list<Start> later_;  // changes that wait for parked_, or for given()
+  bool giving_ = false;     // given() is to come; there are no changes_
   std::uint64_t last_ = 0;  // changes and leases are numbered together
 };
 

@@ -1,6 +1,6 @@
 // FailureLog: what programs get EIO for on gobd's own account, in the log. A home that is gone
 // fails every operation on its files, so of each kind one line is written at once and the rest are
-// counted for a while; the next line says how many there were. Any thread.
+// counted for a while; the next line, or flush(), says how many there were. Any thread.
 #pragma once
 
 #include <chrono>
@@ -26,11 +26,15 @@ class FailureLog {
   // `kind`: one of few; `text`, made only if it is written: what was tried, on what, why it failed,
   // what to do.
   void add(const std::string& kind, const std::function<std::string()>& text);
+  // Says how many were left out of each kind whose while is over. When to call it again; max: not
+  // before something is added.
+  Clock::time_point flush();
 
  private:
   struct Kind {
     Clock::time_point quiet_until;
     unsigned long long left_out = 0;
+    std::string last;  // line
   };
 
   const Clock::duration quiet_;

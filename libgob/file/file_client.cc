@@ -43,6 +43,10 @@ FileClient::~FileClient() {
 }
 
 std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback done) {
+  if (const int error = error_of_limits(request); error != 0) {
+    done(failed_reply(error));
+    return 0;
+  }
   std::uint64_t id = 0;
   bool wake = false;
   bool reachable = false;
@@ -53,6 +57,12 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
                to_words(request),
                std::move(done),
                waits_for_others(request) ? Clock::time_point::max() : Clock::now() + timeout_};
+  request.set_id(1);  // any: it is the rest that is looked at
+  if (const Status allowed = check_file_request(request); !allowed) {
+    fail(made, "nonsense", allowed.error().message() + ", which is not sent; report this");
+    made.done(failed_reply(EINVAL));
+    return 0;
+  }
   {
     const std::lock_guard guard(mutex_);
     const auto up = up_.find(home);
@@ -94,6 +104,15 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
   return id;
 }
 
+void FileClient::later(std::chrono::milliseconds delay, std::function<void()> work) {
+  {
+    const std::lock_guard guard(mutex_);
+    later_.emplace(Clock::now() + delay, std::move(work));
+    watcher_idle_ = false;
+  }
+  wake_.notify_one();
+}
+
 void FileClient::set_names(Names names) {
   auto known = std::make_shared<const Names>(std::move(names));
   const std::lock_guard guard(mutex_);
@@ -114,6 +133,14 @@ void FileClient::log_failure(const std::string& kind, const RemoteFile& file,
            (path.empty() ? "file " : "'" + path + "', file ") + std::to_string(file.file) +
            " of node " + (names->node ? names->node(file.home) : number) + ": " + why;
   });
+  // Should this have been left out, the watcher is to say so in time.
+  bool wake = false;
+  {
+    const std::lock_guard guard(mutex_);
+    failed_ = true;
+    wake = std::exchange(watcher_idle_, false);
+  }
+  if (wake) wake_.notify_one();
 }
 
 void FileClient::fail(const Pending& pending, const char* kind, const std::string& why) {
@@ -158,13 +185,12 @@ void FileClient::deliver(NodeId from, const peer::FileReply& reply) {
     pending = std::move(found->second);
     pending_.erase(found);
   }
-  if (pending.done)
-    pending.done(reply);
-  else
-    give_back(from, pending.op, reply);
+  if (!pending.done) return give_back(from, pending.op, reply);
+  if (reply.error() == EIO)
+    fail(pending, "answered", "its home said so; its log or its disk says why");
+  pending.done(reply);
 }
 
-// The answer came when nobody waited for it any more.
 void FileClient::give_back(NodeId home, FileOp op, const peer::FileReply& reply) {
   if (reply.handle() != 0) {
     peer::FileRequest release;
@@ -208,15 +234,30 @@ void FileClient::node_down(NodeId node) {
   }
 }
 
-// Ends requests whose time is over. Those that are given up stay known until their home answers or
-// goes down.
+// Does what is due, says what the log has left out, and ends requests whose time is over. Those
+// that are given up stay known until their home answers or goes down.
 void FileClient::watch() {
   ::prctl(PR_SET_NAME, "gob-file-watch");
   std::unique_lock lock(mutex_);
   while (!stopped_) {
-    Clock::time_point next = Clock::time_point::max();
+    failed_ = false;
+    lock.unlock();
+    Clock::time_point next = log_.flush();
+    lock.lock();
+    if (stopped_) return;
     std::vector<Pending> ended;
     const Clock::time_point now = Clock::now();
+    if (const auto due = later_.begin(); due != later_.end()) {
+      if (due->first <= now) {
+        const std::function<void()> work = std::move(due->second);
+        later_.erase(due);
+        lock.unlock();
+        work();
+        lock.lock();
+        continue;
+      }
+      next = std::min(next, due->first);
+    }
     for (auto& [id, pending] : pending_) {
       if (!pending.done) continue;
       if (pending.deadline > now) {
@@ -237,6 +278,7 @@ void FileClient::watch() {
       lock.lock();
       continue;
     }
+    if (failed_) continue;
     watcher_idle_ = next == Clock::time_point::max();
     if (watcher_idle_)
       wake_.wait(lock);

@@ -39,7 +39,10 @@ class FileClient {
   FileClient(const FileClient&) = delete;
   FileClient& operator=(const FileClient&) = delete;
 
-  // Fills in the request's id, and returns it. `done` is called exactly once.
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
+
+  // Fills in the request's id, and returns it. `done` is called exactly once. What a home would
+  // take for nonsense, and drop this node for, is not sent.
   std::uint64_t call(NodeId home, peer::FileRequest request, Callback done);
   // The caller of a request that waits for a lock gave up.
   void cancel(std::uint64_t id);
@@ -48,9 +51,15 @@ class FileClient {
   void tell_revoked(const RemoteFile& file, std::uint64_t number);
 
   void deliver(NodeId from, const peer::FileReply& reply);
+  // Nobody takes what a home handed out with an answer to `op`.
+  void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
   // Whether the node can be asked at all. What waits for a node that goes down ends with EIO.
   void node_up(NodeId node);
   void node_down(NodeId node);
+
+  // Calls `work` after that time, if this is still there, on a thread of its own; it must not
+  // block.
+  void later(std::chrono::milliseconds delay, std::function<void()> work);
 
   void set_names(Names names);
   // A program gets EIO, or another error that no file system gave: says so in the log. `kind`: see
@@ -71,7 +80,6 @@ class FileClient {
 
   void watch();
   void fail(const Pending& pending, const char* kind, const std::string& why);
-  void give_back(NodeId home, FileOp op, const peer::FileReply& reply);
 
   const std::chrono::milliseconds timeout_;
   const Send send_;
@@ -80,10 +88,12 @@ class FileClient {
   std::condition_variable wake_;
   // Guarded by mutex_:
   std::map<std::uint64_t, Pending> pending_;
+  std::multimap<Clock::time_point, std::function<void()>> later_;
   std::map<NodeId, bool> up_;
   std::uint64_t last_id_ = 0;
   bool stopped_ = false;
   bool watcher_idle_ = false;  // it waits for no deadline
+  bool failed_ = false;        // something, since the watcher looked at log_
   std::shared_ptr<const Names> names_ = std::make_shared<Names>();
 
   FailureLog log_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <limits>
 #include <string>
 
@@ -67,6 +68,19 @@ Status check_lock(const peer::FileRequest& request) {
 }
 
 }  // namespace
+
+int error_of_limits(const peer::FileRequest& request) {
+  const FileOp op = op_of(request);
+  if (takes_name(op) && request.name().size() > kMaxFileNameBytes) return ENAMETOOLONG;
+  if (takes_second_name(op) && request.to_name().size() > kMaxFileNameBytes) return ENAMETOOLONG;
+  if (op == FileOp::kSymlink && request.to_name().size() > kMaxLinkBytes) return ENAMETOOLONG;
+  if (is_xattr(op) && request.name().size() > kMaxFileNameBytes) return ERANGE;
+  if (op == FileOp::kSetXattr && request.data().size() > kMaxXattrBytes) return E2BIG;
+  if (op == FileOp::kSeek && request.offset() > kMaxOffset) return ENXIO;
+  if (op == FileOp::kListLocks && static_cast<std::size_t>(request.locks_size()) > kMaxLocks)
+    return E2BIG;
+  return 0;
+}
 
 Status check_file_request(const peer::FileRequest& request) {
   if (request.id() == 0) return bad("no id");
@@ -208,7 +222,8 @@ std::string to_words(FileOp op) {
 }
 
 std::string to_words(const peer::FileRequest& request) {
-  std::string text = to_words(op_of(request));
+  const bool reads = op_of(request) == FileOp::kGetAttributes && request.flags() == kWithLease;
+  std::string text = to_words(reads ? FileOp::kRead : op_of(request));
   if (!request.name().empty()) text += " '" + request.name() + "'";
   const std::uint64_t bytes =
       op_of(request) == FileOp::kWrite ? request.data().size() : request.size();

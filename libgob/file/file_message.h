@@ -68,7 +68,8 @@ inline constexpr std::uint32_t kSetAccessedNow = 32;
 inline constexpr std::uint32_t kSetModified = 64;
 inline constexpr std::uint32_t kSetModifiedNow = 128;
 
-// FileRequest.flags of kGetAttributes: with a lease on the size.
+// FileRequest.flags of kGetAttributes: with a lease on the size, for a read of `size` bytes at
+// `offset`.
 inline constexpr std::uint32_t kWithLease = 1;
 
 inline constexpr std::size_t kMaxFileNameBytes = 255;
@@ -77,6 +78,10 @@ inline constexpr std::size_t kMaxIoBytes = 1 << 20;  // of one read or write
 inline constexpr std::size_t kMaxXattrBytes = 65536;
 inline constexpr std::size_t kMaxForgets = 4096;  // of one message
 inline constexpr std::size_t kMaxLocks = 1024;    // listed in one message
+
+// A program may ask the kernel for what no file system has, such as a name that is too long: the
+// errno that it gets. 0: the request may go to the home.
+[[nodiscard]] int error_of_limits(const peer::FileRequest& request);
 
 // kProtocol unless the message is one that a correct node sends.
 [[nodiscard]] Status check_file_body(const peer::FileBody& body);

@@ -151,7 +151,9 @@ class FileServer {
   void resize(const std::shared_ptr<File>& file,
               const std::function<void(const std::function<void()>&)>& change);
   void resume(ChangeGate::Works works);
-  void end_change(File& file, std::uint64_t number);
+  void take_back(const File& file, const ChangeGate::Begun& begun);
+  void end_change(const std::shared_ptr<File>& file, std::uint64_t number);
+  void begin_later(const File& file, ChangeGate::Begun& begun);
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
   void let_go_changes(File& file, NodeId node);
 

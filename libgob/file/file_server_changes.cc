@@ -117,19 +117,22 @@ void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& 
 void FileServer::resize(const std::shared_ptr<File>& file,
                         const std::function<void(const std::function<void()>&)>& change) {
   const auto begin = [this, file, change](std::uint64_t number) {
-    change([this, file, number] { end_change(*file, number); });
+    change([this, file, number] { end_change(file, number); });
   };
   ChangeGate::Begun begun;
   {
     const std::lock_guard guard(file->changes_mutex);
     begun = file->changes.begin(begin);
   }
-  if (begun.ready) return begin(begun.number);
-  if (begun.ask.empty()) return;  // all who have a lease were asked for a change before this one
+  take_back(*file, begun);
+  for (const auto& make : begun.ready) make();
+}
+
+void FileServer::take_back(const File& file, const ChangeGate::Begun& begun) {
   peer::FileBody body;
   peer::FileRevoke& revoke = *body.mutable_revoke();
   revoke.set_incarnation(incarnation_);
-  revoke.set_file(file->number);
+  revoke.set_file(file.number);
   revoke.set_number(begun.number);
   for (const NodeId node : begun.ask) store_.send(node, body);
 }
@@ -179,23 +182,46 @@ void FileServer::resume(ChangeGate::Works works) {
   for (auto& work : works) pool_.resume(std::move(work));
 }
 
-void FileServer::end_change(File& file, std::uint64_t number) {
-  const std::lock_guard guard(file.changes_mutex);
-  resume(file.changes.end(number));
+void FileServer::end_change(const std::shared_ptr<File>& file, std::uint64_t number) {
+  ChangeGate::Works leases;
+  ChangeGate::Begun next;
+  {
+    const std::lock_guard guard(file->changes_mutex);
+    leases = file->changes.end(number);
+    if (leases.empty()) next = file->changes.given();
+  }
+  if (leases.empty()) return begin_later(*file, next);
+  // Before the next change takes them back, so that each is of some use.
+  pool_.resume([this, file, leases] {
+    for (const auto& give : leases) give();
+    ChangeGate::Begun later;
+    {
+      const std::lock_guard guard(file->changes_mutex);
+      later = file->changes.given();
+    }
+    begin_later(*file, later);
+  });
+}
+
+void FileServer::begin_later(const File& file, ChangeGate::Begun& begun) {
+  take_back(file, begun);
+  resume(std::move(begun.ready));
 }
 
 void FileServer::lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file) {
+  // The size cannot change before the node gives the lease back, which it may do before it has it.
+  const auto give = [this, asked](std::uint64_t number) {
+    Reply reply;
+    work(asked->from, asked->request, reply);
+    reply.set_lease(number);
+    asked->answer(std::move(reply));
+  };
   std::uint64_t number = 0;
   {
     const std::lock_guard guard(file->changes_mutex);
-    number = file->changes.lease(asked->from, [this, asked, file] { lease(asked, file); });
+    number = file->changes.lease(asked->from, give);
   }
-  if (number == 0) return;
-  // The size cannot change before the node gives the lease back, which it may do before it has it.
-  Reply reply;
-  work(asked->from, asked->request, reply);
-  reply.set_lease(number);
-  asked->answer(std::move(reply));
+  if (number != 0) give(number);
 }
 
 void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {

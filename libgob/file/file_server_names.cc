@@ -104,21 +104,27 @@ int FileServer::read_folder(OpenFile& folder, const Request& request, Reply& rep
   const std::lock_guard guard(folder.folder_mutex);
   if (::lseek(folder.fd.get(), static_cast<off_t>(request.offset()), SEEK_SET) < 0) return errno;
   const std::size_t wanted = std::min<std::size_t>(request.size(), bytes.size());
-  const long filled = ::syscall(SYS_getdents64, folder.fd.get(), bytes.data(), wanted);
-  if (filled < 0) return errno;
-  for (std::size_t at = 0; at < static_cast<std::size_t>(filled);) {
-    KernelEntry entry{};
-    std::memcpy(&entry.inode, &bytes[at], sizeof entry.inode);
-    std::memcpy(&entry.next, &bytes[at + 8], sizeof entry.next);
-    std::memcpy(&entry.length, &bytes[at + 16], sizeof entry.length);
-    std::memcpy(&entry.type, &bytes[at + 18], sizeof entry.type);
-    peer::FileEntry& out = *reply.add_entries();
-    out.set_inode(entry.inode);
-    out.set_next(static_cast<std::uint64_t>(entry.next));
-    out.set_type(entry.type);
-    out.set_name(&bytes[at + kEntryNameAt]);
-    at += entry.length;
-  }
+  long filled = 0;
+  do {
+    filled = ::syscall(SYS_getdents64, folder.fd.get(), bytes.data(), wanted);
+    if (filled < 0) return errno;
+    for (std::size_t at = 0; at < static_cast<std::size_t>(filled);) {
+      KernelEntry entry{};
+      std::memcpy(&entry.inode, &bytes[at], sizeof entry.inode);
+      std::memcpy(&entry.next, &bytes[at + 8], sizeof entry.next);
+      std::memcpy(&entry.length, &bytes[at + 16], sizeof entry.length);
+      std::memcpy(&entry.type, &bytes[at + 18], sizeof entry.type);
+      const char* const name = &bytes[at + kEntryNameAt];
+      at += entry.length;
+      // Some file systems have longer ones. Nobody could look them up.
+      if (std::strlen(name) > kMaxFileNameBytes) continue;
+      peer::FileEntry& out = *reply.add_entries();
+      out.set_inode(entry.inode);
+      out.set_next(static_cast<std::uint64_t>(entry.next));
+      out.set_type(entry.type);
+      out.set_name(name);
+    }
+  } while (filled != 0 && reply.entries().empty());  // none at all would be the folder's end
   return 0;
 }
 

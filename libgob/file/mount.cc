@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 
+#include "libgob/file/failure_log.h"
 #include "libgob/file/mount_point.h"
 
 namespace gob::file {
@@ -18,8 +20,20 @@ constexpr unsigned kMaxBackground = 64;  // requests the kernel may have under w
 constexpr std::size_t kUsualReadAhead = std::size_t{128} << 10;  // the kernel's own
 constexpr std::size_t kMaxNotifiers = 512;
 constexpr int kMaxGroupsAsked = 256;
+constexpr std::chrono::milliseconds kLongestHold{20};  // of a lease that a home wants back
 
 }  // namespace
+
+bool sent(int result) {
+  // ENOENT: who asked was killed, or the mount has ended.
+  if (result == 0 || result == -ENOENT) return result == 0;
+  static FailureLog log;
+  log.add(std::to_string(result), [&] {
+    return "a program may wait for ever: the kernel does not take an answer of the mount (" +
+           std::string(std::strerror(-result)) + "); report this, and end gobd should it hang";
+  });
+  return false;
+}
 
 struct stat to_stat(const peer::FileAttributes& from) {
   struct stat to {};
@@ -212,8 +226,13 @@ void Mount::notify() {
 
 void Mount::revoke(NodeId home, const peer::FileRevoke& revoke) {
   const RemoteFile file{home, revoke.incarnation(), revoke.file()};
-  leases_.revoke(file, revoke.number());
-  client_.tell_revoked(file, revoke.number());
+  const auto tell = [this, file, number = revoke.number()] { client_.tell_revoked(file, number); };
+  if (leases_.revoke(file, revoke.number())) return tell();
+  // A read that has waited for the lease is about to be answered under it. Not for long, since what
+  // it waits for now may wait for the change.
+  client_.later(kLongestHold, [this, file, tell, number = revoke.number()] {
+    if (leases_.end(file, number)) tell();
+  });
 }
 
 void Mount::init(fuse_conn_info& connection) {
@@ -260,12 +279,12 @@ bool Mount::ask(fuse_req_t req, fuse_ino_t inode, FileOp op, Request request, Do
                 bool groups) {
   if (inode == InodeTable::kRootInode) {
     // The folder of attachments changes by gobctl only.
-    fuse_reply_err(req, EPERM);
+    sent(fuse_reply_err(req, EPERM));
     return false;
   }
   const auto remote = inodes_.find(inode);
   if (!remote) {
-    fuse_reply_err(req, ESTALE);
+    sent(fuse_reply_err(req, ESTALE));
     return false;
   }
   request.set_op(static_cast<std::uint32_t>(op));
@@ -286,7 +305,7 @@ void Mount::ask_opened(fuse_req_t req, const Opened& file, FileOp op, Request re
 }
 
 Mount::Done Mount::just_error(fuse_req_t req) {
-  return [req](const Reply& reply) { fuse_reply_err(req, static_cast<int>(reply.error())); };
+  return [req](const Reply& reply) { sent(fuse_reply_err(req, static_cast<int>(reply.error()))); };
 }
 
 bool Mount::fill_entry(NodeId home, const Reply& reply, fuse_ino_t folder, const std::string& name,
@@ -303,11 +322,11 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
   return [this, req, home, folder, name = std::string(name)](const Reply& reply) {
     fuse_entry_param out{};
     if (!fill_entry(home, reply, folder, name, out)) {
-      fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
+      sent(fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO));
       return;
     }
     // A program that was killed meanwhile takes nothing.
-    if (fuse_reply_entry(req, &out) != 0) forget_one(out.ino, 1);
+    if (!sent(fuse_reply_entry(req, &out))) forget_one(out.ino, 1);
   };
 }
 

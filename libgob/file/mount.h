@@ -101,7 +101,8 @@ class Mount final : private KernelCache {
     BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
-    bool noted = false;  // by fetch_ahead_
+    bool noted = false;      // by fetch_ahead_
+    SizeLeases::Lease held;  // serial 0: none
   };
   using Request = peer::FileRequest;
   using Reply = peer::FileReply;
@@ -116,6 +117,7 @@ class Mount final : private KernelCache {
       : config_(std::move(config)),
         client_(client),
         data_(data),
+        leases_(2 * client.timeout()),
         fetch_ahead_(config_.path, config_.fetch_whole_bytes) {}
   void drop(ContainerId container, PageIndex first, std::uint64_t pages,
             std::function<void()> done) override;
@@ -206,7 +208,9 @@ class Mount final : private KernelCache {
   void say_failed(const Reading& reading, const char* kind, const std::string& why);
   void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);
-  void cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+  void take_awaited_lease(Reading& reading, const Reply& reply);
+  void let_go_of_lease(Reading& reading);
+  void cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                    std::function<void(std::unique_ptr<Opened>)> give);
 
   // mount_locks.cc
@@ -237,7 +241,7 @@ class Mount final : private KernelCache {
   static constexpr std::size_t kBuffersAtHand = 16;
   BufferPool buffers_{kMaxIoBytes, kBuffersAtHand};
   InodeTable inodes_;
-  SizeLeases leases_;
+  SizeLeases leases_;  // no answer comes later than a timeout of client_
   LockOwners lock_owners_;
   FetchAhead fetch_ahead_;
   FileTickets tickets_;
@@ -254,6 +258,10 @@ class Mount final : private KernelCache {
   std::mutex mutex_;
   std::map<std::string, Attachment> attachments_;  // guarded by mutex_
 };
+
+// Of fuse_reply_*: whether the kernel took the answer. If it did not, though somebody still waits
+// for it, that is in the log.
+bool sent(int result);
 
 // Attributes as the kernel wants them.
 [[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);

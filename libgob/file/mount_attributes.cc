@@ -29,11 +29,11 @@ void put_time(const timespec& from, peer::FileTime& to) {
 std::function<void(const peer::FileReply&)> attributes_of(fuse_req_t req) {
   return [req](const peer::FileReply& reply) {
     if (reply.error() != 0) {
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
       return;
     }
     const struct stat status = to_stat(reply.attributes());
-    fuse_reply_attr(req, &status, kNoTimeout);
+    sent(fuse_reply_attr(req, &status, kNoTimeout));
   };
 }
 
@@ -41,11 +41,11 @@ std::function<void(const peer::FileReply&)> attributes_of(fuse_req_t req) {
 std::function<void(const peer::FileReply&)> value_of(fuse_req_t req, size_t size) {
   return [req, size](const peer::FileReply& reply) {
     if (reply.error() != 0)
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
     else if (size == 0)
-      fuse_reply_xattr(req, reply.value());
+      sent(fuse_reply_xattr(req, reply.value()));
     else
-      fuse_reply_buf(req, reply.data().data(), reply.data().size());
+      sent(fuse_reply_buf(req, reply.data().data(), reply.data().size()));
   };
 }
 
@@ -54,7 +54,7 @@ std::function<void(const peer::FileReply&)> value_of(fuse_req_t req, size_t size
 void Mount::getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
   if (inode == InodeTable::kRootInode) {
     const struct stat status = own_folder();
-    fuse_reply_attr(req, &status, kNoTimeout);
+    sent(fuse_reply_attr(req, &status, kNoTimeout));
     return;
   }
   of(req).ask(req, inode, FileOp::kGetAttributes, {}, attributes_of(req), false);
@@ -90,14 +90,14 @@ void Mount::statfs(fuse_req_t req, fuse_ino_t inode) {
   if (inode == InodeTable::kRootInode) {
     struct statvfs status {};
     status.f_namemax = kMaxFileNameBytes;
-    fuse_reply_statfs(req, &status);
+    sent(fuse_reply_statfs(req, &status));
     return;
   }
   of(req).ask(
       req, inode, FileOp::kSpace, {},
       [req](const Reply& reply) {
         if (reply.error() != 0) {
-          fuse_reply_err(req, static_cast<int>(reply.error()));
+          sent(fuse_reply_err(req, static_cast<int>(reply.error())));
           return;
         }
         const peer::FileSystemSpace& space = reply.space();
@@ -110,14 +110,14 @@ void Mount::statfs(fuse_req_t req, fuse_ino_t inode) {
         status.f_files = space.files();
         status.f_ffree = space.files_free();
         status.f_namemax = space.name_max();
-        fuse_reply_statfs(req, &status);
+        sent(fuse_reply_statfs(req, &status));
       },
       false);
 }
 
 void Mount::access(fuse_req_t req, fuse_ino_t inode, int mask) {
   if (inode == InodeTable::kRootInode) {
-    fuse_reply_err(req, (mask & W_OK) != 0 ? EACCES : 0);
+    sent(fuse_reply_err(req, (mask & W_OK) != 0 ? EACCES : 0));
     return;
   }
   Request request;
@@ -136,7 +136,7 @@ void Mount::setxattr(fuse_req_t req, fuse_ino_t inode, const char* name, const c
 
 void Mount::getxattr(fuse_req_t req, fuse_ino_t inode, const char* name, size_t size) {
   if (inode == InodeTable::kRootInode) {
-    fuse_reply_err(req, ENODATA);
+    sent(fuse_reply_err(req, ENODATA));
     return;
   }
   Request request;
@@ -147,7 +147,7 @@ void Mount::getxattr(fuse_req_t req, fuse_ino_t inode, const char* name, size_t 
 
 void Mount::listxattr(fuse_req_t req, fuse_ino_t inode, size_t size) {
   if (inode == InodeTable::kRootInode) {
-    fuse_reply_err(req, ENODATA);
+    sent(fuse_reply_err(req, ENODATA));
     return;
   }
   Request request;

@@ -15,7 +15,10 @@ namespace gob::file {
 
 namespace {
 
-constexpr unsigned kMaxTries = 64;  // of a read whose file changes its size all the time
+// Of a read whose file changes its size all the time. From the third on a lease that it has waited
+// for is not given back before it is answered (Mount::revoke).
+constexpr unsigned kTriesWithoutHold = 2;
+constexpr unsigned kMaxTries = 64;
 
 // A descriptor for reading only goes by the kernel's cache, and so do its mappings. Through one
 // that may write, every read and write comes here, and a shared mapping is refused by the kernel
@@ -37,14 +40,14 @@ void Mount::open_file(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
            [&self, req, remote, file_info = *info,
             fetches = self.fetch_ahead_.is(fuse_req_ctx(req)->pid)](const Reply& reply) mutable {
              if (reply.error() != 0) {
-               fuse_reply_err(req, static_cast<int>(reply.error()));
+               sent(fuse_reply_err(req, static_cast<int>(reply.error())));
                return;
              }
              auto state = self.make_opened(*remote, reply);
              if (fetches) state->ahead = ReadAhead::kNone;
              file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
              choose_path(file_info, state->container != ContainerId{});
-             if (fuse_reply_open(req, &file_info) != 0)
+             if (!sent(fuse_reply_open(req, &file_info)))
                self.release_handle(*state, FileOp::kRelease);
              else
                static_cast<void>(state.release());  // until release()
@@ -65,14 +68,15 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
        file_info = *info](const Reply& reply) mutable {
         fuse_entry_param out{};
         if (reply.error() != 0 || !self.fill_entry(folder->home, reply, parent, name, out)) {
-          fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO);
+          self.client_.give_back(folder->home, FileOp::kCreate, reply);
+          sent(fuse_reply_err(req, reply.error() != 0 ? static_cast<int>(reply.error()) : EIO));
           return;
         }
         auto state = self.make_opened({folder->home, reply.incarnation(), reply.file()}, reply);
         file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
         choose_path(file_info, state->container != ContainerId{});
         const auto give = [&self, req, out, file_info](std::unique_ptr<Opened> made) {
-          if (fuse_reply_create(req, &out, &file_info) != 0) {
+          if (!sent(fuse_reply_create(req, &out, &file_info))) {
             self.release_handle(*made, FileOp::kRelease);
             self.forget_one(out.ino, 1);
           } else {
@@ -81,19 +85,24 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
         };
         if ((file_info.flags & O_TRUNC) == 0 || reply.attributes().size() == 0)
           return give(std::move(state));
-        self.cut_created(req, std::move(state), give);
+        self.cut_created(req, std::move(state), out.ino, give);
       });
 }
 
 // Another node made the file first: it is cut like one that was opened.
-void Mount::cut_created(fuse_req_t req, std::unique_ptr<Opened> file,
+void Mount::cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                         std::function<void(std::unique_ptr<Opened>)> give) {
   Request request;
   request.set_set(kSetSize);
   const Opened& named = *file;
   const auto kept = std::make_shared<std::unique_ptr<Opened>>(std::move(file));
   ask_opened(req, named, FileOp::kSetAttributes, std::move(request),
-             [kept, give](const Reply&) { give(std::move(*kept)); });
+             [this, req, kept, inode, give](const Reply& reply) {
+               if (reply.error() == 0) return give(std::move(*kept));
+               release_handle(**kept, FileOp::kRelease);
+               sent(fuse_reply_err(req, static_cast<int>(reply.error())));
+               forget_one(inode, 1);
+             });
 }
 
 std::unique_ptr<Mount::Opened> Mount::make_opened(const RemoteFile& remote, const Reply& reply) {
@@ -137,32 +146,30 @@ void Mount::read_at_home(const std::shared_ptr<Reading>& reading) {
   ask_opened(reading->req, reading->file, FileOp::kRead, std::move(request),
              [reading](const Reply& reply) {
                if (reply.error() != 0)
-                 fuse_reply_err(reading->req, static_cast<int>(reply.error()));
+                 sent(fuse_reply_err(reading->req, static_cast<int>(reply.error())));
                else
-                 fuse_reply_buf(reading->req, reply.data().data(), reply.data().size());
+                 sent(fuse_reply_buf(reading->req, reply.data().data(), reply.data().size()));
              });
 }
 
 // Up to the size that this node has a lease on, which must still hold when the kernel is answered.
 void Mount::read_container(const std::shared_ptr<Reading>& reading) {
-  const auto lease = leases_.find(reading->file.remote);
+  const auto lease =
+      reading->held.serial != 0 ? std::optional(reading->held) : leases_.find(reading->file.remote);
   if (!lease) return ask_for_lease(reading);
   const auto answer = [this, reading, serial = lease->serial] {
     const bool answered = leases_.answer_under(reading->file.remote, serial, [&] {
-      fuse_reply_buf(reading->req, reinterpret_cast<const char*>(reading->bytes.get()),
-                     reading->length);
+      sent(fuse_reply_buf(reading->req, reinterpret_cast<const char*>(reading->bytes.get()),
+                          reading->length));
     });
-    if (answered) return;
-    // The home may wait for this node to forget the pages, and this for the home's new lease.
-    if (reading->length != 0 && reading->caching == Caching::kKernel)
-      data_.not_given(reading->file.container, reading->offset, reading->length);
-    ask_for_lease(reading);
+    let_go_of_lease(*reading);
+    if (!answered) ask_for_lease(reading);
   };
   const std::uint64_t left = lease->size - std::min(lease->size, reading->offset);
   reading->length = std::min<std::uint64_t>(left, reading->size);
   if (reading->length == 0) return answer();
-  const bool by_fetch = reading->file.ahead == ReadAhead::kNone;
-  if (reading->caching == Caching::kKernel && !by_fetch && !std::exchange(reading->noted, true) &&
+  const bool may_wait = reading->file.ahead != ReadAhead::kNone && reading->held.serial == 0;
+  if (reading->caching == Caching::kKernel && may_wait && !std::exchange(reading->noted, true) &&
       fetch_ahead_.note(reading->inode, reading->offset, reading->length, lease->size,
                         [this, reading] { read_container(reading); }))
     return;
@@ -170,6 +177,7 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
   data_.read(reading->file.container, reading->offset, {reading->bytes.get(), reading->length},
              reading->caching, reading->file.ahead, [this, reading, answer](const Status& status) {
                if (status) return answer();
+               let_go_of_lease(*reading);
                fail_reading(reading, status.error());
              });
 }
@@ -181,7 +189,7 @@ void Mount::fail_reading(const std::shared_ptr<Reading>& reading, const Error& w
                const int better = static_cast<int>(reply.error());
                if (better == 0) say_failed(*reading, "pages", why.context);
                const int own = why.errno_value != 0 ? why.errno_value : EIO;
-               fuse_reply_err(reading->req, better != 0 ? better : own);
+               sent(fuse_reply_err(reading->req, better != 0 ? better : own));
              });
 }
 
@@ -193,23 +201,43 @@ void Mount::say_failed(const Reading& reading, const char* kind, const std::stri
 
 void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
   if (++reading->tries > kMaxTries) {
+    // What the kernel keeps must come by the container, or nobody would tell it to forget.
+    if (reading->caching == Caching::kNone) return read_at_home(reading);
     say_failed(*reading, "size",
                "its size changed " + std::to_string(kMaxTries) +
                    " times while it was read; read again when its writers rest");
-    fuse_reply_err(reading->req, EIO);
+    sent(fuse_reply_err(reading->req, EIO));
     return;
   }
+  // The lease may wait for a change that waits for the kernel here to forget these pages. It has
+  // locked them for this read, and has none of them.
+  if (reading->caching == Caching::kKernel)
+    data_.not_given(reading->file.container, reading->offset, reading->size);
   Request request;
   request.set_flags(kWithLease);
+  request.set_offset(reading->offset);  // for the log
+  request.set_size(reading->size);
   ask_opened(reading->req, reading->file, FileOp::kGetAttributes, std::move(request),
              [this, reading](const Reply& reply) {
                if (reply.error() != 0) {
-                 fuse_reply_err(reading->req, static_cast<int>(reply.error()));
+                 sent(fuse_reply_err(reading->req, static_cast<int>(reply.error())));
                  return;
                }
+               if (reading->tries > kTriesWithoutHold) take_awaited_lease(*reading, reply);
                take_lease(reading->file.remote, reading->file.container, reply);
                read_container(reading);
              });
+}
+
+void Mount::take_awaited_lease(Reading& reading, const Reply& reply) {
+  const SizeLeases::Lease lease{reply.lease(), reply.attributes().size()};
+  if (lease.serial != 0 && leases_.grant_and_hold(reading.file.remote, lease)) reading.held = lease;
+}
+
+void Mount::let_go_of_lease(Reading& reading) {
+  if (std::exchange(reading.held, {}).serial == 0) return;
+  if (const std::uint64_t ended = leases_.let_go(reading.file.remote); ended != 0)
+    client_.tell_revoked(reading.file.remote, ended);
 }
 
 void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, off_t offset,
@@ -221,9 +249,9 @@ void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, of
   of(req).ask_opened(req, opened(*info), FileOp::kWrite, std::move(request),
                      [req](const Reply& reply) {
                        if (reply.error() != 0)
-                         fuse_reply_err(req, static_cast<int>(reply.error()));
+                         sent(fuse_reply_err(req, static_cast<int>(reply.error())));
                        else
-                         fuse_reply_write(req, reply.value());
+                         sent(fuse_reply_write(req, reply.value()));
                      });
 }
 
@@ -246,7 +274,7 @@ void Mount::release(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
     self.drop_locks(inode, *state, info->lock_owner, true, end);
   else
     end({});
-  fuse_reply_err(req, 0);
+  sent(fuse_reply_err(req, 0));
 }
 
 void Mount::release_handle(const Opened& file, FileOp op) {
@@ -278,7 +306,7 @@ void Mount::copy_file_range(fuse_req_t req, fuse_ino_t, off_t offset, fuse_file_
   const Opened& from = opened(*info);
   const Opened& to = opened(*to_info);
   if (from.remote.home != to.remote.home || from.remote.incarnation != to.remote.incarnation) {
-    fuse_reply_err(req, EXDEV);  // the kernel then copies by reading and writing
+    sent(fuse_reply_err(req, EXDEV));  // the kernel then copies by reading and writing
     return;
   }
   Request request;
@@ -288,9 +316,9 @@ void Mount::copy_file_range(fuse_req_t req, fuse_ino_t, off_t offset, fuse_file_
   request.set_size(length);
   of(req).ask_opened(req, from, FileOp::kCopyRange, std::move(request), [req](const Reply& reply) {
     if (reply.error() != 0)
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
     else
-      fuse_reply_write(req, reply.value());
+      sent(fuse_reply_write(req, reply.value()));
   });
 }
 
@@ -301,9 +329,9 @@ void Mount::lseek(fuse_req_t req, fuse_ino_t, off_t offset, int whence, fuse_fil
   of(req).ask_opened(req, opened(*info), FileOp::kSeek, std::move(request),
                      [req](const Reply& reply) {
                        if (reply.error() != 0)
-                         fuse_reply_err(req, static_cast<int>(reply.error()));
+                         sent(fuse_reply_err(req, static_cast<int>(reply.error())));
                        else
-                         fuse_reply_lseek(req, static_cast<off_t>(reply.value()));
+                         sent(fuse_reply_lseek(req, static_cast<off_t>(reply.value())));
                      });
 }
 
@@ -316,13 +344,13 @@ void Mount::ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void*, fus
     return;
   if (command != kIoctlTicket || (flags & FUSE_IOCTL_DIR) != 0 || inode == InodeTable::kRootInode ||
       out_bytes != sizeof(FileTicket)) {
-    fuse_reply_err(req, ENOTTY);
+    sent(fuse_reply_err(req, ENOTTY));
     return;
   }
   const RemoteFile remote = opened(*info).remote;
   self.ask_opened(req, opened(*info), FileOp::kMap, {}, [&self, req, remote](const Reply& reply) {
     if (reply.error() != 0) {
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
       return;
     }
     const ContainerId container{reply.container()};
@@ -333,11 +361,11 @@ void Mount::ioctl(fuse_req_t req, fuse_ino_t inode, unsigned command, void*, fus
     }
     const Result<FileTicket> ticket = self.tickets_.give({container, reply.attributes().size()});
     if (ticket) {
-      fuse_reply_ioctl(req, 0, ticket->data(), sizeof(FileTicket));
+      sent(fuse_reply_ioctl(req, 0, ticket->data(), sizeof(FileTicket)));
       return;
     }
     self.client_.log_failure("ticket", remote, "map for writing", ticket.error().message());
-    fuse_reply_err(req, EIO);
+    sent(fuse_reply_err(req, EIO));
   });
 }
 

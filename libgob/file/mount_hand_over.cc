@@ -48,12 +48,12 @@ bool Mount::lock_ioctl(fuse_req_t req, unsigned command, const Opened& file, con
   const bool takes =
       command == kIoctlOfferLocks || command == kIoctlJoinLocks || command == kIoctlLocksMoved;
   if (fuse_req_ctx(req)->uid != 0) {
-    fuse_reply_err(req, EPERM);  // else anybody could take locks away from others
+    sent(fuse_reply_err(req, EPERM));  // else anybody could take locks away from others
     return true;
   }
   if (in_bytes != (takes ? sizeof offer : 0) ||
       out_bytes != (command == kIoctlHeldRanges ? sizeof(HeldRanges) : 0)) {
-    fuse_reply_err(req, EINVAL);
+    sent(fuse_reply_err(req, EINVAL));
     return true;
   }
   if (takes) std::memcpy(&offer, in, sizeof offer);
@@ -75,23 +75,23 @@ void Mount::list_locks(fuse_req_t req, const Opened& file) {
   none.file = file.remote.file;
   none.home = file.remote.home.value();
   if (known.records.empty() && !known.flock) {
-    fuse_reply_ioctl(req, 0, &none, sizeof none);
+    sent(fuse_reply_ioctl(req, 0, &none, sizeof none));
     return;
   }
   Request request;
   for (const std::uint64_t owner : known.records) add_owner(request, owner, false);
   if (known.flock) add_owner(request, *known.flock, true);
   if (static_cast<std::size_t>(request.locks_size()) > kMaxLocks) {
-    fuse_reply_err(req, E2BIG);
+    sent(fuse_reply_err(req, E2BIG));
     return;
   }
   ask_opened(req, file, FileOp::kListLocks, std::move(request),
              [req, none, known = std::move(known)](const Reply& reply) {
                HeldRanges held = none;
                if (const int error = fill(reply, known, held); error != 0)
-                 fuse_reply_err(req, error);
+                 sent(fuse_reply_err(req, error));
                else
-                 fuse_reply_ioctl(req, 0, &held, sizeof held);
+                 sent(fuse_reply_ioctl(req, 0, &held, sizeof held));
              });
 }
 
@@ -105,9 +105,9 @@ void Mount::tell_home(fuse_req_t req, const Opened& file, FileOp op, const LockO
   if (op == FileOp::kOfferLocks) lock_owners_.note_offer(&file, {offer.owner, offer.flock != 0});
   ask_opened(req, file, op, std::move(request), [req](const Reply& reply) {
     if (reply.error() != 0)
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
     else
-      fuse_reply_ioctl(req, 0, nullptr, 0);
+      sent(fuse_reply_ioctl(req, 0, nullptr, 0));
   });
 }
 
@@ -116,14 +116,14 @@ void Mount::keep_locks(fuse_req_t req, const Opened& file) {
   for (const auto& [owner, flock] : lock_owners_.take_offers(&file))
     add_owner(request, owner, flock);
   if (request.locks().empty()) {
-    fuse_reply_ioctl(req, 0, nullptr, 0);
+    sent(fuse_reply_ioctl(req, 0, nullptr, 0));
     return;
   }
   ask_opened(req, file, FileOp::kKeepLocks, std::move(request), [req](const Reply& reply) {
     if (reply.error() != 0)
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
     else
-      fuse_reply_ioctl(req, 0, nullptr, 0);
+      sent(fuse_reply_ioctl(req, 0, nullptr, 0));
   });
 }
 
@@ -132,7 +132,7 @@ void Mount::join_locks(fuse_req_t req, const Opened& file, const LockOffer& offe
   const NodeId node{static_cast<NodeId::rep>(offer.node)};
   lock_owners_.set_joining(
       &file, offer.owner == 0 ? std::nullopt : std::optional(Elsewhere{node, offer.owner}));
-  fuse_reply_ioctl(req, 0, nullptr, 0);
+  sent(fuse_reply_ioctl(req, 0, nullptr, 0));
 }
 
 }  // namespace gob::file

@@ -57,7 +57,7 @@ void Mount::getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct
   of(req).ask_opened(
       req, opened(*info), FileOp::kGetLock, std::move(request), [req](const Reply& reply) {
         if (reply.error() != 0) {
-          fuse_reply_err(req, static_cast<int>(reply.error()));
+          sent(fuse_reply_err(req, static_cast<int>(reply.error())));
           return;
         }
         struct flock found {};
@@ -68,7 +68,7 @@ void Mount::getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct
                           ? 0
                           : static_cast<off_t>(reply.lock().last() - reply.lock().first() + 1);
         found.l_pid = static_cast<pid_t>(reply.lock().pid());
-        fuse_reply_lock(req, &found);
+        sent(fuse_reply_lock(req, &found));
       });
 }
 
@@ -95,7 +95,7 @@ void Mount::flock(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, int op
       wanted.set_type(F_UNLCK);
       break;
     default:
-      fuse_reply_err(req, EINVAL);
+      sent(fuse_reply_err(req, EINVAL));
       return;
   }
   if (wanted.type() != F_UNLCK) of(req).lock_owners_.note_flock(&opened(*info), info->lock_owner);
@@ -128,7 +128,7 @@ void Mount::set_lock(fuse_req_t req, fuse_ino_t inode, const Opened& file, peer:
   const std::uint64_t id =
       client_.call(file.remote.home, std::move(request), [req, waiting](const Reply& reply) {
         fuse_req_interrupt_func(req, nullptr, nullptr);  // waits for one that runs
-        fuse_reply_err(req, static_cast<int>(reply.error()));
+        sent(fuse_reply_err(req, static_cast<int>(reply.error())));
       });
   bool interrupted = false;
   {

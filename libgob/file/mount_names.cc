@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
 #include "libgob/file/mount.h"
@@ -31,7 +32,7 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
     const std::lock_guard guard(self.mutex_);
     const auto it = self.attachments_.find(name);
     if (it == self.attachments_.end()) {
-      fuse_reply_err(req, ENOENT);
+      sent(fuse_reply_err(req, std::strlen(name) > kMaxFileNameBytes ? ENAMETOOLONG : ENOENT));
       return;
     }
     found = it->second;
@@ -56,9 +57,9 @@ void Mount::forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets
 void Mount::readlink(fuse_req_t req, fuse_ino_t inode) {
   of(req).ask(req, inode, FileOp::kReadLink, {}, [req](const Reply& reply) {
     if (reply.error() != 0)
-      fuse_reply_err(req, static_cast<int>(reply.error()));
+      sent(fuse_reply_err(req, static_cast<int>(reply.error())));
     else
-      fuse_reply_readlink(req, reply.data().c_str());
+      sent(fuse_reply_readlink(req, reply.data().c_str()));
   });
 }
 
@@ -113,7 +114,7 @@ void Mount::rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino
   const auto to = self.inodes_.find(to_parent);
   if (parent != to_parent && from && (!to || to->home != from->home)) {
     // Two attachments are two file systems.
-    fuse_reply_err(req, to_parent == InodeTable::kRootInode ? EPERM : EXDEV);
+    sent(fuse_reply_err(req, to_parent == InodeTable::kRootInode ? EPERM : EXDEV));
     return;
   }
   Request request;
@@ -129,7 +130,7 @@ void Mount::link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t to_parent, const c
   const auto from = self.inodes_.find(inode);
   const auto to = self.inodes_.find(to_parent);
   if (from && (!to || to->home != from->home)) {
-    fuse_reply_err(req, to_parent == InodeTable::kRootInode ? EPERM : EXDEV);
+    sent(fuse_reply_err(req, to_parent == InodeTable::kRootInode ? EPERM : EXDEV));
     return;
   }
   Request request;
@@ -143,19 +144,19 @@ void Mount::opendir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
   Mount& self = of(req);
   if (inode == InodeTable::kRootInode) {
     info->fh = 0;
-    fuse_reply_open(req, info);
+    sent(fuse_reply_open(req, info));
     return;
   }
   const auto remote = self.inodes_.find(inode);
   self.ask(req, inode, FileOp::kOpenFolder, {},
            [&self, req, remote, file_info = *info](const Reply& reply) mutable {
              if (reply.error() != 0) {
-               fuse_reply_err(req, static_cast<int>(reply.error()));
+               sent(fuse_reply_err(req, static_cast<int>(reply.error())));
                return;
              }
              auto state = std::make_unique<Opened>(Opened{*remote, reply.handle(), {}});
              file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
-             if (fuse_reply_open(req, &file_info) != 0)
+             if (!sent(fuse_reply_open(req, &file_info)))
                self.release_handle(*state, FileOp::kReleaseFolder);
              else
                static_cast<void>(state.release());  // until releasedir()
@@ -172,7 +173,7 @@ void Mount::readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
   self.ask_opened(
       req, opened(*info), FileOp::kReadFolder, std::move(request), [req, size](const Reply& reply) {
         if (reply.error() != 0) {
-          fuse_reply_err(req, static_cast<int>(reply.error()));
+          sent(fuse_reply_err(req, static_cast<int>(reply.error())));
           return;
         }
         std::string bytes(size, '\0');
@@ -187,7 +188,7 @@ void Mount::readdir(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
           if (length > size - used) break;  // the kernel goes on behind the last that fits
           used += length;
         }
-        fuse_reply_buf(req, bytes.data(), used);
+        sent(fuse_reply_buf(req, bytes.data(), used));
       });
 }
 
@@ -209,7 +210,7 @@ void Mount::read_own_folder(fuse_req_t req, size_t size, off_t offset) {
     if (length > size - used) break;
     used += length;
   }
-  fuse_reply_buf(req, bytes.data(), used);
+  sent(fuse_reply_buf(req, bytes.data(), used));
 }
 
 void Mount::releasedir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
@@ -217,12 +218,12 @@ void Mount::releasedir(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info) {
     const std::unique_ptr<Opened> state(&opened(*info));
     of(req).release_handle(*state, FileOp::kReleaseFolder);
   }
-  fuse_reply_err(req, 0);
+  sent(fuse_reply_err(req, 0));
 }
 
 void Mount::fsyncdir(fuse_req_t req, fuse_ino_t inode, int data_only, fuse_file_info* info) {
   if (inode == InodeTable::kRootInode) {
-    fuse_reply_err(req, 0);
+    sent(fuse_reply_err(req, 0));
     return;
   }
   Request request;

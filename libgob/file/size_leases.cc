@@ -12,18 +12,96 @@ std::shared_ptr<SizeLeases::Entry> SizeLeases::entry(const RemoteFile& file, boo
   return entries_.emplace(file, std::make_shared<Entry>()).first->second;
 }
 
+bool SizeLeases::take(Entry& entry, Lease lease) {
+  if (lease.serial <= std::max(entry.revoked, entry.ending)) return false;
+  if (lease.serial > entry.lease.serial) entry.lease = lease;
+  return true;
+}
+
+void SizeLeases::end(Entry& entry, std::uint64_t serial) {
+  entry.revoked = std::max(entry.revoked, serial);
+  entry.ending = std::max(entry.ending, serial);
+  if (entry.lease.serial <= entry.ending) entry.lease = {};
+}
+
 void SizeLeases::grant(const RemoteFile& file, Lease lease) {
   const auto known = entry(file, true);
   const std::lock_guard guard(known->mutex);
-  if (lease.serial > known->revoked && lease.serial > known->lease.serial) known->lease = lease;
+  static_cast<void>(take(*known, lease));
 }
 
-void SizeLeases::revoke(const RemoteFile& file, std::uint64_t serial) {
-  // Made if need be: the grant that it ends may still be on its way.
+bool SizeLeases::grant_and_hold(const RemoteFile& file, Lease lease) {
   const auto known = entry(file, true);
   const std::lock_guard guard(known->mutex);
-  known->revoked = std::max(known->revoked, serial);
-  if (known->lease.serial <= known->revoked) known->lease = {};
+  if (!take(*known, lease)) return false;
+  ++known->holds;
+  return true;
+}
+
+// Made if need be: the grant that it ends may still be on its way. It may also be for nothing,
+// since the kernel has forgotten the file: then nobody calls forget() any more.
+std::shared_ptr<SizeLeases::Entry> SizeLeases::entry_to_revoke(const RemoteFile& file) {
+  const Clock::time_point now = now_();
+  const std::lock_guard guard(mutex_);
+  drop_old(now);
+  std::shared_ptr<Entry>& known = entries_[file];
+  if (known == nullptr) known = std::make_shared<Entry>();
+  known->revoked_at = now;
+  if (!std::exchange(known->listed, true)) revoked_.emplace_back(now, file);
+  return known;
+}
+
+void SizeLeases::drop_old(Clock::time_point now) {
+  while (!revoked_.empty() && now - revoked_.front().first > on_the_way_) {
+    const RemoteFile file = revoked_.front().second;
+    revoked_.pop_front();
+    const auto found = entries_.find(file);
+    if (found == entries_.end()) continue;
+    const std::shared_ptr<Entry>& known = found->second;
+    if (known.use_count() != 1 || now - known->revoked_at <= on_the_way_) {
+      known->revoked_at = now;
+      revoked_.emplace_back(now, file);
+      continue;
+    }
+    known->listed = false;
+    // Nobody else is in it, so this does not wait.
+    bool used = false;
+    {
+      const std::lock_guard guard(known->mutex);
+      used = known->lease.serial != 0 || known->holds != 0;
+    }
+    if (!used) entries_.erase(found);
+  }
+}
+
+bool SizeLeases::revoke(const RemoteFile& file, std::uint64_t serial) {
+  const auto known = entry_to_revoke(file);
+  const std::lock_guard guard(known->mutex);
+  if (known->holds == 0) {
+    end(*known, serial);
+    return true;
+  }
+  known->ending = std::max(known->ending, serial);
+  if (known->lease.serial <= known->ending) known->lease = {};
+  return false;
+}
+
+std::uint64_t SizeLeases::let_go(const RemoteFile& file) {
+  const auto known = entry(file, false);
+  if (known == nullptr) return 0;
+  const std::lock_guard guard(known->mutex);
+  if (known->holds == 0) return 0;  // forgotten meanwhile
+  if (--known->holds != 0 || known->ending <= known->revoked) return 0;
+  end(*known, known->ending);
+  return known->revoked;
+}
+
+bool SizeLeases::end(const RemoteFile& file, std::uint64_t serial) {
+  const auto known = entry_to_revoke(file);
+  const std::lock_guard guard(known->mutex);
+  if (serial <= known->revoked) return false;
+  end(*known, serial);
+  return true;
 }
 
 std::optional<SizeLeases::Lease> SizeLeases::find(const RemoteFile& file) const {
@@ -48,6 +126,11 @@ bool SizeLeases::answer_under(const RemoteFile& file, std::uint64_t serial,
 void SizeLeases::forget(const RemoteFile& file) {
   const std::lock_guard guard(mutex_);
   entries_.erase(file);
+}
+
+std::size_t SizeLeases::size() const {
+  const std::lock_guard guard(mutex_);
+  return entries_.size();
 }
 
 }  // namespace gob::file

@@ -61,7 +61,8 @@ class FileData {
   // waiting for anything: from then on the pages are the kernel's until KernelCache::drop.
   virtual void read(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
                     Caching caching, ReadAhead ahead, Done done) = 0;
-  // A reply with what was read for the kernel's cache was not given after all.
+  // A read for the kernel's cache is not answered yet, or not with what was read: the kernel has
+  // none of these pages.
   virtual void not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) = 0;
   // `bytes` live until `done`; then every node reads them. On failure some pages may be written.
   virtual void write(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,

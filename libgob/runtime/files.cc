@@ -84,11 +84,13 @@ void Files::take(ContainerId container, std::uint64_t offset, std::span<std::byt
   start(access, {end, end + std::min(ahead, kMostTakenAhead)});
 }
 
-// Behind the on_answered() of the read that it takes back.
+// Behind the on_answered() of the read that it takes back. Never refused: another node may wait.
 void Files::not_given(ContainerId container, std::uint64_t offset, std::uint64_t length) {
   for_each_stripe(container, offset / kPageSize, page_after(offset + length), [&](PageSet pages) {
-    static_cast<void>(
-        shard_of(pages.stripe).post([pages](Shard& shard) { shard.kernel_has_none(pages); }));
+    shard_of(pages.stripe).post_reply([pages](Shard& shard) {
+      shard.kernel_has_none(pages);
+      shard.settle_files();
+    });
   });
 }
 

@@ -34,13 +34,13 @@ class Node::Containers final : public file::FileStore {
     if (!posted) done(make_error(ErrorCode::kUnavailable, "this node is overloaded", EAGAIN));
   }
   void withdraw(ContainerId, const std::string& name) override {
-    static_cast<void>(node_.mailbox_.post([this, name] { node_.drop_file_container(name); }));
+    node_.mailbox_.post_reply([this, name] { node_.drop_file_container(name); });
   }
   void send(NodeId to, peer::FileBody body) override {
     if (to != node_.self_) return static_cast<void>(node_.send_file_message(to, std::move(body)));
-    static_cast<void>(node_.mailbox_.post([this, told = std::move(body)]() mutable {
+    node_.mailbox_.post_reply([this, told = std::move(body)]() mutable {
       node_.receive_file_message(node_.self_, std::move(told));
-    }));
+    });
   }
   FileData& data() override { return *node_.files_; }
 
@@ -91,7 +91,7 @@ void Node::recover_file(const ContainerRecord& record) {
           "lost: {}",
           quoted(name), written.error().message());
     if (held) held->end(removed ? Status() : written);
-    static_cast<void>(mailbox_.post([this, name] { drop_file_container(name); }));
+    mailbox_.post_reply([this, name] { drop_file_container(name); });
   };
   file_server_->reopen(record.source, [this, id, drop](Result<UniqueFd> file) {
     // Who removed it wants nothing of it on the disk.
@@ -147,12 +147,16 @@ void Node::close_files() {
   file_server_.reset();
 }
 
-// From any thread.
+// From any thread. Only requests are refused when there is too much to do: their programs get an
+// error. Whatever else is lost, such as a word about a lease, would be waited for.
 bool Node::send_file_message(NodeId to, peer::FileBody body) {
-  if (to != self_)
-    return mailbox_.post([this, to, bytes = encode_peer_message(std::move(body))]() mutable {
+  if (to != self_) {
+    const bool refusable = body.has_request();
+    auto queue = [this, to, bytes = encode_peer_message(std::move(body))]() mutable {
       queue_for_peer(to, std::move(bytes));
-    });
+    };
+    return refusable ? mailbox_.post(std::move(queue)) : mailbox_.post_reply(std::move(queue));
+  }
   switch (body.body_case()) {
     case peer::FileBody::kRequest:
       file_server_->handle(
@@ -165,7 +169,8 @@ bool Node::send_file_message(NodeId to, peer::FileBody body) {
     case peer::FileBody::kCancel:
       // On another thread: the answer may come at once, and its receiver may be in the middle of
       // asking for this.
-      return mailbox_.post([this, id = body.cancel().id()] { file_server_->cancel(self_, id); });
+      return mailbox_.post_reply(
+          [this, id = body.cancel().id()] { file_server_->cancel(self_, id); });
     case peer::FileBody::kRevoked:
       file_server_->revoked(self_, body.revoked());
       return true;

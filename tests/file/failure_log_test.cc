@@ -39,5 +39,24 @@ TEST(FailureLog, TheNextLineSaysHowManyWereLeftOut) {
             (std::vector<std::string>{"first", "second (3 more like this since the last line)"}));
 }
 
+// Else the last of a burst would never be told.
+TEST(FailureLog, WhatWasLeftOutIsSaidWhenTheQuietTimeIsOver) {
+  std::vector<std::string> lines;
+  FailureLog::Clock::time_point now{};
+  FailureLog log(
+      10s, [&](const std::string& line) { lines.push_back(line); }, [&] { return now; });
+  const auto never = FailureLog::Clock::time_point::max();
+  EXPECT_EQ(log.flush(), never);
+  for (unsigned i = 0; i < 4; ++i) log.add("lost", [] { return std::string("lost"); });
+  EXPECT_EQ(log.flush(), now + 10s);
+  EXPECT_EQ(lines.size(), 1u);
+  now += 10s;
+  EXPECT_EQ(log.flush(), never);
+  EXPECT_EQ(lines, (std::vector<std::string>{"lost", "3 more like this: lost"}));
+  EXPECT_EQ(log.flush(), never);
+  log.add("lost", [] { return std::string("again"); });
+  EXPECT_EQ(lines.size(), 2u);  // that was a line
+}
+
 }  // namespace
 }  // namespace gob::file

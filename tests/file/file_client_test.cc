@@ -2,9 +2,12 @@
 #include "libgob/file/file_client.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <future>
+#include <sstream>
 
 namespace gob::file {
 namespace {
@@ -80,6 +83,23 @@ TEST(FileClient, AHomeThatIsNotThereIsAnErrorAtOnce) {
   EXPECT_EQ(error, EIO);
 }
 
+// It would drop this node.
+TEST(FileClient, WhatAHomeTakesForNonsenseIsNotSent) {
+  Wire wire;
+  FileClient client(1h, wire.sender());
+  client.node_up(kHome);
+  std::uint32_t error = 0;
+  const auto note = [&](const peer::FileReply& reply) { error = reply.error(); };
+  peer::FileRequest asked = request(FileOp::kLookup);
+  asked.set_name(std::string(kMaxFileNameBytes + 1, 'x'));
+  EXPECT_EQ(client.call(kHome, asked, note), 0u);
+  EXPECT_EQ(error, ENAMETOOLONG);
+  asked.set_name("a/b");
+  EXPECT_EQ(client.call(kHome, asked, note), 0u);
+  EXPECT_EQ(error, EINVAL);
+  EXPECT_EQ(wire.count(), 0u);
+}
+
 TEST(FileClient, WhatWaitsForANodeThatDiesEnds) {
   Wire wire;
   FileClient client(1h, wire.sender());
@@ -117,6 +137,25 @@ TEST(FileClient, ASilentHomeIsGivenUpInTimeAndWhatItHandsOutLateGoesBack) {
   EXPECT_EQ(op_of(wire.at(1).request()), FileOp::kRelease);
   EXPECT_EQ(wire.at(1).request().handle(), 9u);
   EXPECT_EQ(wire.at(2).forget().files(0), 8u);
+}
+
+// A program gets it, on a node whose log knew nothing of it.
+TEST(FileClient, AnIOErrorOfTheHomeIsInThisNodesLog) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  Wire wire;
+  FileClient client(1h, wire.sender());
+  client.node_up(kHome);
+  for (const int error : {ENOENT, EIO}) {
+    peer::FileReply reply = failed_reply(error);
+    reply.set_id(client.call(kHome, request(FileOp::kSync), [](const peer::FileReply&) {}));
+    client.deliver(kHome, reply);
+    EXPECT_EQ(log.str().find("cannot fsync") != std::string::npos, error == EIO) << log.str();
+  }
+  EXPECT_NE(log.str().find("its home said so"), std::string::npos) << log.str();
+  spdlog::set_default_logger(before);
 }
 
 TEST(FileClient, AWaitForALockHasNoEndOfItsOwn) {

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "libgob/base/ids.h"
 
 namespace gob::file {
@@ -32,6 +34,33 @@ TEST(FileMessage, ANameIsOneComponent) {
   renamed.set_name("a");
   renamed.set_to_name("../b");
   EXPECT_FALSE(check_file_request(renamed).ok());
+}
+
+// The home would take them for nonsense, and drop the node.
+TEST(FileMessage, WhatAProgramMayAskForAndNoHomeTakesHasItsErrno) {
+  const std::string longest(kMaxFileNameBytes, 'x');
+  peer::FileRequest asked = request(FileOp::kLookup);
+  asked.set_name(longest);
+  EXPECT_EQ(error_of_limits(asked), 0);
+  asked.set_name(longest + "x");
+  EXPECT_EQ(error_of_limits(asked), ENAMETOOLONG);
+  asked = request(FileOp::kLink);
+  asked.set_to_name(longest + "x");
+  EXPECT_EQ(error_of_limits(asked), ENAMETOOLONG);
+  asked = request(FileOp::kSymlink);
+  asked.set_name("link");
+  asked.set_to_name(std::string(kMaxLinkBytes + 1, 'x'));
+  EXPECT_EQ(error_of_limits(asked), ENAMETOOLONG);
+  asked = request(FileOp::kGetXattr);
+  asked.set_name(longest + "x");
+  EXPECT_EQ(error_of_limits(asked), ERANGE);
+  asked = request(FileOp::kSetXattr);
+  asked.set_name("user.x");
+  asked.set_data(std::string(kMaxXattrBytes + 1, 'x'));
+  EXPECT_EQ(error_of_limits(asked), E2BIG);
+  asked = request(FileOp::kSeek);
+  asked.set_offset(~std::uint64_t{0});
+  EXPECT_EQ(error_of_limits(asked), ENXIO);
 }
 
 TEST(FileMessage, ALinkMayPointAnywhereBecauseNobodyFollowsItHere) {
@@ -104,6 +133,15 @@ TEST(FileMessage, AnAnswerIsCheckedLikeARequest) {
   EXPECT_TRUE(check_file_reply(reply).ok());
   reply.set_error(5000);
   EXPECT_FALSE(check_file_reply(reply).ok());
+}
+
+TEST(FileMessage, AReadThatWaitsForTheSizeIsCalledARead) {
+  peer::FileRequest asked = request(FileOp::kGetAttributes);
+  EXPECT_EQ(to_words(asked), "get attributes");
+  asked.set_flags(kWithLease);
+  asked.set_offset(4096);
+  asked.set_size(100);
+  EXPECT_EQ(to_words(asked), "read 100 bytes at 4096");
 }
 
 TEST(FileMessage, ABodyIsOneThing) {

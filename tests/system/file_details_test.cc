@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -82,6 +83,46 @@ TEST(FileDetails, OwnersGiveFilesToGroupsOfTheirs) {
   ASSERT_EQ(::chmod((seen_at(nodes, 0) + "/group").c_str(), 02777), 0);
   std::ofstream(seen_at(nodes, 1) + "/group/new") << "x";
   EXPECT_EQ(look(folder.tree() + "/group/new").st_gid, 31u);
+}
+
+// Nothing that a program may ask for is taken for nonsense by another node, which would end the
+// link.
+TEST(FileDetails, WhatNoFileSystemHasIsRefusedWithTheHostsErrno) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/file") << "x";
+  const std::string longest(255, 'a');
+  for (const std::string& place : {folder.tree(), seen_at(nodes, 0), seen_at(nodes, 1)}) {
+    const std::string too_long = place + "/" + longest + "a";
+    const std::string far_too_long = place + "/" + std::string(1024, 'a');
+    const auto fails_with = [&](int error, int result) {
+      EXPECT_EQ(result, -1) << place;
+      EXPECT_EQ(errno, error) << place;
+    };
+    struct stat status {};
+    fails_with(ENOENT, ::stat((place + "/" + longest).c_str(), &status));
+    for (const std::string& name : {too_long, far_too_long}) {
+      fails_with(ENAMETOOLONG, ::stat(name.c_str(), &status));
+      fails_with(ENAMETOOLONG, ::open(name.c_str(), O_RDWR | O_CREAT, 0644));
+      fails_with(ENAMETOOLONG, ::mkdir(name.c_str(), 0755));
+      fails_with(ENAMETOOLONG, ::symlink("file", name.c_str()));
+      fails_with(ENAMETOOLONG, ::rename((place + "/file").c_str(), name.c_str()));
+      fails_with(ENAMETOOLONG, ::link((place + "/file").c_str(), name.c_str()));
+    }
+    const UniqueFd fd(::open((place + "/file").c_str(), O_RDWR));
+    fails_with(ENXIO, static_cast<int>(::lseek(fd.get(), -1, SEEK_DATA)));
+    fails_with(ENXIO, static_cast<int>(::lseek(fd.get(), -1, SEEK_HOLE)));
+    fails_with(EINVAL, ::fallocate(fd.get(), 0, -1, 1));
+    fails_with(EINVAL, ::ftruncate(fd.get(), -1));
+    fails_with(ERANGE,
+               ::setxattr((place + "/file").c_str(), ("user." + longest).c_str(), "x", 1, 0));
+    const std::string value(65537, 'v');
+    fails_with(E2BIG,
+               ::setxattr((place + "/file").c_str(), "user.x", value.data(), value.size(), 0));
+  }
+  for (const unsigned node : {0u, 1u})
+    EXPECT_EQ(nodes.log_of(node).find(" is down"), std::string::npos) << nodes.log_of(node);
 }
 
 TEST(FileDetails, TimesAreTheHostsOnAllNodes) {

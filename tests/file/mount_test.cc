@@ -1,0 +1,157 @@
+// The mount above a home that answers what the test wants. One thread; programs' calls are made by
+// it, and answered on the mount's threads.
+#include "libgob/file/mount.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <mutex>
+#include <set>
+
+namespace gob::file {
+namespace {
+
+using namespace std::chrono_literals;
+
+const NodeId kHere{0};
+const NodeId kHome{1};
+const ContainerId kTree{5};
+constexpr std::uint64_t kFolder = 1;  // the home's numbers
+constexpr std::uint64_t kFile = 2;
+constexpr std::uint64_t kHandle = 9;
+
+class NoData final : public FileData {
+ public:
+  void read(ContainerId, std::uint64_t, std::span<std::byte>, Caching, ReadAhead,
+            Done done) override {
+    done({});
+  }
+  void not_given(ContainerId, std::uint64_t, std::uint64_t) override {}
+  void write(ContainerId, std::uint64_t, std::span<const std::byte>, Caching, Done done) override {
+    done({});
+  }
+  void discard(ContainerId, FileRange, Done done) override { done({}); }
+  void bind(ContainerId, UniqueFd, std::uint64_t, Done done) override { done({}); }
+  void write_back(ContainerId, FileRange, Done done) override { done({}); }
+  void on_written(std::function<void(ContainerId)>) override {}
+  void set_size(ContainerId, std::uint64_t) override {}
+  void set_kernel_cache(KernelCache*) override {}
+};
+
+class MountTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/gob-mount-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern), nullptr);
+    folder_ = pattern;
+    client_ = std::make_unique<FileClient>(
+        10s, [this](NodeId, peer::FileBody body) { return receive(std::move(body)); });
+    client_->node_up(kHome);
+    auto mount = Mount::open({folder_, "test", kHere, 0}, *client_, data_);
+    if (!mount) GTEST_SKIP() << mount.error().message();
+    mount_ = std::move(*mount);
+    mount_->attach(kTree, "tree", kHome);
+  }
+  void TearDown() override {
+    if (mount_ != nullptr) mount_->stop();
+    client_.reset();
+    mount_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  // Nothing of the home's is there but the attached folder.
+  virtual peer::FileReply answer(const peer::FileRequest& request) {
+    peer::FileReply reply;
+    reply.set_incarnation(1);
+    switch (op_of(request)) {
+      case FileOp::kRoot:
+        reply.set_file(kFolder);
+        [[fallthrough]];
+      case FileOp::kGetAttributes:
+        reply.mutable_attributes()->set_mode(S_IFDIR | 0755);
+        reply.mutable_attributes()->set_inode(kFolder);
+        break;
+      case FileOp::kLookup:
+        reply.set_error(ENOENT);
+        break;
+      case FileOp::kCreate:
+        reply = created;
+        break;
+      case FileOp::kSetAttributes:
+        reply.set_error(EFBIG);
+        break;
+      case FileOp::kRelease:
+        note(released_, request.handle());
+        break;
+      default:
+        reply.set_error(ENOSYS);
+    }
+    return reply;
+  }
+
+  peer::FileReply created;
+  // What went back to the home; handles before the call that they are due to returns.
+  using Numbers = std::multiset<std::uint64_t>;
+  Numbers released() {
+    const std::lock_guard guard(mutex_);
+    return released_;
+  }
+  Numbers forgotten() {
+    const std::lock_guard guard(mutex_);
+    return forgotten_;
+  }
+  [[nodiscard]] std::string path() const { return folder_ + "/tree/file"; }
+
+ private:
+  bool receive(peer::FileBody body) {
+    if (body.has_forget())
+      for (const std::uint64_t file : body.forget().files()) note(forgotten_, file);
+    if (!body.has_request()) return true;
+    peer::FileReply reply = answer(body.request());
+    reply.set_id(body.request().id());
+    client_->deliver(kHome, reply);
+    return true;
+  }
+  void note(Numbers& numbers, std::uint64_t number) {
+    const std::lock_guard guard(mutex_);
+    numbers.insert(number);
+  }
+
+  std::mutex mutex_;
+  Numbers released_;   // guarded by mutex_
+  Numbers forgotten_;  // likewise
+  std::string folder_;
+  NoData data_;
+  std::unique_ptr<FileClient> client_;
+  std::unique_ptr<Mount> mount_;
+};
+
+// Another node has made it first, so it is there, and not empty.
+TEST_F(MountTest, AFileThatCannotBeCutIsNotOpenedByCreating) {
+  created.set_incarnation(1);
+  created.set_file(kFile);
+  created.set_handle(kHandle);
+  created.mutable_attributes()->set_mode(S_IFREG | 0644);
+  created.mutable_attributes()->set_size(100);
+  EXPECT_EQ(::open(path().c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644), -1);
+  EXPECT_EQ(errno, EFBIG);
+  EXPECT_EQ(released(), (Numbers{kHandle}));
+}
+
+TEST_F(MountTest, WhatAHomeOpenedAndThenFailedWithGoesBack) {
+  created.set_incarnation(1);
+  created.set_file(kFile);
+  created.set_handle(kHandle);
+  created.set_error(EIO);
+  EXPECT_EQ(::open(path().c_str(), O_RDWR | O_CREAT, 0644), -1);
+  EXPECT_EQ(errno, EIO);
+  EXPECT_EQ(released(), (Numbers{kHandle}));
+  EXPECT_EQ(forgotten(), (Numbers{kFile}));
+}
+
+}  // namespace
+}  // namespace gob::file
