@@ -31,7 +31,9 @@ class FilledPages {
   static Result<FilledPages> create(std::uint64_t pages) {
     Result<FramePool> pool = FramePool::create("bare-stream", pages);
     if (!pool) return pool.error();
-    FilledPages filled(std::move(*pool));
+    const Result<int> memory = pool->fd();
+    if (!memory) return memory.error();
+    FilledPages filled(std::move(*pool), *memory);
     if (filled.start_ == MAP_FAILED) return system_error("bare stream: cannot map memory");
     auto* const words = static_cast<std::uint64_t*>(filled.start_);
     for (std::size_t page = 0; page < pages; ++page)
@@ -63,10 +65,10 @@ class FilledPages {
   }
 
  private:
-  explicit FilledPages(FramePool pool)
+  FilledPages(FramePool pool, int memory)
       : pool_(std::move(pool)),
         start_(::mmap(nullptr, pool_.pages() * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED,
-                      pool_.fd(), 0)) {}
+                      memory, 0)) {}
 
   FramePool pool_;
   void* start_;

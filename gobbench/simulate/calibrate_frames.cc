@@ -56,7 +56,9 @@ Result<double> time_runs(const Call& call, unsigned run, std::span<double> swept
 Result<FrameCosts> measure_frames(std::span<double> swept) {
   const Result<FramePool> pool = FramePool::create("calibrate", kPages);
   if (!pool) return pool.error();
-  const SharedPages memory(pool->fd());
+  const Result<int> frames = pool->fd();
+  if (!frames) return frames.error();
+  const SharedPages memory(*frames);
   if (!memory.ok()) return system_error("calibration: cannot map frames");
   const Result<UniqueFd> uffd = create_uffd(-1);
   if (!uffd) return uffd.error();
