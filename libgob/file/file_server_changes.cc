@@ -150,10 +150,12 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
     const std::uint64_t end = std::max(before, size_of(*effect.file));
     range = of_bytes(range.offset, end - std::min(end, range.offset));
   }
-  if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0)
-    range =
-        of_bytes(reply->attributes().size() - std::min(reply->value(), reply->attributes().size()),
-                 reply->value());
+  if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0) {
+    // Others may have appended before and after it: it is somewhere in what came since.
+    const std::uint64_t end = size_of(*effect.file);
+    const std::uint64_t first = std::min(before, end - std::min(end, reply->value()));
+    range = of_bytes(first, reply->value() == 0 ? 0 : end - first);
+  }
   ContainerId container;
   {
     const std::lock_guard guard(effect.file->data_mutex);

@@ -5,13 +5,29 @@
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
+
+namespace {
+
+// What a test does when the server next asks for the attributes of a file, in the thread that asks.
+std::atomic<bool> before_attributes = false;
+std::function<void()> attributes_are_asked;
+
+}  // namespace
+
+// In place of the C library's.
+extern "C" int fstatat(int folder, const char* name, struct stat* status, int flags) noexcept {
+  if (before_attributes.exchange(false)) attributes_are_asked();
+  return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
+}
 
 namespace gob::file {
 namespace {
@@ -180,6 +196,27 @@ TEST_F(FileServerTest, AWriteForgetsThePagesItChangedBeforeItIsAnswered) {
   EXPECT_EQ(store_.discarded[0].offset, 0u);
   EXPECT_EQ(store_.discarded[0].length, 8192u);
   EXPECT_EQ(store_.sends, 0);  // the size stays
+}
+
+TEST_F(FileServerTest, AnAppendForgetsItsPagesThoughAnotherComesRightBehindIt) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", std::string(4000, 'a'));
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_handle(ask(kPeer, open).handle());
+  write.set_flags(O_APPEND);
+  write.set_data(std::string(4096, 'b'));
+  attributes_are_asked = [&] {
+    std::ofstream(folder_ / "tree/a", std::ios::app) << std::string(4096, 'c');
+  };
+  before_attributes = true;
+  ASSERT_EQ(ask(kPeer, write).value(), 4096u);
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 4000u + 2 * 4096);
+  ASSERT_EQ(store_.discarded.size(), 1u);
+  EXPECT_EQ(store_.discarded[0].offset, 0u);
+  EXPECT_GE(store_.discarded[0].length, 8192u);
 }
 
 TEST_F(FileServerTest, ALongerFileWaitsForTheLeasesOnItsSize) {
