@@ -101,6 +101,11 @@ int FileServer::copy_range(NodeId from, const OpenFile& opened, const Request& r
                            Reply& reply) const {
   const auto target = table_.find_open(from, request.to_handle());
   if (target == nullptr) return ESTALE;
+  {
+    // Its pages may be newer: the caller's kernel reads and writes instead.
+    const std::lock_guard guard(opened.file->data_mutex);
+    if (opened.file->mapped) return EXDEV;
+  }
   off_t in = static_cast<off_t>(request.offset());
   off_t out = static_cast<off_t>(request.to_offset());
   const ssize_t copied =
