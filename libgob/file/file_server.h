@@ -150,6 +150,7 @@ class FileServer {
              const std::function<void(Reply)>& applied);
   void resize(const std::shared_ptr<File>& file,
               const std::function<void(const std::function<void()>&)>& change);
+  void tell_size(File& file, ContainerId container);
   void resume(ChangeGate::Works works);
   void end_change(File& file, std::uint64_t number);
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
@@ -158,7 +159,7 @@ class FileServer {
   // file_server_mapped.cc
   void map(const std::shared_ptr<Asked>& asked);
   [[nodiscard]] std::vector<std::shared_ptr<File>> mapped() const;
-  [[nodiscard]] static bool begin_plain(File& file);
+  [[nodiscard]] bool begin_plain(File& file, const std::function<void()>& by_pages);
   static void end_plain(File& file);
   [[nodiscard]] bool needs_file_current(const Asked& asked) const;
   void make_file_current(const std::shared_ptr<Asked>& asked);

@@ -137,7 +137,10 @@ void FileServer::resize(const std::shared_ptr<File>& file,
 // Makes the change in the file, and has every node forget the old pages.
 void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
                        const std::function<void(Reply)>& applied_now) {
-  if (!begin_plain(*effect.file)) return apply_mapped(asked, effect, applied_now);
+  const auto by_pages = [this, asked, effect, applied_now] {
+    apply_mapped(asked, effect, applied_now);
+  };
+  if (!begin_plain(*effect.file, by_pages)) return;
   const auto applied = [file = effect.file, applied_now](Reply reply) {
     end_plain(*file);
     applied_now(std::move(reply));
@@ -161,8 +164,9 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
     const std::lock_guard guard(effect.file->data_mutex);
     if (effect.file->data == File::Data::kReady) container = effect.file->container;
   }
-  if (container == ContainerId{} || range.length == 0) return applied(std::move(*reply));
-  store_.data().set_size(container, size_of(*effect.file));
+  if (container == ContainerId{}) return applied(std::move(*reply));
+  tell_size(*effect.file, container);
+  if (range.length == 0) return applied(std::move(*reply));
   store_.data().discard(
       container, range, [this, reply, applied, asked, file = effect.file](const Status& forgot) {
         // Bytes that may be old somewhere are no success.
@@ -175,6 +179,12 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
         }
         applied(std::move(*reply));
       });
+}
+
+// As it is now: of two that change it, the last that says so has seen both.
+void FileServer::tell_size(File& file, ContainerId container) {
+  const std::lock_guard guard(file.room_mutex);
+  store_.data().set_size(container, size_of(file));
 }
 
 void FileServer::resume(ChangeGate::Works works) {

@@ -56,12 +56,23 @@ int error_of(const Status& status) {
 
 }  // namespace
 
-// False: the file is mapped, and the change has to go by its pages.
-bool FileServer::begin_plain(File& file) {
-  const std::lock_guard guard(file.data_mutex);
-  if (file.mapped) return false;
-  ++file.plain_changes;
-  return true;
+// False: the file is mapped, and the change has to go by its pages. `by_pages` is called, once no
+// other change can make nodes forget what it does.
+bool FileServer::begin_plain(File& file, const std::function<void()>& by_pages) {
+  {
+    const std::lock_guard guard(file.data_mutex);
+    if (!file.mapped) {
+      ++file.plain_changes;
+      return true;
+    }
+    if (file.plain_changes != 0) {
+      // Who ends the last of them may be a shard's thread.
+      file.after_plain.emplace_back([this, by_pages] { pool_.resume(by_pages); });
+      return false;
+    }
+  }
+  by_pages();
+  return false;
 }
 
 void FileServer::end_plain(File& file) {
@@ -100,9 +111,9 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
   clear_privileges(writable.get(), request.caller());
 
   // From the moment that the file is said to be mapped, pages are written: the shards must be able
-  // to write them back by then.
-  store_.data().bind(file->container, std::move(writable),
-                     static_cast<std::uint64_t>(status.st_size),
+  // to write them back by then, and to the end of the file.
+  const std::lock_guard room(file->room_mutex);
+  store_.data().bind(file->container, std::move(writable), size_of(*file),
                      [this, answer, asked, file](const Status& bound) {
                        if (!bound) {
                          log_failure("bind", *file, *asked, bound.error().message());
@@ -276,14 +287,19 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     return write_pieces(container, std::move(pieces), written);
   }
 
-  const std::uint64_t before = size_of(*file);
   constexpr std::uint32_t kMakesZeros = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
   constexpr std::uint32_t kAllowed = kMakesZeros | FALLOC_FL_KEEP_SIZE;
   if (op == FileOp::kAllocate && (request.mode() & ~kAllowed) != 0) return end(EOPNOTSUPP);
-  work(asked->from, request, *reply);
-  const std::uint64_t after = size_of(*file);
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  {
+    const std::lock_guard guard(file->room_mutex);
+    before = size_of(*file);
+    work(asked->from, request, *reply);
+    after = size_of(*file);
+    store_.data().set_size(container, after);
+  }
   if (reply->error() != 0) return end(0);
-  store_.data().set_size(container, after);
   std::vector<Piece> pieces;
   FileRange gone{0, 0};
   if (after < before) {

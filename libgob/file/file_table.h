@@ -38,8 +38,9 @@ struct File : std::enable_shared_from_this<File> {
   std::mutex changes_mutex;
   ChangeGate changes;  // of its size; guarded by changes_mutex
 
-  // Held while the disk makes room for a write to a mapped file, so that each append has its place;
-  // the other mutexes may be needed by threads that must not wait for a disk.
+  // Held while the disk makes room for a write to a mapped file, so that each append has its place,
+  // and while its size is looked at and told to FileData, so that the last to tell it has the
+  // newest; the other mutexes may be needed by threads that must not wait for a disk.
   std::mutex room_mutex;
 
   // Its bytes in memory, once a node opened it for reading.
@@ -52,7 +53,8 @@ struct File : std::enable_shared_from_this<File> {
   std::string container_name;
   bool forgotten = false;  // nobody has it any more
   // Programs may write its pages in memory (file_server_mapped.cc), and from then on all changes go
-  // by the pages. Until the others have ended, who asked for that waits.
+  // by the pages. Until the others have ended, who asked for that waits, and those that go by the
+  // pages: the others forget pages.
   bool mapped = false;
   unsigned plain_changes = 0;
   std::vector<std::function<void()>> after_plain;

@@ -14,6 +14,8 @@
 #include <fstream>
 #include <functional>
 #include <future>
+#include <thread>
+#include <utility>
 
 namespace {
 
@@ -45,6 +47,9 @@ class Store final : public FileStore, public FileData {
  public:
   void provide(const std::string&, const std::string&, UniqueFd, std::uint64_t,
                std::function<void(Result<ContainerId>)> done) override {
+    if (std::exchange(refuses_once, false))
+      return done(make_error(ErrorCode::kUnavailable, "not now", EAGAIN));
+    if (while_providing) std::exchange(while_providing, nullptr)();
     done(ContainerId{++last_});
   }
   void withdraw(ContainerId container, const std::string&) override {
@@ -67,25 +72,38 @@ class Store final : public FileStore, public FileData {
     done({});
   }
   void write(ContainerId, std::uint64_t, std::span<const std::byte>, Caching, Done done) override {
+    ++writes;
     done({});
   }
   void not_given(ContainerId, std::uint64_t, std::uint64_t) override {}
   void discard(ContainerId, FileRange range, Done done) override {
     discarded.push_back(range);
-    done({});
+    if (!holds_discard) return done({});
+    held_discard.set_value(std::move(done));
   }
-  void bind(ContainerId, UniqueFd, std::uint64_t, Done done) override { done({}); }
+  void bind(ContainerId, UniqueFd, std::uint64_t size_bytes, Done done) override {
+    size = size_bytes;
+    done({});
+    ++binds;
+  }
   void write_back(ContainerId, FileRange, Done done) override {
     if (!holds_write_back) return done({});
     held_write_back.set_value(std::move(done));
   }
   void on_written(std::function<void(ContainerId)>) override {}
-  void set_size(ContainerId, std::uint64_t) override {}
+  void set_size(ContainerId, std::uint64_t size_bytes) override { size = size_bytes; }
   void set_kernel_cache(KernelCache*) override {}
 
   FileServer* gives_back_to = nullptr;  // every node gives leases back at once
   std::vector<ContainerId> withdrawn;
   std::vector<FileRange> discarded;
+  bool refuses_once = false;  // the next container
+  std::function<void()> while_providing;
+  std::atomic<std::uint64_t> size = 0;  // of the file, as it was last told
+  std::atomic<int> writes = 0;
+  std::atomic<int> binds = 0;
+  bool holds_discard = false;  // the next one waits
+  std::promise<Done> held_discard;
   bool holds_write_back = false;  // the next one waits
   std::promise<Done> held_write_back;
   std::promise<peer::FileBody> first_sent;
@@ -444,6 +462,75 @@ TEST_F(FileServerTest, NumbersOfAnEarlierLifeAreStale) {
   server_.handle(kPeer, old,
                  [&](const peer::FileReply& reply) { answered.set_value(reply.error()); });
   EXPECT_EQ(answered.get_future().get(), static_cast<std::uint32_t>(ESTALE));
+}
+
+// Or what is stored beyond the old end would never get into the file.
+TEST_F(FileServerTest, AFileThatGrewWhileItWasMappedIsWrittenBackToItsEnd) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  store_.refuses_once = true;
+  auto map = make(FileOp::kMap, a.file());
+  map.set_handle(ask(kPeer, open).handle());
+  store_.while_providing = [&] {
+    auto write = make(FileOp::kWrite, a.file());
+    write.set_handle(map.handle());
+    write.set_offset(9000);
+    write.set_data("end");
+    ASSERT_EQ(ask(kPeer, write).value(), 3u);
+  };
+  ASSERT_EQ(ask(kPeer, map).error(), 0u);
+  EXPECT_EQ(store_.size, 9003u);
+}
+
+TEST_F(FileServerTest, AFileThatGrowsByWholePagesIsWrittenBackToItsEnd) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  ASSERT_EQ(ask(kPeer, open).error(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(4096);
+  ASSERT_EQ(ask(kPeer, grow).error(), 0u);
+  EXPECT_EQ(store_.size, 4096u);
+}
+
+// What it has written into the pages would be forgotten with what the other wrote into the file.
+TEST_F(FileServerTest, AWriteOfPagesWaitsForOneOfTheFileThatBeganBefore) {
+  write_file("tree/a", std::string(4096, 'a'));
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  const std::uint64_t handle = ask(kPeer, open).handle();
+  std::vector<std::promise<std::uint32_t>> ends(3);
+  const auto begin = [&](peer::FileRequest request, std::size_t number) {
+    request.set_handle(handle);
+    request.set_id(1000 + number);
+    request.set_incarnation(kIncarnation);
+    request.mutable_caller()->set_uid(::geteuid());
+    server_.handle(kPeer, request, [&ends, number](const peer::FileReply& reply) {
+      ends[number].set_value(reply.error());
+    });
+  };
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_data("text");
+  store_.holds_discard = true;
+  begin(write, 0);
+  auto forgotten = store_.held_discard.get_future().get();
+  store_.holds_discard = false;
+  begin(make(FileOp::kMap, a.file()), 1);
+  while (store_.binds == 0) std::this_thread::yield();
+  write.set_offset(100);
+  begin(write, 2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(store_.writes, 0);
+  forgotten({});
+  for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
+  EXPECT_EQ(store_.writes, 1);
 }
 
 TEST_F(FileServerTest, AWriteBackThatTheEndOvertakesIsNoSuccess) {
