@@ -207,6 +207,7 @@ class Shard final : private ChannelSink {
   void wait_for_work();
   [[nodiscard]] std::int64_t wait_ns() const;
   void fire_timers();
+  void refuse_overdue();
   void finish_io();
   Status watch(int fd, std::uint64_t tag);
   void fatal(const Error& error);
@@ -334,6 +335,7 @@ class Shard final : private ChannelSink {
   std::deque<HeldUntil> holds_;
   std::uint64_t now_ns_ = 0;
   std::uint64_t next_overdue_check_ns_ = 0;
+  bool overdue_put_off_ = false;  // once, as this thread stood still
   std::uint64_t last_work_ns_ = 0;
   bool failed_ = false;
   bool stepping_ = false;
