@@ -16,6 +16,7 @@ namespace gob::file {
 namespace {
 
 constexpr unsigned kThreads = 8;
+constexpr unsigned kSyncThreads = 4;
 constexpr std::size_t kMaxWaiting = 16384;
 
 void put_time(const timespec& from, peer::FileTime& to) {
@@ -49,7 +50,13 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
 
 Status FileServer::start() {
   if (Status watching = removals_.start(); !watching) return watching;
+  if (Status syncing = sync_pool_.start(kSyncThreads, kMaxWaiting, prepare_to_impersonate); !syncing)
+    return syncing;
   return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate);
+}
+
+WorkerPool& FileServer::pool_of(const Request& request) {
+  return op_of(request) == FileOp::kSync ? sync_pool_ : pool_;
 }
 
 Result<UniqueFd> FileServer::open_root(const std::string& path) {
@@ -103,7 +110,7 @@ void FileServer::detach(ContainerId attached) {
 
 void FileServer::handle(NodeId from, Request request, Answer answer) {
   const auto asked = std::make_shared<Asked>(Asked{from, std::move(request), std::move(answer)});
-  if (pool_.post([this, asked] { dispatch(asked); })) return;
+  if (pool_of(asked->request).post([this, asked] { dispatch(asked); })) return;
   log_.add("full", [&] {
     return "a program of node " + std::to_string(from.value()) + " gets an I/O error: cannot " +
            to_words(asked->request) + " of file " + std::to_string(asked->request.file()) +

@@ -44,6 +44,7 @@ class FileServer {
   // Waits for what is being done; nothing is answered after this.
   void stop() {
     pool_.stop();
+    sync_pool_.stop();
     removals_.stop();
   }
 
@@ -103,6 +104,7 @@ class FileServer {
   };
 
   // file_server.cc
+  [[nodiscard]] WorkerPool& pool_of(const Request& request);
   void work(NodeId from, const Request& request, Reply& reply);
   int root(NodeId from, const Request& request, Reply& reply);
   // A program is told of a failure that the host's file system knows nothing of.
@@ -198,6 +200,7 @@ class FileServer {
   FileStore& store_;
   FailureLog log_;
   WorkerPool pool_;
+  WorkerPool sync_pool_;  // what waits for a disk to have all of a file: nobody else waits for that
   RemovalWatch removals_;
   LastWrites last_writes_;
   std::atomic<bool> unwatched_said_ = false;

@@ -171,7 +171,7 @@ void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
                   "what programs wrote into its mapped pages did not get into the file: " +
                       written.error().message());
     // The disk is slow: not on a shard's thread.
-    pool_.resume([this, asked, error] {
+    pool_of(asked->request).resume([this, asked, error] {
       Reply reply;
       work(asked->from, asked->request, reply);
       if (error != 0 && reply.error() == 0) reply.set_error(static_cast<std::uint32_t>(error));
@@ -203,7 +203,7 @@ void FileServer::write_through(const std::shared_ptr<Asked>& asked,
                   "it was to be on the disk (O_SYNC): " + written.error().message());
       return end(error_of(written));
     }
-    pool_.resume([this, asked, end] {
+    sync_pool_.resume([this, asked, end] {
       const auto opened = table_.find_open(asked->from, asked->request.handle());
       end(opened == nullptr || ::fsync(opened->fd.get()) == 0 ? 0 : errno);
     });

@@ -22,10 +22,18 @@ namespace {
 // What a test does when the server next asks for the attributes of a file, in the thread that asks.
 std::atomic<bool> before_attributes = false;
 std::function<void()> attributes_are_asked;
+// A disk that takes its time: as long as this is set.
+std::atomic<bool> disk_is_slow = false;
+std::atomic<int> syncs = 0;
 
 }  // namespace
 
 // In place of the C library's.
+extern "C" int fsync(int file) {
+  ++syncs;
+  disk_is_slow.wait(true);
+  return static_cast<int>(::syscall(SYS_fsync, file));
+}
 extern "C" int fstatat(int folder, const char* name, struct stat* status, int flags) noexcept {
   if (before_attributes.exchange(false)) attributes_are_asked();
   return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
@@ -531,6 +539,40 @@ TEST_F(FileServerTest, AWriteOfPagesWaitsForOneOfTheFileThatBeganBefore) {
   forgotten({});
   for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
   EXPECT_EQ(store_.writes, 1);
+}
+
+TEST_F(FileServerTest, NobodyWaitsForTheFsyncOfOthers) {
+  constexpr std::size_t kSyncs = 16;
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  auto sync = make(FileOp::kSync, a.file());
+  sync.set_handle(ask(kPeer, open).handle());
+  sync.set_incarnation(kIncarnation);
+  sync.mutable_caller()->set_uid(::geteuid());
+  std::vector<std::promise<std::uint32_t>> ends(kSyncs);
+  disk_is_slow = true;
+  for (std::size_t i = 0; i < kSyncs; ++i) {
+    sync.set_id(1000 + i);
+    server_.handle(kPeer, sync,
+                   [&ends, i](const peer::FileReply& reply) { ends[i].set_value(reply.error()); });
+  }
+  while (syncs == 0) std::this_thread::yield();
+  auto look = make(FileOp::kLookup, top.file(), "a");
+  look.set_id(2000);
+  look.set_incarnation(kIncarnation);
+  look.mutable_caller()->set_uid(::geteuid());
+  std::promise<std::uint32_t> found;
+  server_.handle(kPeer, look,
+                 [&](const peer::FileReply& reply) { found.set_value(reply.error()); });
+  auto looked_up = found.get_future();
+  EXPECT_EQ(looked_up.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  disk_is_slow = false;
+  disk_is_slow.notify_all();
+  EXPECT_EQ(looked_up.get(), 0u);
+  for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
 }
 
 TEST_F(FileServerTest, AWriteBackThatTheEndOvertakesIsNoSuccess) {
