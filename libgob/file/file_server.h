@@ -63,7 +63,8 @@ class FileServer {
   // reading and writing. kNotFound: it is gone, or was never mapped for writing.
   void reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done);
 
-  // `request` was checked. `answer` is called exactly once, later or at once, on any thread.
+  // `request` was checked. `answer` is called exactly once, later or at once, on any thread; not
+  // when the node has gone meanwhile: the next life of it counts its requests anew.
   void handle(NodeId from, peer::FileRequest request, Answer answer);
   void forget(NodeId from, const peer::FileForget& forget);
   // The request waits for a lock no more: EINTR, unless it was granted before.
@@ -98,45 +99,45 @@ class FileServer {
   using Reply = peer::FileReply;
 
   struct Asked {
-    NodeId from;
+    std::shared_ptr<const Life> from;
     Request request;
     Answer answer;
   };
 
   // file_server.cc
   [[nodiscard]] WorkerPool& pool_of(const Request& request);
-  void work(NodeId from, const Request& request, Reply& reply);
-  int root(NodeId from, const Request& request, Reply& reply);
+  void work(const Life& from, const Request& request, Reply& reply);
+  int root(const Life& from, const Request& request, Reply& reply);
   // A program is told of a failure that the host's file system knows nothing of.
   void log_failure(const char* kind, const File& file, const Asked& asked, const std::string& why);
-  int give(NodeId from, const File& parent, UniqueFd path, Reply& reply);
+  int give(const Life& from, const File& parent, UniqueFd path, Reply& reply);
   int fill(const File& file, Reply& reply) const;
 
   // file_server_names.cc: entries of folders. Each gives 0 or an errno.
-  int lookup(NodeId from, const File& folder, const Request& request, Reply& reply);
-  int make_node(NodeId from, const File& folder, const Request& request, Reply& reply);
-  int make_folder(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int lookup(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int make_node(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int make_folder(const Life& from, const File& folder, const Request& request, Reply& reply);
   int remove(const File& folder, const Request& request, int flags) const;
-  int make_link(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int make_link(const Life& from, const File& folder, const Request& request, Reply& reply);
   int rename(const File& folder, const Request& request) const;
-  int link(NodeId from, const File& file, const Request& request, Reply& reply);
+  int link(const Life& from, const File& file, const Request& request, Reply& reply);
   int read_link(const File& file, Reply& reply) const;
-  int open_folder(NodeId from, const std::shared_ptr<File>& file, Reply& reply);
+  int open_folder(const Life& from, const std::shared_ptr<File>& file, Reply& reply);
   int read_folder(OpenFile& folder, const Request& request, Reply& reply) const;
 
   // file_server_attributes.cc
-  int set_attributes(NodeId from, const File& file, const Request& request, Reply& reply);
+  int set_attributes(const Life& from, const File& file, const Request& request, Reply& reply);
   int may_access(const File& file, const Request& request) const;
   int xattr(const File& file, const Request& request, Reply& reply) const;
   int space(const File& file, Reply& reply) const;
 
   // file_server_data.cc
-  int open(NodeId from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
-  void let_read(NodeId from, File& file, Reply& reply);
-  int create(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int open(const Life& from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
+  void let_read(const Life& from, File& file, Reply& reply);
+  int create(const Life& from, const File& folder, const Request& request, Reply& reply);
   int read(const OpenFile& opened, const Request& request, Reply& reply) const;
   int write(const OpenFile& opened, const Request& request, Reply& reply) const;
-  int copy_range(NodeId from, const OpenFile& opened, const Request& request, Reply& reply) const;
+  int copy_range(const Life& from, const OpenFile& opened, const Request& request, Reply& reply) const;
 
   // file_server_changes.cc
   void dispatch(const std::shared_ptr<Asked>& asked);
@@ -190,8 +191,8 @@ class FileServer {
   void look_for_names(std::uint64_t number);
 
   // file_server_locks.cc
-  bool locks(NodeId from, const Request& request, const Answer& answer);
-  static int hand_over(NodeId from, const Request& request, LockTable& locks, Reply& reply);
+  bool locks(const Life& from, const Request& request, const Answer& answer);
+  static int hand_over(const Life& from, const Request& request, LockTable& locks, Reply& reply);
   void grant(File& file);
 
   const NodeId self_;
@@ -206,7 +207,8 @@ class FileServer {
   std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;
-  std::map<ContainerId, Root> roots_;  // guarded by mutex_
+  std::map<ContainerId, Root> roots_;             // guarded by mutex_
+  std::map<NodeId, std::shared_ptr<Life>> lives_;  // guarded by mutex_
   struct Waiting {
     std::shared_ptr<File> file;
     Answer answer;

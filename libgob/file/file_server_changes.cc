@@ -33,7 +33,7 @@ std::uint64_t size_of(const File& file) {
 }
 
 void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
-  if (locks(asked->from, asked->request, asked->answer)) return;
+  if (locks(*asked->from, asked->request, asked->answer)) return;
   if (op_of(asked->request) == FileOp::kMap) return map(asked);
   if (op_of(asked->request) == FileOp::kWriteBack) return write_back(asked);
   if (const Effect effect = effect_of(*asked); effect.file != nullptr)
@@ -49,7 +49,7 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
 
 void FileServer::answer_now(const Asked& asked) {
   Reply reply;
-  work(asked.from, asked.request, reply);
+  work(*asked.from, asked.request, reply);
   asked.answer(std::move(reply));
 }
 
@@ -79,7 +79,7 @@ FileServer::Effect FileServer::effect_of(const Asked& asked) const {
       effect = {table_.find(request.file()), true, from_byte(request.offset())};
       break;
     case FileOp::kCopyRange: {
-      const auto target = table_.find_open(asked.from, request.to_handle());
+      const auto target = table_.find_open(asked.from->node, request.to_handle());
       if (target == nullptr) return effect;
       effect = {target->file, true, of_bytes(request.to_offset(), request.size())};
       break;
@@ -147,7 +147,7 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
   };
   const auto reply = std::make_shared<Reply>();
   const std::uint64_t before = size_of(*effect.file);
-  work(asked->from, asked->request, *reply);
+  work(*asked->from, asked->request, *reply);
   FileRange range = effect.range;
   if (range.length == FileRange::kToEnd) {
     const std::uint64_t end = std::max(before, size_of(*effect.file));
@@ -200,12 +200,13 @@ void FileServer::lease(const std::shared_ptr<Asked>& asked, const std::shared_pt
   std::uint64_t number = 0;
   {
     const std::lock_guard guard(file->changes_mutex);
-    number = file->changes.lease(asked->from, [this, asked, file] { lease(asked, file); });
+    if (asked->from->over) return;  // nobody is there to be answered
+    number = file->changes.lease(asked->from->node, [this, asked, file] { lease(asked, file); });
   }
   if (number == 0) return;
   // The size cannot change before the node gives the lease back, which it may do before it has it.
   Reply reply;
-  work(asked->from, asked->request, reply);
+  work(*asked->from, asked->request, reply);
   reply.set_lease(number);
   asked->answer(std::move(reply));
 }

@@ -97,7 +97,7 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
     asked->answer(std::move(reply));
   };
   const std::shared_ptr<File> file = table_.find(request.file());
-  const auto opened = table_.find_open(asked->from, request.handle());
+  const auto opened = table_.find_open(asked->from->node, request.handle());
   if (request.incarnation() != incarnation_ || file == nullptr || opened == nullptr ||
       opened->file != file)
     return answer(ESTALE, nullptr);
@@ -173,7 +173,7 @@ void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
     // The disk is slow: not on a shard's thread.
     pool_of(asked->request).resume([this, asked, error] {
       Reply reply;
-      work(asked->from, asked->request, reply);
+      work(*asked->from, asked->request, reply);
       if (error != 0 && reply.error() == 0) reply.set_error(static_cast<std::uint32_t>(error));
       asked->answer(std::move(reply));
     });
@@ -204,7 +204,7 @@ void FileServer::write_through(const std::shared_ptr<Asked>& asked,
       return end(error_of(written));
     }
     sync_pool_.resume([this, asked, end] {
-      const auto opened = table_.find_open(asked->from, asked->request.handle());
+      const auto opened = table_.find_open(asked->from->node, asked->request.handle());
       end(opened == nullptr || ::fsync(opened->fd.get()) == 0 ? 0 : errno);
     });
   });
@@ -265,7 +265,7 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
   if (op == FileOp::kWrite) {
     // Looked up here only: how the write ends is heard on a shard's thread, which shall wait
     // neither for who goes through the whole table nor for the disk when the file is closed.
-    const auto opened = table_.find_open(asked->from, request.handle());
+    const auto opened = table_.find_open(asked->from->node, request.handle());
     if (opened == nullptr || opened->file != file) return end(ESTALE);
     std::uint64_t offset = 0;
     std::uint64_t before = 0;
@@ -295,7 +295,7 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
   {
     const std::lock_guard guard(file->room_mutex);
     before = size_of(*file);
-    work(asked->from, request, *reply);
+    work(*asked->from, request, *reply);
     after = size_of(*file);
     store_.data().set_size(container, after);
   }

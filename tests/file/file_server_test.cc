@@ -388,6 +388,30 @@ TEST_F(FileServerTest, ADeadNodeLeavesNothingBehind) {
   server_.drop_node(kPeer);
   EXPECT_EQ(server_.table().handles(), 0u);
   EXPECT_EQ(ask(kHere, lock).error(), 0u);
+  EXPECT_EQ(root(kPeer).error(), 0u);  // it is back
+}
+
+// Or it would stay as long as this home: nobody drops it again.
+TEST_F(FileServerTest, WhatADeadNodeHadAskedForIsNotGivenToIt) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  std::promise<void> dropped;
+  attributes_are_asked = [&] {
+    server_.drop_node(kPeer);
+    dropped.set_value();
+  };
+  before_attributes = true;
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_id(1000);
+  open.set_incarnation(kIncarnation);
+  open.mutable_caller()->set_uid(::geteuid());
+  std::atomic<bool> answered = false;
+  server_.handle(kPeer, open, [&](const peer::FileReply&) { answered = true; });
+  dropped.get_future().get();
+  server_.stop();  // the open has ended
+  EXPECT_EQ(server_.table().handles(), 0u);
+  EXPECT_EQ(server_.table().files(), 0u);
+  EXPECT_FALSE(answered);  // its next life may wait for another answer of that number
 }
 
 TEST_F(FileServerTest, AWaitingLockIsGrantedOrCancelled) {
