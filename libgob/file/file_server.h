@@ -158,6 +158,7 @@ class FileServer {
   void end_change(File& file, std::uint64_t number);
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
   void let_go_changes(File& file, NodeId node);
+  [[nodiscard]] std::vector<std::shared_ptr<File>> detached();
 
   // file_server_mapped.cc
   void map(const std::shared_ptr<Asked>& asked);
@@ -209,6 +210,9 @@ class FileServer {
   std::mutex mutex_;
   std::map<ContainerId, Root> roots_;             // guarded by mutex_
   std::map<NodeId, std::shared_ptr<Life>> lives_;  // guarded by mutex_
+  // Files whose attachment has ended, by number: a change that waits for leases is still to be
+  // refused. Guarded by mutex_.
+  std::map<std::uint64_t, std::weak_ptr<File>> detached_;
   struct Waiting {
     std::shared_ptr<File> file;
     Answer answer;

@@ -655,6 +655,32 @@ TEST_F(FileServerTest, WhatCannotBeReadAnyMoreIsSyncedAllTheSame) {
   EXPECT_NE(reply.data().find("tree/a': cannot sync it"), std::string::npos) << reply.data();
 }
 
+TEST_F(FileServerTest, AChangeThatWaitsWhenItsTreeIsDetachedIsStale) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  ASSERT_NE(ask(kPeer, make(FileOp::kOpen, a.file())).lease(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(50);
+  grow.set_id(1000);
+  grow.set_incarnation(kIncarnation);
+  grow.mutable_caller()->set_uid(::geteuid());
+  std::promise<std::uint32_t> grown;
+  server_.handle(kPeer, grow,
+                 [&](const peer::FileReply& reply) { grown.set_value(reply.error()); });
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  server_.detach(kTree);
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(a.file());
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  auto result = grown.get_future();
+  ASSERT_EQ(result.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(result.get(), static_cast<std::uint32_t>(ESTALE));
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 5u);
+}
+
 TEST_F(FileServerTest, WhatIsDetachedIsStale) {
   const auto top = root(kPeer);
   server_.detach(kTree);
