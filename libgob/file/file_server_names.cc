@@ -78,7 +78,8 @@ int FileServer::link(const Life& from, const File& file, const Request& request,
   if (::linkat(AT_FDCWD, descriptor_path(file.path.get()).c_str(), folder->path.get(),
                request.to_name().c_str(), AT_SYMLINK_FOLLOW) != 0)
     return errno;
-  UniqueFd path = open_entry(*folder, request.to_name());
+  // By what it is known by already: the name may be gone again.
+  UniqueFd path(::fcntl(file.path.get(), F_DUPFD_CLOEXEC, 0));
   if (!path) return errno;
   return give(from, *folder, std::move(path), reply);
 }

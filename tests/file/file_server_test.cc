@@ -25,6 +25,8 @@ std::function<void()> attributes_are_asked;
 // A disk that takes its time: as long as this is set.
 std::atomic<bool> disk_is_slow = false;
 std::atomic<int> syncs = 0;
+// Somebody removes the name as soon as a link has it.
+std::atomic<bool> links_go_at_once = false;
 
 }  // namespace
 
@@ -37,6 +39,13 @@ extern "C" int fsync(int file) {
 extern "C" int fstatat(int folder, const char* name, struct stat* status, int flags) noexcept {
   if (before_attributes.exchange(false)) attributes_are_asked();
   return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
+}
+
+extern "C" int linkat(int folder, const char* name, int to_folder, const char* to_name,
+                      int flags) noexcept {
+  const long linked = ::syscall(SYS_linkat, folder, name, to_folder, to_name, flags);
+  if (links_go_at_once.exchange(false)) ::unlinkat(to_folder, to_name, 0);
+  return static_cast<int>(linked);
 }
 
 namespace gob::file {
@@ -286,6 +295,20 @@ TEST_F(FileServerTest, ALinkIsHandedOutAndNotFollowed) {
   create.set_flags(O_RDWR);
   create.set_mode(0644);
   EXPECT_EQ(ask(kPeer, create).error(), static_cast<std::uint32_t>(ELOOP));
+}
+
+TEST_F(FileServerTest, ALinkThatIsRemovedAtOnceWasMade) {
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  auto link = make(FileOp::kLink, a.file());
+  link.set_to_file(top.file());
+  link.set_to_name("b");
+  links_go_at_once = true;
+  const auto linked = ask(kPeer, link);
+  EXPECT_EQ(linked.error(), 0u);
+  EXPECT_EQ(linked.file(), a.file());
+  EXPECT_EQ(linked.attributes().links(), 1u);
 }
 
 TEST_F(FileServerTest, ANewFileHasTheModeThatWasAskedFor) {
