@@ -244,7 +244,7 @@ class Shard final : private ChannelSink {
   // shard_kernel_cache.cc: what the kernel keeps of them
   void kernel_has(PageSet pages, bool written);
   std::uint64_t changes(PageSet pages, const FilePart* except, bool leaves = false);
-  void undo(FilePart& part, std::uint64_t mask);
+  [[nodiscard]] bool undo(FilePart& part, std::uint64_t mask);
   void keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages);
   void end_kept(FilePart& part);
   void expire_kept();
