@@ -50,7 +50,8 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
 
 Status FileServer::start() {
   if (Status watching = removals_.start(); !watching) return watching;
-  if (Status syncing = sync_pool_.start(kSyncThreads, kMaxWaiting, prepare_to_impersonate); !syncing)
+  if (Status syncing = sync_pool_.start(kSyncThreads, kMaxWaiting, prepare_to_impersonate);
+      !syncing)
     return syncing;
   return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate);
 }

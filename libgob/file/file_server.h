@@ -132,12 +132,14 @@ class FileServer {
   int space(const File& file, Reply& reply) const;
 
   // file_server_data.cc
-  int open(const Life& from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
+  int open(const Life& from, const std::shared_ptr<File>& file, const Request& request,
+           Reply& reply);
   void let_read(const Life& from, File& file, Reply& reply);
   int create(const Life& from, const File& folder, const Request& request, Reply& reply);
   int read(const OpenFile& opened, const Request& request, Reply& reply) const;
   int write(const OpenFile& opened, const Request& request, Reply& reply) const;
-  int copy_range(const Life& from, const OpenFile& opened, const Request& request, Reply& reply) const;
+  int copy_range(const Life& from, const OpenFile& opened, const Request& request,
+                 Reply& reply) const;
 
   // file_server_changes.cc
   void dispatch(const std::shared_ptr<Asked>& asked);
@@ -208,7 +210,7 @@ class FileServer {
   std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;
-  std::map<ContainerId, Root> roots_;             // guarded by mutex_
+  std::map<ContainerId, Root> roots_;              // guarded by mutex_
   std::map<NodeId, std::shared_ptr<Life>> lives_;  // guarded by mutex_
   // Files whose attachment has ended, by number: a change that waits for leases is still to be
   // refused. Guarded by mutex_.

@@ -58,7 +58,8 @@ int FileServer::set_attributes(const Life& from, const File& file, const Request
   }
   if ((set & kSetSize) != 0) {
     const auto size = static_cast<off_t>(wanted.size());
-    const auto opened = request.handle() != 0 ? table_.find_open(from.node, request.handle()) : nullptr;
+    const auto opened =
+        request.handle() != 0 ? table_.find_open(from.node, request.handle()) : nullptr;
     const int result =
         opened != nullptr ? ::ftruncate(opened->fd.get(), size) : ::truncate(path.c_str(), size);
     if (result != 0) return errno;

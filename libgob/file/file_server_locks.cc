@@ -22,7 +22,8 @@ std::uint32_t type_of(LockType type) {
 }  // namespace
 
 // A process takes its locks along. Gives 0 or an errno.
-int FileServer::hand_over(const Life& from, const Request& request, LockTable& locks, Reply& reply) {
+int FileServer::hand_over(const Life& from, const Request& request, LockTable& locks,
+                          Reply& reply) {
   const peer::FileLock& lock = request.lock();
   const NodeId node{static_cast<NodeId::rep>(request.node())};
   switch (op_of(request)) {

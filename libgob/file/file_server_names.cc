@@ -39,13 +39,15 @@ int FileServer::lookup(const Life& from, const File& folder, const Request& requ
   return give(from, folder, std::move(path), reply);
 }
 
-int FileServer::make_node(const Life& from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_node(const Life& from, const File& folder, const Request& request,
+                          Reply& reply) {
   if (::mknodat(folder.path.get(), request.name().c_str(), request.mode(), request.device()) != 0)
     return errno;
   return lookup(from, folder, request, reply);
 }
 
-int FileServer::make_folder(const Life& from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_folder(const Life& from, const File& folder, const Request& request,
+                            Reply& reply) {
   if (::mkdirat(folder.path.get(), request.name().c_str(), request.mode()) != 0) return errno;
   return lookup(from, folder, request, reply);
 }
@@ -54,7 +56,8 @@ int FileServer::remove(const File& folder, const Request& request, int flags) co
   return ::unlinkat(folder.path.get(), request.name().c_str(), flags) == 0 ? 0 : errno;
 }
 
-int FileServer::make_link(const Life& from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_link(const Life& from, const File& folder, const Request& request,
+                          Reply& reply) {
   if (::symlinkat(request.to_name().c_str(), folder.path.get(), request.name().c_str()) != 0)
     return errno;
   return lookup(from, folder, request, reply);

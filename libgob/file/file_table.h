@@ -87,7 +87,8 @@ class FileTable {
   // Takes an O_PATH descriptor of a file below attachment `attached`, and gives `node` a reference.
   // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno;
   // or the node is gone, ESTALE.
-  std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device, UniqueFd path);
+  std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device,
+                              UniqueFd path);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
   // The nodes that have references to it.
   [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;

@@ -347,8 +347,8 @@ TEST_F(FileManagerTest, OnlyTheHomeSpeaksForTheFile) {
   EXPECT_EQ(d.violations().size(), 1u);
 }
 
-// The home has made a hole in the file, and asks which pages have to be forgotten: this one was read
-// before that, and its reader has not confirmed yet.
+// The home has made a hole in the file, and asks which pages have to be forgotten: this one was
+// read before that, and its reader has not confirmed yet.
 TEST_F(FileManagerTest, ADiscardFindsAPageThatIsJustBeingRead) {
   d.deliver(kOther, message(kGet, one(p)));
   ASSERT_FALSE(d.core().entry(page(p)).has_value());
