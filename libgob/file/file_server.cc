@@ -16,6 +16,7 @@ namespace gob::file {
 namespace {
 
 constexpr unsigned kThreads = 8;
+constexpr unsigned kSyncThreads = 4;
 constexpr std::size_t kMaxWaiting = 16384;
 
 void put_time(const timespec& from, peer::FileTime& to) {
@@ -49,7 +50,14 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
 
 Status FileServer::start() {
   if (Status watching = removals_.start(); !watching) return watching;
+  if (Status syncing = sync_pool_.start(kSyncThreads, kMaxWaiting, prepare_to_impersonate);
+      !syncing)
+    return syncing;
   return pool_.start(kThreads, kMaxWaiting, prepare_to_impersonate);
+}
+
+WorkerPool& FileServer::pool_of(const Request& request) {
+  return op_of(request) == FileOp::kSync ? sync_pool_ : pool_;
 }
 
 Result<UniqueFd> FileServer::open_root(const std::string& path) {
@@ -92,9 +100,13 @@ void FileServer::attach(ContainerId attached, const std::string& path) {
 }
 
 void FileServer::detach(ContainerId attached) {
+  const std::vector<std::shared_ptr<File>> files = table_.all();
   {
     const std::lock_guard guard(mutex_);
     roots_.erase(attached);
+    std::erase_if(detached_, [](const auto& item) { return item.second.expired(); });
+    for (const std::shared_ptr<File>& file : files)
+      if (file->attached == attached) detached_[file->number] = file;
   }
   FileTable::Garbage garbage;
   table_.drop_attachment(attached, garbage);
@@ -102,8 +114,18 @@ void FileServer::detach(ContainerId attached) {
 }
 
 void FileServer::handle(NodeId from, Request request, Answer answer) {
-  const auto asked = std::make_shared<Asked>(Asked{from, std::move(request), std::move(answer)});
-  if (pool_.post([this, asked] { dispatch(asked); })) return;
+  std::shared_ptr<Life> life;
+  {
+    const std::lock_guard guard(mutex_);
+    std::shared_ptr<Life>& now = lives_[from];
+    if (now == nullptr) now = std::make_shared<Life>(from);
+    life = now;
+  }
+  const auto answer_it = [life, told = std::move(answer)](Reply reply) {
+    if (!life->over) told(std::move(reply));
+  };
+  const auto asked = std::make_shared<Asked>(Asked{life, std::move(request), answer_it});
+  if (pool_of(asked->request).post([this, asked] { dispatch(asked); })) return;
   log_.add("full", [&] {
     return "a program of node " + std::to_string(from.value()) + " gets an I/O error: cannot " +
            to_words(asked->request) + " of file " + std::to_string(asked->request.file()) +
@@ -119,19 +141,19 @@ void FileServer::handle(NodeId from, Request request, Answer answer) {
 void FileServer::log_failure(const char* kind, const File& file, const Asked& asked,
                              const std::string& why) {
   log_.add(kind, [&] {
-    return "a program of node " + std::to_string(asked.from.value()) +
+    return "a program of node " + std::to_string(asked.from->node.value()) +
            " gets an I/O error: cannot " + to_words(asked.request) + " of " + place_of(file) +
            ": " + why;
   });
 }
 
-void FileServer::work(NodeId from, const Request& request, Reply& reply) {
+void FileServer::work(const Life& from, const Request& request, Reply& reply) {
   reply.set_id(request.id());
   reply.set_incarnation(incarnation_);
   const FileOp op = op_of(request);
   const auto run = [&]() -> int {
     if (op == FileOp::kRelease || op == FileOp::kReleaseFolder) {
-      const auto opened = table_.release(from, request.handle());
+      const auto opened = table_.release(from.node, request.handle());
       return opened == nullptr ? EBADF : 0;
     }
     if (op == FileOp::kRoot) return root(from, request, reply);
@@ -140,7 +162,7 @@ void FileServer::work(NodeId from, const Request& request, Reply& reply) {
     if (file == nullptr) return ESTALE;
     std::shared_ptr<OpenFile> opened;
     if (request.handle() != 0) {
-      opened = table_.find_open(from, request.handle());
+      opened = table_.find_open(from.node, request.handle());
       if (opened == nullptr) return ESTALE;
     }
     if (const int error = impersonate(request.caller()); error != 0) return error;
@@ -233,7 +255,7 @@ void FileServer::work(NodeId from, const Request& request, Reply& reply) {
 
 // The root of an attachment. It is opened by gobd itself, on behalf of the administrator who
 // attached it; what is below is looked up with the rights of who asks.
-int FileServer::root(NodeId from, const Request& request, Reply& reply) {
+int FileServer::root(const Life& from, const Request& request, Reply& reply) {
   const ContainerId attached{static_cast<std::uint32_t>(request.file())};
   std::string path;
   std::shared_ptr<UniqueFd> fd;
@@ -267,14 +289,14 @@ int FileServer::root(NodeId from, const Request& request, Reply& reply) {
 }
 
 // Hands a file that was just found or made to the node: a number, a reference, its attributes.
-int FileServer::give(NodeId from, const File& parent, UniqueFd path, Reply& reply) {
+int FileServer::give(const Life& from, const File& parent, UniqueFd path, Reply& reply) {
   const auto file = table_.adopt(from, parent.attached, parent.root_device, std::move(path));
   if (file == nullptr) return errno;
   const int error = fill(*file, reply);
   if (error == 0)
     reply.set_file(file->number);
   else
-    table_.forget(from, file->number, 1);
+    table_.forget(from, file->number);
   return error;
 }
 

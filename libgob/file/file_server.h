@@ -44,6 +44,7 @@ class FileServer {
   // Waits for what is being done; nothing is answered after this.
   void stop() {
     pool_.stop();
+    sync_pool_.stop();
     removals_.stop();
   }
 
@@ -62,7 +63,8 @@ class FileServer {
   // reading and writing. kNotFound: it is gone, or was never mapped for writing.
   void reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done);
 
-  // `request` was checked. `answer` is called exactly once, later or at once, on any thread.
+  // `request` was checked. `answer` is called exactly once, later or at once, on any thread; not
+  // when the node has gone meanwhile: the next life of it counts its requests anew.
   void handle(NodeId from, peer::FileRequest request, Answer answer);
   void forget(NodeId from, const peer::FileForget& forget);
   // The request waits for a lock no more: EINTR, unless it was granted before.
@@ -97,44 +99,47 @@ class FileServer {
   using Reply = peer::FileReply;
 
   struct Asked {
-    NodeId from;
+    std::shared_ptr<const Life> from;
     Request request;
     Answer answer;
   };
 
   // file_server.cc
-  void work(NodeId from, const Request& request, Reply& reply);
-  int root(NodeId from, const Request& request, Reply& reply);
+  [[nodiscard]] WorkerPool& pool_of(const Request& request);
+  void work(const Life& from, const Request& request, Reply& reply);
+  int root(const Life& from, const Request& request, Reply& reply);
   // A program is told of a failure that the host's file system knows nothing of.
   void log_failure(const char* kind, const File& file, const Asked& asked, const std::string& why);
-  int give(NodeId from, const File& parent, UniqueFd path, Reply& reply);
+  int give(const Life& from, const File& parent, UniqueFd path, Reply& reply);
   int fill(const File& file, Reply& reply) const;
 
   // file_server_names.cc: entries of folders. Each gives 0 or an errno.
-  int lookup(NodeId from, const File& folder, const Request& request, Reply& reply);
-  int make_node(NodeId from, const File& folder, const Request& request, Reply& reply);
-  int make_folder(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int lookup(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int make_node(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int make_folder(const Life& from, const File& folder, const Request& request, Reply& reply);
   int remove(const File& folder, const Request& request, int flags) const;
-  int make_link(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int make_link(const Life& from, const File& folder, const Request& request, Reply& reply);
   int rename(const File& folder, const Request& request) const;
-  int link(NodeId from, const File& file, const Request& request, Reply& reply);
+  int link(const Life& from, const File& file, const Request& request, Reply& reply);
   int read_link(const File& file, Reply& reply) const;
-  int open_folder(NodeId from, const std::shared_ptr<File>& file, Reply& reply);
+  int open_folder(const Life& from, const std::shared_ptr<File>& file, Reply& reply);
   int read_folder(OpenFile& folder, const Request& request, Reply& reply) const;
 
   // file_server_attributes.cc
-  int set_attributes(NodeId from, const File& file, const Request& request, Reply& reply);
+  int set_attributes(const Life& from, const File& file, const Request& request, Reply& reply);
   int may_access(const File& file, const Request& request) const;
   int xattr(const File& file, const Request& request, Reply& reply) const;
   int space(const File& file, Reply& reply) const;
 
   // file_server_data.cc
-  int open(NodeId from, const std::shared_ptr<File>& file, const Request& request, Reply& reply);
-  void let_read(NodeId from, File& file, Reply& reply);
-  int create(NodeId from, const File& folder, const Request& request, Reply& reply);
+  int open(const Life& from, const std::shared_ptr<File>& file, const Request& request,
+           Reply& reply);
+  void let_read(const Life& from, File& file, Reply& reply);
+  int create(const Life& from, const File& folder, const Request& request, Reply& reply);
   int read(const OpenFile& opened, const Request& request, Reply& reply) const;
   int write(const OpenFile& opened, const Request& request, Reply& reply) const;
-  int copy_range(NodeId from, const OpenFile& opened, const Request& request, Reply& reply) const;
+  int copy_range(const Life& from, const OpenFile& opened, const Request& request,
+                 Reply& reply) const;
 
   // file_server_changes.cc
   void dispatch(const std::shared_ptr<Asked>& asked);
@@ -150,17 +155,19 @@ class FileServer {
              const std::function<void(Reply)>& applied);
   void resize(const std::shared_ptr<File>& file,
               const std::function<void(const std::function<void()>&)>& change);
+  void tell_size(File& file, ContainerId container);
   void resume(ChangeGate::Works works);
   void take_back(const File& file, const ChangeGate::Begun& begun);
   void end_change(const std::shared_ptr<File>& file, std::uint64_t number);
   void begin_later(const File& file, ChangeGate::Begun& begun);
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
   void let_go_changes(File& file, NodeId node);
+  [[nodiscard]] std::vector<std::shared_ptr<File>> detached();
 
   // file_server_mapped.cc
   void map(const std::shared_ptr<Asked>& asked);
   [[nodiscard]] std::vector<std::shared_ptr<File>> mapped() const;
-  [[nodiscard]] static bool begin_plain(File& file);
+  [[nodiscard]] bool begin_plain(File& file, const std::function<void()>& by_pages);
   static void end_plain(File& file);
   [[nodiscard]] bool needs_file_current(const Asked& asked) const;
   void make_file_current(const std::shared_ptr<Asked>& asked);
@@ -189,8 +196,8 @@ class FileServer {
   void look_for_names(std::uint64_t number);
 
   // file_server_locks.cc
-  bool locks(NodeId from, const Request& request, const Answer& answer);
-  static int hand_over(NodeId from, const Request& request, LockTable& locks, Reply& reply);
+  bool locks(const Life& from, const Request& request, const Answer& answer);
+  static int hand_over(const Life& from, const Request& request, LockTable& locks, Reply& reply);
   void grant(File& file);
 
   const NodeId self_;
@@ -199,12 +206,17 @@ class FileServer {
   FileStore& store_;
   FailureLog log_;
   WorkerPool pool_;
+  WorkerPool sync_pool_;  // what waits for a disk to have all of a file: nobody else waits for that
   RemovalWatch removals_;
   LastWrites last_writes_;
   std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;
-  std::map<ContainerId, Root> roots_;  // guarded by mutex_
+  std::map<ContainerId, Root> roots_;              // guarded by mutex_
+  std::map<NodeId, std::shared_ptr<Life>> lives_;  // guarded by mutex_
+  // Files whose attachment has ended, by number: a change that waits for leases is still to be
+  // refused. Guarded by mutex_.
+  std::map<std::uint64_t, std::weak_ptr<File>> detached_;
   struct Waiting {
     std::shared_ptr<File> file;
     Answer answer;

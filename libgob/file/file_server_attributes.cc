@@ -40,7 +40,7 @@ int set_times(const File& file, const peer::FileRequest& request) {
 
 }  // namespace
 
-int FileServer::set_attributes(NodeId from, const File& file, const Request& request,
+int FileServer::set_attributes(const Life& from, const File& file, const Request& request,
                                Reply& reply) {
   const std::uint32_t set = request.set();
   const std::string path = descriptor_path(file.path.get());
@@ -58,7 +58,8 @@ int FileServer::set_attributes(NodeId from, const File& file, const Request& req
   }
   if ((set & kSetSize) != 0) {
     const auto size = static_cast<off_t>(wanted.size());
-    const auto opened = request.handle() != 0 ? table_.find_open(from, request.handle()) : nullptr;
+    const auto opened =
+        request.handle() != 0 ? table_.find_open(from.node, request.handle()) : nullptr;
     const int result =
         opened != nullptr ? ::ftruncate(opened->fd.get(), size) : ::truncate(path.c_str(), size);
     if (result != 0) return errno;

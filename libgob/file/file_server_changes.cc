@@ -33,7 +33,7 @@ std::uint64_t size_of(const File& file) {
 }
 
 void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
-  if (locks(asked->from, asked->request, asked->answer)) return;
+  if (locks(*asked->from, asked->request, asked->answer)) return;
   if (op_of(asked->request) == FileOp::kMap) return map(asked);
   if (op_of(asked->request) == FileOp::kWriteBack) return write_back(asked);
   if (const Effect effect = effect_of(*asked); effect.file != nullptr)
@@ -49,7 +49,7 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
 
 void FileServer::answer_now(const Asked& asked) {
   Reply reply;
-  work(asked.from, asked.request, reply);
+  work(*asked.from, asked.request, reply);
   asked.answer(std::move(reply));
 }
 
@@ -79,7 +79,7 @@ FileServer::Effect FileServer::effect_of(const Asked& asked) const {
       effect = {table_.find(request.file()), true, from_byte(request.offset())};
       break;
     case FileOp::kCopyRange: {
-      const auto target = table_.find_open(asked.from, request.to_handle());
+      const auto target = table_.find_open(asked.from->node, request.to_handle());
       if (target == nullptr) return effect;
       effect = {target->file, true, of_bytes(request.to_offset(), request.size())};
       break;
@@ -140,30 +140,36 @@ void FileServer::take_back(const File& file, const ChangeGate::Begun& begun) {
 // Makes the change in the file, and has every node forget the old pages.
 void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
                        const std::function<void(Reply)>& applied_now) {
-  if (!begin_plain(*effect.file)) return apply_mapped(asked, effect, applied_now);
+  const auto by_pages = [this, asked, effect, applied_now] {
+    apply_mapped(asked, effect, applied_now);
+  };
+  if (!begin_plain(*effect.file, by_pages)) return;
   const auto applied = [file = effect.file, applied_now](Reply reply) {
     end_plain(*file);
     applied_now(std::move(reply));
   };
   const auto reply = std::make_shared<Reply>();
   const std::uint64_t before = size_of(*effect.file);
-  work(asked->from, asked->request, *reply);
+  work(*asked->from, asked->request, *reply);
   FileRange range = effect.range;
   if (range.length == FileRange::kToEnd) {
     const std::uint64_t end = std::max(before, size_of(*effect.file));
     range = of_bytes(range.offset, end - std::min(end, range.offset));
   }
-  if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0)
-    range =
-        of_bytes(reply->attributes().size() - std::min(reply->value(), reply->attributes().size()),
-                 reply->value());
+  if (op_of(asked->request) == FileOp::kWrite && (asked->request.flags() & O_APPEND) != 0) {
+    // Others may have appended before and after it: it is somewhere in what came since.
+    const std::uint64_t end = size_of(*effect.file);
+    const std::uint64_t first = std::min(before, end - std::min(end, reply->value()));
+    range = of_bytes(first, reply->value() == 0 ? 0 : end - first);
+  }
   ContainerId container;
   {
     const std::lock_guard guard(effect.file->data_mutex);
     if (effect.file->data == File::Data::kReady) container = effect.file->container;
   }
-  if (container == ContainerId{} || range.length == 0) return applied(std::move(*reply));
-  store_.data().set_size(container, size_of(*effect.file));
+  if (container == ContainerId{}) return applied(std::move(*reply));
+  tell_size(*effect.file, container);
+  if (range.length == 0) return applied(std::move(*reply));
   store_.data().discard(
       container, range, [this, reply, applied, asked, file = effect.file](const Status& forgot) {
         // Bytes that may be old somewhere are no success.
@@ -176,6 +182,12 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
         }
         applied(std::move(*reply));
       });
+}
+
+// As it is now: of two that change it, the last that says so has seen both.
+void FileServer::tell_size(File& file, ContainerId container) {
+  const std::lock_guard guard(file.room_mutex);
+  store_.data().set_size(container, size_of(file));
 }
 
 void FileServer::resume(ChangeGate::Works works) {
@@ -212,21 +224,27 @@ void FileServer::lease(const std::shared_ptr<Asked>& asked, const std::shared_pt
   // The size cannot change before the node gives the lease back, which it may do before it has it.
   const auto give = [this, asked](std::uint64_t number) {
     Reply reply;
-    work(asked->from, asked->request, reply);
+    work(*asked->from, asked->request, reply);
     reply.set_lease(number);
     asked->answer(std::move(reply));
   };
   std::uint64_t number = 0;
   {
     const std::lock_guard guard(file->changes_mutex);
-    number = file->changes.lease(asked->from, give);
+    if (asked->from->over) return;  // nobody is there to be answered
+    number = file->changes.lease(asked->from->node, give);
   }
   if (number != 0) give(number);
 }
 
 void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {
   if (revoked.incarnation() != incarnation_) return;
-  const auto file = table_.find(revoked.file());
+  std::shared_ptr<File> file = table_.find(revoked.file());
+  if (file == nullptr) {
+    const std::lock_guard guard(mutex_);
+    const auto found = detached_.find(revoked.file());
+    if (found != detached_.end()) file = found->second.lock();
+  }
   if (file == nullptr) return;
   const std::lock_guard guard(file->changes_mutex);
   resume(file->changes.acknowledged(from, revoked.number()));
@@ -236,6 +254,14 @@ void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {
 void FileServer::let_go_changes(File& file, NodeId node) {
   const std::lock_guard guard(file.changes_mutex);
   resume(file.changes.node_gone(node));
+}
+
+std::vector<std::shared_ptr<File>> FileServer::detached() {
+  std::vector<std::shared_ptr<File>> files;
+  const std::lock_guard guard(mutex_);
+  for (const auto& [number, kept] : detached_)
+    if (std::shared_ptr<File> file = kept.lock()) files.push_back(std::move(file));
+  return files;
 }
 
 }  // namespace gob::file

@@ -24,7 +24,7 @@ int own_flags(std::uint32_t flags) {
 
 }  // namespace
 
-int FileServer::open(NodeId from, const std::shared_ptr<File>& file, const Request& request,
+int FileServer::open(const Life& from, const std::shared_ptr<File>& file, const Request& request,
                      Reply& reply) {
   const unsigned flags = request.flags() & ~static_cast<unsigned>(O_CREAT | O_EXCL);
   UniqueFd fd(::open(descriptor_path(file->path.get()).c_str(), own_flags(flags)));
@@ -32,21 +32,21 @@ int FileServer::open(NodeId from, const std::shared_ptr<File>& file, const Reque
   if ((flags & O_ACCMODE) != O_WRONLY) let_read(from, *file, reply);
   if (const int error = fill(*file, reply); error != 0) return error;
   reply.set_handle(table_.open(from, file, std::move(fd)));
-  return 0;
+  return reply.handle() == 0 ? ESTALE : 0;
 }
 
 // Where the bytes are, and a lease on the size. Without them the node asks for each read.
-void FileServer::let_read(NodeId from, File& file, Reply& reply) {
+void FileServer::let_read(const Life& from, File& file, Reply& reply) {
   if (need_container(file) != 0) return;
   {
     const std::lock_guard guard(file.data_mutex);
     reply.set_container(file.container.value());
   }
   const std::lock_guard guard(file.changes_mutex);
-  reply.set_lease(file.changes.try_lease(from));
+  if (!from.over) reply.set_lease(file.changes.try_lease(from.node));
 }
 
-int FileServer::create(NodeId from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::create(const Life& from, const File& folder, const Request& request, Reply& reply) {
   // A file that another node made meanwhile is not cut here: the kernel does so as if it had opened
   // it, by setting its size (see Mount::create).
   const unsigned flags = (request.flags() & ~static_cast<unsigned>(O_TRUNC)) | O_CREAT;
@@ -60,7 +60,7 @@ int FileServer::create(NodeId from, const File& folder, const Request& request, 
   reply.set_file(file->number);
   if ((request.flags() & O_ACCMODE) != O_WRONLY) let_read(from, *file, reply);
   reply.set_handle(table_.open(from, file, std::move(fd)));
-  return fill(*file, reply);
+  return reply.handle() == 0 ? ESTALE : fill(*file, reply);
 }
 
 int FileServer::read(const OpenFile& opened, const Request& request, Reply& reply) const {
@@ -97,10 +97,15 @@ int FileServer::write(const OpenFile& opened, const Request& request, Reply& rep
   return fill(*opened.file, reply);
 }
 
-int FileServer::copy_range(NodeId from, const OpenFile& opened, const Request& request,
+int FileServer::copy_range(const Life& from, const OpenFile& opened, const Request& request,
                            Reply& reply) const {
-  const auto target = table_.find_open(from, request.to_handle());
+  const auto target = table_.find_open(from.node, request.to_handle());
   if (target == nullptr) return ESTALE;
+  {
+    // Its pages may be newer: the caller's kernel reads and writes instead.
+    const std::lock_guard guard(opened.file->data_mutex);
+    if (opened.file->mapped) return EXDEV;
+  }
   off_t in = static_cast<off_t>(request.offset());
   off_t out = static_cast<off_t>(request.to_offset());
   const ssize_t copied =

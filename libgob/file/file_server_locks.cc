@@ -22,13 +22,14 @@ std::uint32_t type_of(LockType type) {
 }  // namespace
 
 // A process takes its locks along. Gives 0 or an errno.
-int FileServer::hand_over(NodeId from, const Request& request, LockTable& locks, Reply& reply) {
+int FileServer::hand_over(const Life& from, const Request& request, LockTable& locks,
+                          Reply& reply) {
   const peer::FileLock& lock = request.lock();
   const NodeId node{static_cast<NodeId::rep>(request.node())};
   switch (op_of(request)) {
     case FileOp::kListLocks:
       for (const peer::FileLock& asked : request.locks()) {
-        for (const LockRange& held : locks.held_by({from, asked.owner(), asked.flock()})) {
+        for (const LockRange& held : locks.held_by({from.node, asked.owner(), asked.flock()})) {
           if (static_cast<std::size_t>(reply.locks_size()) == kMaxLocks) return E2BIG;
           peer::FileLock& out = *reply.add_locks();
           out.set_owner(asked.owner());
@@ -41,13 +42,13 @@ int FileServer::hand_over(NodeId from, const Request& request, LockTable& locks,
       }
       return 0;
     case FileOp::kOfferLocks:
-      return locks.offer({from, lock.owner(), lock.flock()}, node) ? 0 : ENOLCK;
+      return locks.offer({from.node, lock.owner(), lock.flock()}, node) ? 0 : ENOLCK;
     case FileOp::kKeepLocks:
       for (const peer::FileLock& kept : request.locks())
-        locks.keep({from, kept.owner(), kept.flock()});
+        locks.keep({from.node, kept.owner(), kept.flock()});
       return 0;
     case FileOp::kLocksMoved:
-      locks.moved({node, lock.owner(), lock.flock()}, from);
+      locks.moved({node, lock.owner(), lock.flock()}, from.node);
       return 0;
     default:
       return ENOSYS;
@@ -55,7 +56,7 @@ int FileServer::hand_over(NodeId from, const Request& request, LockTable& locks,
 }
 
 // True if the request was one about locks; it is answered, or waits.
-bool FileServer::locks(NodeId from, const Request& request, const Answer& answer) {
+bool FileServer::locks(const Life& from, const Request& request, const Answer& answer) {
   const FileOp op = op_of(request);
   const bool hands_over = op == FileOp::kListLocks || op == FileOp::kOfferLocks ||
                           op == FileOp::kKeepLocks || op == FileOp::kLocksMoved;
@@ -71,11 +72,13 @@ bool FileServer::locks(NodeId from, const Request& request, const Answer& answer
     return true;
   }
   const peer::FileLock& lock = request.lock();
-  const LockOwner owner{from, lock.owner(), lock.flock()};
+  const LockOwner owner{from.node, lock.owner(), lock.flock()};
   const LockRange range{lock.first(), lock.last(), type_of(lock.type()), lock.pid()};
   {
     const std::lock_guard guard(file->locks_mutex);
-    if (hands_over) {
+    if (from.over) {
+      reply.set_error(ESTALE);
+    } else if (hands_over) {
       reply.set_error(static_cast<std::uint32_t>(hand_over(from, request, file->locks, reply)));
     } else if (op == FileOp::kDropLocks) {
       file->locks.drop(owner);
@@ -93,9 +96,9 @@ bool FileServer::locks(NodeId from, const Request& request, const Answer& answer
       if (!file->locks.join(owner, range, first)) reply.set_error(EAGAIN);
     } else if (!file->locks.set(owner, range)) {
       const std::lock_guard waiting(mutex_);
-      const bool cancelled = std::erase(cancelled_, std::pair{from, request.id()}) != 0;
-      if (lock.wait() && !cancelled) {
-        waiting_[{from, request.id()}] = {file, answer};
+      const bool cancelled = std::erase(cancelled_, std::pair{from.node, request.id()}) != 0;
+      if (lock.wait() && !cancelled && !from.over) {
+        waiting_[{from.node, request.id()}] = {file, answer};
         file->locks.wait({owner, range, request.id()});
         return true;
       }
@@ -162,9 +165,13 @@ void FileServer::cancel(NodeId from, std::uint64_t request) {
 void FileServer::drop_node(NodeId node) {
   {
     const std::lock_guard waiting(mutex_);
+    // From now on what it asked for earlier is refused; what was given is found below.
+    if (const auto life = lives_.extract(node)) life.mapped()->over = true;
     std::erase_if(waiting_, [&](const auto& item) { return item.first.first == node; });
+    std::erase_if(cancelled_, [&](const auto& item) { return item.first == node; });
   }
   for (const auto& file : table_.all()) let_go_changes(*file, node);
+  for (const auto& file : detached()) let_go_changes(*file, node);
   FileTable::Garbage garbage;
   for (const auto& file : table_.drop_node(node, garbage)) grant(*file);
   pool_.resume([gone = std::move(garbage)] {});

@@ -56,12 +56,23 @@ int error_of(const Status& status) {
 
 }  // namespace
 
-// False: the file is mapped, and the change has to go by its pages.
-bool FileServer::begin_plain(File& file) {
-  const std::lock_guard guard(file.data_mutex);
-  if (file.mapped) return false;
-  ++file.plain_changes;
-  return true;
+// False: the file is mapped, and the change has to go by its pages. `by_pages` is called, once no
+// other change can make nodes forget what it does.
+bool FileServer::begin_plain(File& file, const std::function<void()>& by_pages) {
+  {
+    const std::lock_guard guard(file.data_mutex);
+    if (!file.mapped) {
+      ++file.plain_changes;
+      return true;
+    }
+    if (file.plain_changes != 0) {
+      // Who ends the last of them may be a shard's thread.
+      file.after_plain.emplace_back([this, by_pages] { pool_.resume(by_pages); });
+      return false;
+    }
+  }
+  by_pages();
+  return false;
 }
 
 void FileServer::end_plain(File& file) {
@@ -86,7 +97,7 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
     asked->answer(std::move(reply));
   };
   const std::shared_ptr<File> file = table_.find(request.file());
-  const auto opened = table_.find_open(asked->from, request.handle());
+  const auto opened = table_.find_open(asked->from->node, request.handle());
   if (request.incarnation() != incarnation_ || file == nullptr || opened == nullptr ||
       opened->file != file)
     return answer(ESTALE, nullptr);
@@ -100,9 +111,9 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
   clear_privileges(writable.get(), request.caller());
 
   // From the moment that the file is said to be mapped, pages are written: the shards must be able
-  // to write them back by then.
-  store_.data().bind(file->container, std::move(writable),
-                     static_cast<std::uint64_t>(status.st_size),
+  // to write them back by then, and to the end of the file.
+  const std::lock_guard room(file->room_mutex);
+  store_.data().bind(file->container, std::move(writable), size_of(*file),
                      [this, answer, asked, file](const Status& bound) {
                        if (!bound) {
                          log_failure("bind", *file, *asked, bound.error().message());
@@ -160,9 +171,9 @@ void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
                   "what programs wrote into its mapped pages did not get into the file: " +
                       written.error().message());
     // The disk is slow: not on a shard's thread.
-    pool_.resume([this, asked, error] {
+    pool_of(asked->request).resume([this, asked, error] {
       Reply reply;
-      work(asked->from, asked->request, reply);
+      work(*asked->from, asked->request, reply);
       if (error != 0 && reply.error() == 0) reply.set_error(static_cast<std::uint32_t>(error));
       asked->answer(std::move(reply));
     });
@@ -192,8 +203,8 @@ void FileServer::write_through(const std::shared_ptr<Asked>& asked,
                   "it was to be on the disk (O_SYNC): " + written.error().message());
       return end(error_of(written));
     }
-    pool_.resume([this, asked, end] {
-      const auto opened = table_.find_open(asked->from, asked->request.handle());
+    sync_pool_.resume([this, asked, end] {
+      const auto opened = table_.find_open(asked->from->node, asked->request.handle());
       end(opened == nullptr || ::fsync(opened->fd.get()) == 0 ? 0 : errno);
     });
   });
@@ -254,7 +265,7 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
   if (op == FileOp::kWrite) {
     // Looked up here only: how the write ends is heard on a shard's thread, which shall wait
     // neither for who goes through the whole table nor for the disk when the file is closed.
-    const auto opened = table_.find_open(asked->from, request.handle());
+    const auto opened = table_.find_open(asked->from->node, request.handle());
     if (opened == nullptr || opened->file != file) return end(ESTALE);
     std::uint64_t offset = 0;
     std::uint64_t before = 0;
@@ -276,14 +287,19 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     return write_pieces(container, std::move(pieces), written);
   }
 
-  const std::uint64_t before = size_of(*file);
   constexpr std::uint32_t kMakesZeros = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
   constexpr std::uint32_t kAllowed = kMakesZeros | FALLOC_FL_KEEP_SIZE;
   if (op == FileOp::kAllocate && (request.mode() & ~kAllowed) != 0) return end(EOPNOTSUPP);
-  work(asked->from, request, *reply);
-  const std::uint64_t after = size_of(*file);
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  {
+    const std::lock_guard guard(file->room_mutex);
+    before = size_of(*file);
+    work(*asked->from, request, *reply);
+    after = size_of(*file);
+    store_.data().set_size(container, after);
+  }
   if (reply->error() != 0) return end(0);
-  store_.data().set_size(container, after);
   std::vector<Piece> pieces;
   FileRange gone{0, 0};
   if (after < before) {

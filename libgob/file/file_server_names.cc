@@ -33,19 +33,21 @@ constexpr std::size_t kEntryNameAt = 19;
 
 }  // namespace
 
-int FileServer::lookup(NodeId from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::lookup(const Life& from, const File& folder, const Request& request, Reply& reply) {
   UniqueFd path = open_entry(folder, request.name());
   if (!path) return errno;
   return give(from, folder, std::move(path), reply);
 }
 
-int FileServer::make_node(NodeId from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_node(const Life& from, const File& folder, const Request& request,
+                          Reply& reply) {
   if (::mknodat(folder.path.get(), request.name().c_str(), request.mode(), request.device()) != 0)
     return errno;
   return lookup(from, folder, request, reply);
 }
 
-int FileServer::make_folder(NodeId from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_folder(const Life& from, const File& folder, const Request& request,
+                            Reply& reply) {
   if (::mkdirat(folder.path.get(), request.name().c_str(), request.mode()) != 0) return errno;
   return lookup(from, folder, request, reply);
 }
@@ -54,7 +56,8 @@ int FileServer::remove(const File& folder, const Request& request, int flags) co
   return ::unlinkat(folder.path.get(), request.name().c_str(), flags) == 0 ? 0 : errno;
 }
 
-int FileServer::make_link(NodeId from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::make_link(const Life& from, const File& folder, const Request& request,
+                          Reply& reply) {
   if (::symlinkat(request.to_name().c_str(), folder.path.get(), request.name().c_str()) != 0)
     return errno;
   return lookup(from, folder, request, reply);
@@ -70,7 +73,7 @@ int FileServer::rename(const File& folder, const Request& request) const {
              : errno;
 }
 
-int FileServer::link(NodeId from, const File& file, const Request& request, Reply& reply) {
+int FileServer::link(const Life& from, const File& file, const Request& request, Reply& reply) {
   const auto folder = table_.find(request.to_file());
   if (folder == nullptr) return ESTALE;
   if (folder->attached != file.attached) return EXDEV;
@@ -78,7 +81,8 @@ int FileServer::link(NodeId from, const File& file, const Request& request, Repl
   if (::linkat(AT_FDCWD, descriptor_path(file.path.get()).c_str(), folder->path.get(),
                request.to_name().c_str(), AT_SYMLINK_FOLLOW) != 0)
     return errno;
-  UniqueFd path = open_entry(*folder, request.to_name());
+  // By what it is known by already: the name may be gone again.
+  UniqueFd path(::fcntl(file.path.get(), F_DUPFD_CLOEXEC, 0));
   if (!path) return errno;
   return give(from, *folder, std::move(path), reply);
 }
@@ -91,12 +95,12 @@ int FileServer::read_link(const File& file, Reply& reply) const {
   return 0;
 }
 
-int FileServer::open_folder(NodeId from, const std::shared_ptr<File>& file, Reply& reply) {
+int FileServer::open_folder(const Life& from, const std::shared_ptr<File>& file, Reply& reply) {
   UniqueFd fd(
       ::open(descriptor_path(file->path.get()).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return errno;
   reply.set_handle(table_.open(from, file, std::move(fd)));
-  return 0;
+  return reply.handle() == 0 ? ESTALE : 0;
 }
 
 int FileServer::read_folder(OpenFile& folder, const Request& request, Reply& reply) const {

@@ -47,7 +47,7 @@ void FileServer::write_back(const std::shared_ptr<Asked>& asked) {
 void FileServer::write_back(const std::shared_ptr<File>& file, bool again,
                             const std::shared_ptr<Part>& part) {
   store_.data().write_back(file->container, {}, [this, file, again, part](const Status& written) {
-    if (written) return pool_.resume([file, part] { part->end(sync(*file)); });
+    if (written) return sync_pool_.resume([file, part] { part->end(sync(*file)); });
     if (table_.find(file->number) == nullptr) return part->end({});  // its last write is under way
     if (again) return write_back(file, false, part);
     part->end(failed(*file, written.error()));
@@ -82,13 +82,13 @@ void FileServer::write_last(const std::shared_ptr<File>& file) {
       file->container, {},
       [this, end, write = last_writes_.begin(file->attached)](const Status& written) {
         // The disk is slow: not on a shard's thread.
-        pool_.resume([end, write, written] { end(written, *write); });
+        sync_pool_.resume([end, write, written] { end(written, *write); });
       });
 }
 
 void FileServer::sync_reopened(std::shared_ptr<UniqueFd> file,
                                std::function<void(const Status&)> done) {
-  pool_.resume([kept = std::move(file), told = std::move(done)] {
+  sync_pool_.resume([kept = std::move(file), told = std::move(done)] {
     told(::fsync(kept->get()) == 0 ? Status() : Status(system_error("cannot sync it")));
   });
 }

@@ -3,20 +3,25 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 
 namespace gob::file {
 
-std::shared_ptr<File> FileTable::adopt(NodeId node, ContainerId attached, dev_t root_device,
+std::shared_ptr<File> FileTable::adopt(const Life& node, ContainerId attached, dev_t root_device,
                                        UniqueFd path) {
   struct stat status {};
   if (::fstat(path.get(), &status) != 0) return nullptr;
   const std::lock_guard guard(mutex_);
+  if (node.over) {
+    errno = ESTALE;
+    return nullptr;
+  }
   const Identity identity{attached.value(), status.st_dev, status.st_ino};
   const auto known = numbers_.find(identity);
   if (known != numbers_.end()) {
     // Our descriptor keeps the inode, so its number cannot have gone to another file meanwhile.
     Entry& entry = files_.at(known->second);
-    ++entry.references[node];
+    ++entry.references[node.node];
     return entry.file;
   }
   auto file = std::make_shared<File>();
@@ -27,7 +32,7 @@ std::shared_ptr<File> FileTable::adopt(NodeId node, ContainerId attached, dev_t 
   file->inode = status.st_ino;
   file->root_device = root_device;
   numbers_.emplace(identity, file->number);
-  files_.emplace(file->number, Entry{file, {{node, 1}}});
+  files_.emplace(file->number, Entry{file, {{node.node, 1}}});
   return file;
 }
 
@@ -48,6 +53,15 @@ std::vector<NodeId> FileTable::holders(std::uint64_t number) const {
 
 void FileTable::forget(NodeId node, std::uint64_t number, std::uint64_t count) {
   const std::lock_guard guard(mutex_);
+  give_back(node, number, count);
+}
+
+void FileTable::forget(const Life& node, std::uint64_t number) {
+  const std::lock_guard guard(mutex_);
+  if (!node.over) give_back(node.node, number, 1);
+}
+
+void FileTable::give_back(NodeId node, std::uint64_t number, std::uint64_t count) {
   const auto found = files_.find(number);
   if (found == files_.end()) return;
   auto& references = found->second.references;
@@ -67,12 +81,13 @@ void FileTable::erase(std::unordered_map<std::uint64_t, Entry>::iterator entry) 
   files_.erase(entry);
 }
 
-std::uint64_t FileTable::open(NodeId node, std::shared_ptr<File> file, UniqueFd fd) {
+std::uint64_t FileTable::open(const Life& node, std::shared_ptr<File> file, UniqueFd fd) {
   auto opened = std::make_shared<OpenFile>();
   opened->file = std::move(file);
   opened->fd = std::move(fd);
-  opened->node = node;
+  opened->node = node.node;
   const std::lock_guard guard(mutex_);
+  if (node.over) return 0;
   open_.emplace(++last_handle_, std::move(opened));
   return last_handle_;
 }

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -38,8 +39,9 @@ struct File : std::enable_shared_from_this<File> {
   std::mutex changes_mutex;
   ChangeGate changes;  // of its size; guarded by changes_mutex
 
-  // Held while the disk makes room for a write to a mapped file, so that each append has its place;
-  // the other mutexes may be needed by threads that must not wait for a disk.
+  // Held while the disk makes room for a write to a mapped file, so that each append has its place,
+  // and while its size is looked at and told to FileData, so that the last to tell it has the
+  // newest; the other mutexes may be needed by threads that must not wait for a disk.
   std::mutex room_mutex;
 
   // Its bytes in memory, once a node opened it for reading.
@@ -52,10 +54,21 @@ struct File : std::enable_shared_from_this<File> {
   std::string container_name;
   bool forgotten = false;  // nobody has it any more
   // Programs may write its pages in memory (file_server_mapped.cc), and from then on all changes go
-  // by the pages. Until the others have ended, who asked for that waits.
+  // by the pages. Until the others have ended, who asked for that waits, and those that go by the
+  // pages: the others forget pages.
   bool mapped = false;
   unsigned plain_changes = 0;
   std::vector<std::function<void()>> after_plain;
+};
+
+// A node from when it is heard of until its link ends. When it comes again it is another: what the
+// earlier one still waits for would be given to nobody, and block others.
+struct Life {
+  explicit Life(NodeId id) : node(id) {}
+  const NodeId node;
+  // Set before what it has is dropped. Whoever gives it something looks under the mutex under which
+  // it would be dropped.
+  std::atomic<bool> over = false;
 };
 
 // open(2) of a program on some node.
@@ -72,15 +85,20 @@ class FileTable {
   explicit FileTable(std::function<void(File&)> forgotten) : forgotten_(std::move(forgotten)) {}
 
   // Takes an O_PATH descriptor of a file below attachment `attached`, and gives `node` a reference.
-  // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno.
-  std::shared_ptr<File> adopt(NodeId node, ContainerId attached, dev_t root_device, UniqueFd path);
+  // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno;
+  // or the node is gone, ESTALE.
+  std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device,
+                              UniqueFd path);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
   // The nodes that have references to it.
   [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;
   // The node gives `count` references back. Those of a peer that counts wrongly hurt only itself.
   void forget(NodeId node, std::uint64_t number, std::uint64_t count);
+  // The last of adopt().
+  void forget(const Life& node, std::uint64_t number);
 
-  std::uint64_t open(NodeId node, std::shared_ptr<File> file, UniqueFd fd);
+  // 0: the node is gone.
+  std::uint64_t open(const Life& node, std::shared_ptr<File> file, UniqueFd fd);
   // Null if the node has no such handle.
   [[nodiscard]] std::shared_ptr<OpenFile> find_open(NodeId node, std::uint64_t handle) const;
   std::shared_ptr<OpenFile> release(NodeId node, std::uint64_t handle);
@@ -107,6 +125,7 @@ class FileTable {
     std::shared_ptr<File> file;
     std::map<NodeId, std::uint64_t> references;
   };
+  void give_back(NodeId node, std::uint64_t number, std::uint64_t count);
   void erase(std::unordered_map<std::uint64_t, Entry>::iterator entry);
 
   const std::function<void(File&)> forgotten_;

@@ -202,13 +202,17 @@ void Core::on_sync(NodeId from, const Message& message, Out& out) {
     return;
   }
   if (message.sole) {
-    directory_.for_each([&](PageKey key, const DirectoryEntry&) {
+    const auto list = [&](PageKey key) {
       const PageId page = page_of(key);
       if (page.container != id) return;
       Message exists = make(MessageType::kExists, page);
       exists.sole = true;
       send(from, exists, out);
-    });
+    };
+    directory_.for_each([&](PageKey key, const DirectoryEntry&) { list(key); });
+    // One that is being read from the file has no entry before its reader confirms.
+    for (const auto& [key, transaction] : transactions_)
+      if (directory_.find(key) == nullptr) list(key);
   }
   send(from, make(MessageType::kSyncEnd, {id, PageIndex{0}}), out);
 }

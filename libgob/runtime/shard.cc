@@ -141,6 +141,7 @@ void Shard::wait_for_work() {
     else
       drain_mapping(MappingId{tag});
   }
+  refuse_overdue();  // answers that have come while this thread stood still count
 }
 
 // How long nothing can happen but what epoll tells; negative: for ever.
@@ -182,14 +183,21 @@ void Shard::fire_timers() {
     next_write_back_ns_ = now_ns_ + write_back_ns;
     write_back_some();
   }
+}
+
+// Nobody waits longer than the configured time, and a moment.
+void Shard::refuse_overdue() {
   const std::uint64_t timeout_ns = std::uint64_t{config_.page_timeout_ms} * 1'000'000;
   if (linker_.waiting() == 0 && parts_.empty()) {
     next_overdue_check_ns_ = now_ns_ + timeout_ns / kOverdueChecksPerTimeout;
     return;
   }
   if (now_ns_ < next_overdue_check_ns_) return;
+  // What has come while this thread stood still may take several rounds to read.
+  const bool late = now_ns_ - next_overdue_check_ns_ > timeout_ns / kOverdueChecksPerTimeout;
   next_overdue_check_ns_ = now_ns_ + timeout_ns / kOverdueChecksPerTimeout;
-  if (now_ns_ < timeout_ns) return;
+  overdue_put_off_ = late && !overdue_put_off_;
+  if (overdue_put_off_ || now_ns_ < timeout_ns) return;
   std::vector<PageSet> overdue;
   linker_.overdue(now_ns_ - timeout_ns, overdue);
   for (const PageSet& pages : overdue) {

@@ -206,6 +206,7 @@ class Shard final : private ChannelSink {
   void wait_for_work();
   [[nodiscard]] std::int64_t wait_ns() const;
   void fire_timers();
+  void refuse_overdue();
   void finish_io();
   Status watch(int fd, std::uint64_t tag);
   void fatal(const Error& error);
@@ -242,7 +243,7 @@ class Shard final : private ChannelSink {
   // shard_kernel_cache.cc: what the kernel keeps of them
   void kernel_has(PageSet pages, bool written);
   std::uint64_t changes(PageSet pages, const FilePart* except, bool leaves = false);
-  void undo(FilePart& part, std::uint64_t mask);
+  [[nodiscard]] bool undo(FilePart& part, std::uint64_t mask);
   void keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages);
   void end_kept(FilePart& part);
   void expire_kept();
@@ -333,6 +334,7 @@ class Shard final : private ChannelSink {
   std::deque<HeldUntil> holds_;
   std::uint64_t now_ns_ = 0;
   std::uint64_t next_overdue_check_ns_ = 0;
+  bool overdue_put_off_ = false;  // once, as this thread stood still
   std::uint64_t last_work_ns_ = 0;
   bool failed_ = false;
   bool stepping_ = false;

@@ -102,22 +102,24 @@ std::uint64_t Shard::changes(PageSet pages, const FilePart* except, bool leaves)
       continue;
     }
     ++part->undone;
-    undo(*part, stale);
+    if (!undo(*part, stale)) cached |= stale;
   }
   return cached;
 }
 
-// These pages of a read that is not answered are to be read again.
-void Shard::undo(FilePart& part, std::uint64_t mask) {
+// These pages of a read that is not answered are to be read again. False: another shard has just
+// answered it, and they are the kernel's.
+bool Shard::undo(FilePart& part, std::uint64_t mask) {
   FileAccess& access = *part.access;
   const std::lock_guard lock(access.mutex);
-  if (access.answered) return;  // on_answered() sees to it
+  if (access.answered) return access.error.has_value();
   part.done &= ~mask;
   if (part.counted) {
     part.counted = false;
     ++access.parts_left;
   }
   revisit(part.pages);
+  return true;
 }
 
 void Shard::keep_in_answer(const std::shared_ptr<FilePart>& part, PageSet pages) {
@@ -131,8 +133,10 @@ void Shard::end_kept(FilePart& part) {
   for (const std::uint64_t id : std::exchange(part.kept_drops, {})) {
     const KernelDrops::Drop* const drop = drops_.find(id);
     if (drop == nullptr) continue;
-    if (!part.over) undo(part, drop->pages.mask);
-    drops_.erase(id);
+    if (part.over || undo(part, drop->pages.mask))
+      drops_.erase(id);
+    else
+      part.kept_drops.push_back(id);  // on_answered() is on its way, and has the kernel forget them
   }
   send_what_may_go(part.pages);
   finish_discards();

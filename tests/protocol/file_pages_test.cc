@@ -347,6 +347,25 @@ TEST_F(FileManagerTest, OnlyTheHomeSpeaksForTheFile) {
   EXPECT_EQ(d.violations().size(), 1u);
 }
 
+// The home has made a hole in the file, and asks which pages have to be forgotten: this one was
+// read before that, and its reader has not confirmed yet.
+TEST_F(FileManagerTest, ADiscardFindsAPageThatIsJustBeingRead) {
+  d.deliver(kOther, message(kGet, one(p)));
+  ASSERT_FALSE(d.core().entry(page(p)).has_value());
+  const std::string listed =
+      d.deliver(1, message(kSync, one(0), [](Message& m) { m.sole = true; }));
+  EXPECT_LT(listed.find("Exists"), listed.find("SyncEnd")) << listed;
+  EXPECT_EQ(d.deliver(1, message(kDiscard, one(p))), "-");
+  const std::string text = d.deliver(kOther, message(kConfirm, one(p)));
+  EXPECT_NE(text.find("Invalidate"), std::string::npos) << text;
+  EXPECT_NE(text.find("Grant"), std::string::npos) << text;
+  d.deliver(1, message(kConfirm, one(p), [](Message& m) { m.written = m.device = true; }));
+  EXPECT_FALSE(d.core().entry(page(p)).has_value());
+  // What is being forgotten is named once.
+  const std::string again = d.deliver(1, message(kSync, one(0), [](Message& m) { m.sole = true; }));
+  EXPECT_EQ(again.find("Exists"), std::string::npos) << again;
+}
+
 TEST_F(FileManagerTest, AReaderThatDiesLosesNothing) {
   d.deliver(kOther, message(kGet, one(p)));
   d.deliver(kOther, message(kConfirm, one(p)));

@@ -217,6 +217,40 @@ TEST(Death, AGobdThatStandsStillForAWhileIsWaitedFor) {
     EXPECT_EQ(nodes.log_of(node).find(" is down"), std::string::npos) << nodes.log_of(node);
 }
 
+// It stands still for longer than a page is waited for, and the page is here when it runs again.
+TEST(Death, AGobdThatStoodStillLooksAtWhatHasComeBeforeItRefuses) {
+  DaemonConfig config = settings();
+  config.page_timeout_ms = 2000;
+  config.stall_timeout_ms = 60'000;
+  Nodes nodes(2, config);
+  ASSERT_TRUE(nodes.run(0, [](gobelins::Connection& gob) {
+    gob.create("data", kPages * kPage);
+    auto memory = gob.open("data").map();
+    for (unsigned i = 0; i < kPages; ++i) memory.as<char>()[i * kPage] = 'd';
+    return true;
+  }));
+  const Pipe mapped;
+  const Pipe go_on;
+  const pid_t reader = nodes.spawn(1, [&](gobelins::Connection& gob) {
+    auto memory = gob.open("data").map();
+    mapped.tell();
+    go_on.hear();
+    const volatile char* bytes = memory.as<char>().data();
+    for (unsigned i = 0; i < kPages; ++i)
+      if (bytes[i * kPage] != 'd') return false;
+    return true;
+  });
+  mapped.hear();
+  ASSERT_TRUE(nodes.suspend(0));
+  go_on.tell();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // it has asked
+  ASSERT_TRUE(nodes.suspend(1));
+  ASSERT_TRUE(nodes.resume(0));
+  std::this_thread::sleep_for(std::chrono::milliseconds(2 * config.page_timeout_ms));
+  ASSERT_TRUE(nodes.resume(1));
+  EXPECT_EQ(Nodes::wait_for(reader, kEndsWithinMs), 0);
+}
+
 // Its kernel acknowledges all that is sent to it, and its sockets are open.
 TEST(Death, OfAGobdThatIsStoppedIsNoticed) {
   DaemonConfig config = settings();

@@ -162,6 +162,29 @@ TEST(MappedFiles, RandomOperationsOnMappingsAndDescriptorsAgreeWithAModel) {
   }
 }
 
+TEST(MappedFiles, ACopyOfAMappedFileHasWhatWasStored) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/source") << std::string(kPage, '.');
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const MappedFile source(nodes, 1, "/source", kPage);
+    std::memcpy(source.at(0), "stored", 6);
+    for (unsigned node = 0; node < 2; ++node) {
+      const std::string copy = "/copy" + std::to_string(node);
+      const int from = ::open((seen_at(nodes, node) + "/source").c_str(), O_RDONLY);
+      const int to = ::open((seen_at(nodes, node) + copy).c_str(), O_WRONLY | O_CREAT, 0644);
+      off_t at = 0;
+      if (::copy_file_range(from, &at, to, nullptr, kPage, 0) != static_cast<ssize_t>(kPage))
+        return false;
+      ::close(from);
+      ::close(to);
+      if (content(folder.tree() + copy) != "stored" + std::string(kPage - 6, '.')) return false;
+    }
+    return true;
+  }));
+}
+
 TEST(MappedFiles, WhatIsWrittenReachesTheDiskWithoutFsyncToo) {
   Nodes nodes(2, file_settings());
   const SharedFolder folder;
