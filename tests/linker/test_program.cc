@@ -170,12 +170,13 @@ TestProgram::TestProgram(const FramePool& pool, const Config& config) {
     throw std::runtime_error("socketpair");
   socket_ = UniqueFd(ends[0]);
   const UniqueFd child_end(ends[1]);
+  const int memory = *pool.fd();  // before the fork, or the child would make memory of its own
   pid_ = ::fork();
   if (pid_ < 0) throw std::runtime_error("fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a failed test leaves nobody behind
     socket_.reset();
-    Child(child_end.get(), *pool.fd(), config).serve();
+    Child(child_end.get(), memory, config).serve();
   }
   UniqueFd uffd;
   std::uint64_t address = 0;
