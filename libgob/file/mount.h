@@ -101,7 +101,7 @@ class Mount final : private KernelCache {
     BufferPool::Buffer bytes;  // room for `size`
     std::size_t length = 0;    // of what is there to be read
     unsigned tries = 0;
-    bool noted = false;      // by fetch_ahead_
+    bool noted = false;           // by fetch_ahead_
     SizeLeases::Lease held = {};  // serial 0: none
   };
   using Request = peer::FileRequest;
