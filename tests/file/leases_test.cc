@@ -153,7 +153,7 @@ TEST(ChangeGate, AChangeWaitsForHoldersThatWereAskedForAnEarlierOne) {
   const auto second = gate.begin(make);
   EXPECT_TRUE(second.ready.empty());
   EXPECT_TRUE(second.ask.empty());
-  EXPECT_TRUE(gate.acknowledged(NodeId{1}, first.number + 1).empty());
+  EXPECT_TRUE(gate.acknowledged(NodeId{1}, first.number + 2).empty());
   EXPECT_TRUE(gate.acknowledged(NodeId{2}, first.number).empty());
   for (const auto& work : gate.acknowledged(NodeId{1}, first.number)) work();
   ASSERT_EQ(made.size(), 2u);

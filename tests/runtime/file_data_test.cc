@@ -7,10 +7,8 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <future>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -111,26 +109,6 @@ TEST_P(FileDataTest, DiscardedPagesAreAgainWhatTheFileHas) {
   EXPECT_EQ(*cluster.read(1, 4096, 4 * kMiB - 4096), std::string(4 * kMiB - 4096, '\0'));
   ASSERT_TRUE(cluster.write_back());
   EXPECT_EQ(cluster.on_disk(4096, 4096), std::string(4096, '\0'));
-}
-
-// Whoever asked for a page has its turn before it is discarded; nothing else may happen on the node
-// that would wake the shard.
-TEST_P(FileDataTest, ADiscardRightBehindAReadEndsWithTheTurnOfTheReader) {
-  FileCluster cluster(options(), kMiB);
-  cluster.put_on_disk(0, std::string(4096, 'd'));
-  FileData& files = cluster.files(kHome);
-  const auto bytes = std::make_shared<std::array<std::byte, 4096>>();
-  const auto discarded = std::make_shared<std::promise<bool>>();
-  files.read(FileCluster::kFile, 0, *bytes, Caching::kNone, ReadAhead::kNone,
-             [&files, bytes, discarded](const Status& read) {
-               if (!read) return discarded->set_value(false);
-               files.discard(FileCluster::kFile, {0, 4096}, [discarded](const Status& forgot) {
-                 discarded->set_value(forgot.ok());
-               });
-             });
-  auto ended = discarded->get_future();
-  ASSERT_EQ(ended.wait_for(std::chrono::seconds(10)), std::future_status::ready);
-  EXPECT_TRUE(ended.get());
 }
 
 TEST_P(FileDataTest, AFullDiskIsToldToWhoeverWritesBack) {

@@ -57,14 +57,15 @@ bool appends(const std::string& path, std::size_t bytes) {
          });
 }
 
-// The last bytes of the file, by `flags`. `forgets`: out of this kernel's cache first.
+// The last byte of the file, by `flags`, whatever it is: the size is told as soon as the file has
+// it, before all nodes have forgotten the page. `forgets`: out of this kernel's cache first.
 bool reads_the_end(const std::string& path, int flags, bool forgets) {
   const UniqueFd fd(::open(path.c_str(), flags));
   return fd && goes_on([&] {
            const off_t size = ::lseek(fd.get(), 0, SEEK_END);
            if (forgets && ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED) != 0) return false;
            char byte = 0;
-           return size > 0 && ::pread(fd.get(), &byte, 1, size - 1) == 1 && byte == 'r';
+           return size > 0 && ::pread(fd.get(), &byte, 1, size - 1) == 1;
          });
 }
 
@@ -88,14 +89,14 @@ TEST(FileGrowth, AReadOfAPageThatTheKernelGaveUpDoesNotHoldUpTheWriter) {
 TEST(FileGrowth, ReadersOfAFileThatGrowsAllTheTimeGoOn) {
   DaemonConfig settings = file_settings();
   settings.file_timeout_ms = 10'000;
-  Nodes nodes(2, settings);
+  Nodes nodes(4, settings);
   const SharedFolder folder;
   folder.attach(nodes);
   std::ofstream(folder.tree() + "/log") << "r";
   const auto at = [&](unsigned node) { return seen_at(nodes, node) + "/log"; };
   std::vector<pid_t> programs;
-  // More than one writer: some change is always under way.
-  for (const unsigned node : {0u, 0u, 1u, 1u})
+  // One of each node is written at a time, so with several some change is always under way.
+  for (const unsigned node : {0u, 1u, 2u, 3u})
     programs.push_back(in_child([&] { return appends(at(node), 10); }));
   for (const unsigned node : {0u, 1u})
     for (const int flags : {O_RDONLY, O_RDWR})
