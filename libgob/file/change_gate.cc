@@ -36,8 +36,9 @@ ChangeGate::Works ChangeGate::end(std::uint64_t number) {
   if (!changes_.empty()) return leases;
   giving_ = !parked_.empty() || !later_.empty();
   for (Parked& each : std::exchange(parked_, {})) {
-    holders_.insert(each.node);
-    leases.push_back([start = std::move(each.start), lease = ++last_] { start(lease); });
+    if (each.leases) holders_.insert(each.node);
+    const std::uint64_t lease = each.leases ? ++last_ : 0;
+    leases.push_back([start = std::move(each.start), lease] { start(lease); });
   }
   return leases;
 }
@@ -63,6 +64,12 @@ std::uint64_t ChangeGate::try_lease(NodeId node) {
   if (!changes_.empty()) return 0;
   holders_.insert(node);
   return ++last_;
+}
+
+bool ChangeGate::settled(NodeId node, Start start) {
+  if (changes_.empty()) return true;
+  parked_.push_back({node, std::move(start), false});
+  return false;
 }
 
 ChangeGate::Works ChangeGate::acknowledged(NodeId node, std::uint64_t number) {

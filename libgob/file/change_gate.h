@@ -43,6 +43,10 @@ class ChangeGate {
   // The same, but it is not waited for.
   std::uint64_t try_lease(NodeId node);
 
+  // True: no change is under way. Else `start` comes out of end(), with 0, when none is any more,
+  // and those that come later have not begun.
+  bool settled(NodeId node, Start start);
+
   // The node has no lease of before the change. What may be done now.
   [[nodiscard]] Works acknowledged(NodeId node, std::uint64_t number);
   // The node is gone, and its lease.
@@ -57,6 +61,7 @@ class ChangeGate {
   struct Parked {
     NodeId node;
     Start start;
+    bool leases = true;  // else it only waits
   };
   void begin(Start apply, Begun& begun);
   Works no_lease_at(NodeId node);

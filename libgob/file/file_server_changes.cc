@@ -44,13 +44,35 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
   const auto file = leases ? table_.find(asked->request.file()) : nullptr;
   if (file != nullptr) return lease(asked, file);
   if (needs_file_current(*asked)) return make_file_current(asked);
-  answer_now(*asked);
+  answer_now(asked);
 }
 
-void FileServer::answer_now(const Asked& asked) {
+void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
   Reply reply;
-  work(*asked.from, asked.request, reply);
-  asked.answer(std::move(reply));
+  work(*asked->from, asked->request, reply);
+  answer_settled(asked, std::move(reply));
+}
+
+// A kernel reads up to the size that it is told, out of pages that it has from before, and what
+// there was behind the old end are zeros. So nobody hears of a size before all have forgotten these
+// pages.
+void FileServer::answer_settled(const std::shared_ptr<Asked>& asked, Reply reply) {
+  std::shared_ptr<File> file;
+  if (reply.error() == 0 && reply.has_attributes())
+    file = table_.find(reply.file() != 0 ? reply.file() : asked->request.file());
+  if (file == nullptr) return asked->answer(std::move(reply));
+  const auto kept = std::make_shared<Reply>(std::move(reply));
+  const auto answer_anew = [this, asked, file, kept](std::uint64_t) {
+    Reply told = *kept;
+    static_cast<void>(fill(*file, told));  // else it is gone, and this is what it was last
+    asked->answer(std::move(told));
+  };
+  {
+    const std::lock_guard guard(file->changes_mutex);
+    if (asked->from->over) return;
+    if (!file->changes.settled(asked->from->node, answer_anew)) return;
+  }
+  asked->answer(std::move(*kept));
 }
 
 // What the request does to the bytes of which file.
@@ -93,7 +115,12 @@ FileServer::Effect FileServer::effect_of(const Asked& asked) const {
 void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& effect) {
   if (effect.resizes)
     return resize(effect.file, [this, asked, effect](const std::function<void()>& made) {
-      apply(asked, effect, [asked, made](Reply reply) {
+      apply(asked, effect, [this, asked, made](Reply reply) {
+        // Others may change its size, too.
+        if (op_of(asked->request) == FileOp::kSetAttributes) {
+          made();
+          return answer_settled(asked, std::move(reply));
+        }
         asked->answer(std::move(reply));
         made();
       });

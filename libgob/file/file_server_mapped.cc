@@ -163,7 +163,7 @@ void FileServer::make_file_current(const std::shared_ptr<Asked>& asked) {
   FileRange range;
   if (op_of(request) == FileOp::kRead) range = {request.offset(), request.size()};
   const auto file = table_.find(request.file());
-  if (file == nullptr) return answer_now(*asked);
+  if (file == nullptr) return answer_now(asked);
   store_.data().write_back(file->container, range, [this, asked, file](const Status& written) {
     const int error = error_of(written);
     if (error != 0)

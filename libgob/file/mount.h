@@ -205,6 +205,7 @@ class Mount final : private KernelCache {
   void read_at_home(const std::shared_ptr<Reading>& reading);
   void read_container(const std::shared_ptr<Reading>& reading);
   void fail_reading(const std::shared_ptr<Reading>& reading, const Error& why);
+  void kernel_has_none_of(const Reading& reading);
   void say_failed(const Reading& reading, const char* kind, const std::string& why);
   void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);

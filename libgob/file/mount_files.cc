@@ -184,6 +184,7 @@ void Mount::read_container(const std::shared_ptr<Reading>& reading) {
 
 // The pages could not be had; if the home knows a better reason, that is the answer.
 void Mount::fail_reading(const std::shared_ptr<Reading>& reading, const Error& why) {
+  kernel_has_none_of(*reading);
   ask_opened(reading->req, reading->file, FileOp::kGetAttributes, {},
              [this, reading, why](const Reply& reply) {
                const int better = static_cast<int>(reply.error());
@@ -199,6 +200,13 @@ void Mount::say_failed(const Reading& reading, const char* kind, const std::stri
       "read " + std::to_string(reading.size) + " bytes at " + std::to_string(reading.offset), why);
 }
 
+// Before the home is asked: the answer may wait for a change that waits for the kernel here to
+// forget these pages. It has locked them for this read, and has none of them.
+void Mount::kernel_has_none_of(const Reading& reading) {
+  if (reading.caching == Caching::kKernel)
+    data_.not_given(reading.file.container, reading.offset, reading.size);
+}
+
 void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
   if (++reading->tries > kMaxTries) {
     // What the kernel keeps must come by the container, or nobody would tell it to forget.
@@ -209,10 +217,7 @@ void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
     sent(fuse_reply_err(reading->req, EIO));
     return;
   }
-  // The lease may wait for a change that waits for the kernel here to forget these pages. It has
-  // locked them for this read, and has none of them.
-  if (reading->caching == Caching::kKernel)
-    data_.not_given(reading->file.container, reading->offset, reading->size);
+  kernel_has_none_of(*reading);
   Request request;
   request.set_flags(kWithLease);
   request.set_offset(reading->offset);  // for the log

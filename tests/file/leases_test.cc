@@ -210,6 +210,26 @@ TEST(ChangeGate, ChangesThatWaitForALeaseOfANodeThatDiesBeginWithoutIt) {
   EXPECT_EQ(gate.given().ready.size(), 1u);
 }
 
+// Who is told the size: not before all nodes have forgotten what was there.
+TEST(ChangeGate, WhoOnlyWaitsForTheEndOfChangesHasNoLease) {
+  ChangeGate gate;
+  std::vector<std::uint64_t> made;
+  const auto make = [&](std::uint64_t number) { made.push_back(number); };
+  EXPECT_TRUE(gate.settled(NodeId{1}, nullptr));
+  for (const auto& work : gate.begin(make).ready) work();
+  bool told = false;
+  EXPECT_FALSE(gate.settled(NodeId{1}, [&](std::uint64_t number) { told = number == 0; }));
+  EXPECT_TRUE(gate.begin(make).ready.empty());  // it has its turn first
+  const auto works = gate.end(made.at(0));
+  ASSERT_EQ(works.size(), 1u);
+  EXPECT_TRUE(gate.settled(NodeId{2}, nullptr));
+  works[0]();
+  EXPECT_TRUE(told);
+  const auto begun = gate.given();
+  EXPECT_TRUE(begun.ask.empty());
+  EXPECT_EQ(begun.ready.size(), 1u);
+}
+
 TEST(ChangeGate, ALeaseIsNumberedAfterTheChangesBeforeIt) {
   ChangeGate gate;
   std::uint64_t first = 0;

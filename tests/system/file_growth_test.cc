@@ -57,15 +57,15 @@ bool appends(const std::string& path, std::size_t bytes) {
          });
 }
 
-// The last byte of the file, by `flags`, whatever it is: the size is told as soon as the file has
-// it, before all nodes have forgotten the page. `forgets`: out of this kernel's cache first.
+// The last byte of the file, by `flags`: as soon as the size is told, it is there. `forgets`: out
+// of this kernel's cache first.
 bool reads_the_end(const std::string& path, int flags, bool forgets) {
   const UniqueFd fd(::open(path.c_str(), flags));
   return fd && goes_on([&] {
            const off_t size = ::lseek(fd.get(), 0, SEEK_END);
            if (forgets && ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED) != 0) return false;
            char byte = 0;
-           return size > 0 && ::pread(fd.get(), &byte, 1, size - 1) == 1;
+           return size > 0 && ::pread(fd.get(), &byte, 1, size - 1) == 1 && byte == 'r';
          });
 }
 
