@@ -154,6 +154,8 @@ class FileServer {
   void make_change(const std::shared_ptr<Asked>& asked, const Effect& effect);
   void apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
              const std::function<void(Reply)>& applied);
+  void apply_plain(const std::shared_ptr<Asked>& asked, const Effect& effect,
+                   const std::function<void(Reply)>& applied);
   void resize(const std::shared_ptr<File>& file,
               const std::function<void(const std::function<void()>&)>& change);
   void tell_size(File& file, ContainerId container);
@@ -232,6 +234,8 @@ class FileServer {
 // mounted below the attached folder one that cannot be mistaken for it.
 [[nodiscard]] std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode);
 [[nodiscard]] std::uint64_t size_of(const File& file);
+// O_SYNC or O_DSYNC: what was written is on the disk when the call returns.
+[[nodiscard]] bool is_synchronous(int fd);
 // The path by which the kernel opens what an O_PATH descriptor stands for, following nothing else.
 [[nodiscard]] std::string descriptor_path(int fd);
 // Where the file is now, for the log.

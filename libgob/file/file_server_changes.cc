@@ -175,6 +175,17 @@ void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect
     end_plain(*file);
     applied_now(std::move(reply));
   };
+  if (op_of(asked->request) == FileOp::kWrite) {
+    const auto opened = table_.find_open(asked->from->node, asked->request.handle());
+    if (opened != nullptr && is_synchronous(opened->fd.get()))
+      return sync_pool_.resume(
+          [this, asked, effect, applied] { apply_plain(asked, effect, applied); });
+  }
+  apply_plain(asked, effect, applied);
+}
+
+void FileServer::apply_plain(const std::shared_ptr<Asked>& asked, const Effect& effect,
+                             const std::function<void(Reply)>& applied) {
   const auto reply = std::make_shared<Reply>();
   const std::uint64_t before = size_of(*effect.file);
   work(*asked->from, asked->request, *reply);

@@ -43,18 +43,17 @@ bool may_write(int fd) {
   return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
-// O_SYNC or O_DSYNC: what was written is on the disk when the call returns.
-bool is_synchronous(int fd) {
-  const int flags = ::fcntl(fd, F_GETFL);
-  return flags >= 0 && (flags & O_DSYNC) != 0;
-}
-
 int error_of(const Status& status) {
   if (status) return 0;
   return status.error().errno_value != 0 ? status.error().errno_value : EIO;
 }
 
 }  // namespace
+
+bool is_synchronous(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_DSYNC) != 0;
+}
 
 // False: the file is mapped, and the change has to go by its pages. `by_pages` is called, once no
 // other change can make nodes forget what it does.

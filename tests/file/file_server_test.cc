@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include <fstream>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -41,6 +43,13 @@ extern "C" int fstatat(int folder, const char* name, struct stat* status, int fl
   return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
 }
 
+extern "C" ssize_t pwritev2(int file, const iovec* parts, int count, off_t offset, int flags) {
+  if ((::fcntl(file, F_GETFL) & O_SYNC) == O_SYNC) {
+    ++syncs;
+    disk_is_slow.wait(true);
+  }
+  return ::syscall(SYS_pwritev2, file, parts, count, offset, 0L, flags);
+}
 extern "C" int linkat(int folder, const char* name, int to_folder, const char* to_name,
                       int flags) noexcept {
   const long linked = ::syscall(SYS_linkat, folder, name, to_folder, to_name, flags);
@@ -94,7 +103,10 @@ class Store final : public FileStore, public FileData {
   }
   void not_given(ContainerId, std::uint64_t, std::uint64_t) override {}
   void discard(ContainerId, FileRange range, Done done) override {
-    discarded.push_back(range);
+    {
+      const std::lock_guard guard(mutex_);
+      discarded.push_back(range);
+    }
     if (!holds_discard) return done({});
     held_discard.set_value(std::move(done));
   }
@@ -127,6 +139,7 @@ class Store final : public FileStore, public FileData {
   std::atomic<int> sends = 0;
 
  private:
+  std::mutex mutex_;
   std::uint32_t last_ = 0;
 };
 
@@ -588,22 +601,26 @@ TEST_F(FileServerTest, AWriteOfPagesWaitsForOneOfTheFileThatBeganBefore) {
   EXPECT_EQ(store_.writes, 1);
 }
 
-TEST_F(FileServerTest, NobodyWaitsForTheFsyncOfOthers) {
-  constexpr std::size_t kSyncs = 16;
+TEST_F(FileServerTest, NobodyWaitsForTheSyncsOfOthers) {
+  constexpr std::size_t kSyncs = 32;  // every other one is a write of O_SYNC
   write_file("tree/a", "hello");
   const auto top = root(kPeer);
   const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
   auto open = make(FileOp::kOpen, a.file());
-  open.set_flags(O_RDWR);
+  open.set_flags(O_RDWR | O_SYNC);
   auto sync = make(FileOp::kSync, a.file());
   sync.set_handle(ask(kPeer, open).handle());
   sync.set_incarnation(kIncarnation);
   sync.mutable_caller()->set_uid(::geteuid());
+  auto write = sync;
+  write.set_op(static_cast<std::uint32_t>(FileOp::kWrite));
+  write.set_data("H");
   std::vector<std::promise<std::uint32_t>> ends(kSyncs);
   disk_is_slow = true;
   for (std::size_t i = 0; i < kSyncs; ++i) {
-    sync.set_id(1000 + i);
-    server_.handle(kPeer, sync,
+    peer::FileRequest request = i % 2 == 0 ? sync : write;
+    request.set_id(1000 + i);
+    server_.handle(kPeer, request,
                    [&ends, i](const peer::FileReply& reply) { ends[i].set_value(reply.error()); });
   }
   while (syncs == 0) std::this_thread::yield();
