@@ -11,8 +11,11 @@ namespace {
 
 constexpr std::size_t kMaxPending = 65536;
 
+// These take as long as they take: a lock that another has, a disk that is slow. That the home has
+// died is heard otherwise.
 bool waits_for_others(const peer::FileRequest& request) {
-  return op_of(request) == FileOp::kSetLock && request.lock().wait();
+  const FileOp op = op_of(request);
+  return op == FileOp::kSync || (op == FileOp::kSetLock && request.lock().wait());
 }
 
 }  // namespace
