@@ -144,7 +144,8 @@ class FileServer {
   // file_server_changes.cc
   void dispatch(const std::shared_ptr<Asked>& asked);
   void answer_now(const std::shared_ptr<Asked>& asked);
-  void answer_settled(const std::shared_ptr<Asked>& asked, Reply reply);
+  void answer_settled(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
+                      Reply reply);
   struct Effect {
     std::shared_ptr<File> file;  // null: no bytes change
     bool resizes = false;        // or may do so

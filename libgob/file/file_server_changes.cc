@@ -50,22 +50,24 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
 void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
   Reply reply;
   work(*asked->from, asked->request, reply);
-  answer_settled(asked, std::move(reply));
-}
-
-// A kernel reads up to the size that it is told, out of pages that it has from before, and what
-// there was behind the old end are zeros. So nobody hears of a size before all have forgotten these
-// pages.
-void FileServer::answer_settled(const std::shared_ptr<Asked>& asked, Reply reply) {
   std::shared_ptr<File> file;
   if (reply.error() == 0 && reply.has_attributes())
     file = table_.find(reply.file() != 0 ? reply.file() : asked->request.file());
   if (file == nullptr) return asked->answer(std::move(reply));
+  answer_settled(asked, file, std::move(reply));
+}
+
+// A kernel reads up to the size that it has heard of, by attributes or by a write of its own, out
+// of pages that it has from before, and what was behind the end of the file are zeros there. So
+// nobody hears of a size before all nodes have forgotten such pages: his own change may have ended
+// before another that is in front of it in the file.
+void FileServer::answer_settled(const std::shared_ptr<Asked>& asked,
+                                const std::shared_ptr<File>& file, Reply reply) {
   const auto kept = std::make_shared<Reply>(std::move(reply));
   const auto answer_anew = [this, asked, file, kept](std::uint64_t) {
-    Reply told = *kept;
-    static_cast<void>(fill(*file, told));  // else it is gone, and this is what it was last
-    asked->answer(std::move(told));
+    // If that fails the file is gone, and this is what it was last.
+    if (kept->has_attributes()) static_cast<void>(fill(*file, *kept));
+    asked->answer(std::move(*kept));
   };
   {
     const std::lock_guard guard(file->changes_mutex);
@@ -115,14 +117,9 @@ FileServer::Effect FileServer::effect_of(const Asked& asked) const {
 void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& effect) {
   if (effect.resizes)
     return resize(effect.file, [this, asked, effect](const std::function<void()>& made) {
-      apply(asked, effect, [this, asked, made](Reply reply) {
-        // Others may change its size, too.
-        if (op_of(asked->request) == FileOp::kSetAttributes) {
-          made();
-          return answer_settled(asked, std::move(reply));
-        }
-        asked->answer(std::move(reply));
+      apply(asked, effect, [this, asked, effect, made](Reply reply) {
         made();
+        answer_settled(asked, effect.file, std::move(reply));
       });
     });
   const std::uint64_t before = size_of(*effect.file);
@@ -130,11 +127,12 @@ void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& 
     const auto kept = std::make_shared<Reply>(std::move(reply));
     // Not on the shard's thread that says that the pages are forgotten: the disk may be slow.
     pool_.resume([this, asked, effect, before, kept] {
-      if (size_of(*effect.file) <= before) return asked->answer(std::move(*kept));
+      if (size_of(*effect.file) <= before)
+        return answer_settled(asked, effect.file, std::move(*kept));
       // It was cut while the write was on its way, which then made it longer.
-      resize(effect.file, [asked, kept](const std::function<void()>& made) {
-        asked->answer(std::move(*kept));
+      resize(effect.file, [this, asked, effect, kept](const std::function<void()>& made) {
         made();
+        answer_settled(asked, effect.file, std::move(*kept));
       });
     });
   });
