@@ -61,20 +61,32 @@ void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
 // of pages that it has from before, and what was behind the end of the file are zeros there. So
 // nobody hears of a size before all nodes have forgotten such pages: his own change may have ended
 // before another that is in front of it in the file.
+// Attributes come with a lease if nodes may have pages: the kernel cuts what it has to the size
+// that it is told, so it must not be told an older one than that of its pages.
 void FileServer::answer_settled(const std::shared_ptr<Asked>& asked,
                                 const std::shared_ptr<File>& file, Reply reply) {
+  bool leases = reply.has_attributes();
+  if (leases) {
+    const std::lock_guard guard(file->data_mutex);
+    leases = file->data == File::Data::kReady;
+  }
   const auto kept = std::make_shared<Reply>(std::move(reply));
-  const auto answer_anew = [this, asked, file, kept](std::uint64_t) {
+  const auto answer_anew = [this, asked, file, kept](std::uint64_t lease) {
+    kept->set_lease(lease);
     // If that fails the file is gone, and this is what it was last.
     if (kept->has_attributes()) static_cast<void>(fill(*file, *kept));
     asked->answer(std::move(*kept));
   };
+  std::uint64_t lease = 0;
   {
     const std::lock_guard guard(file->changes_mutex);
     if (asked->from->over) return;
-    if (!file->changes.settled(asked->from->node, answer_anew)) return;
+    if (leases)
+      lease = file->changes.lease(asked->from->node, answer_anew);
+    else if (file->changes.settled(asked->from->node, answer_anew))
+      return asked->answer(std::move(*kept));
   }
-  asked->answer(std::move(*kept));
+  if (lease != 0) answer_anew(lease);
 }
 
 // What the request does to the bytes of which file.

@@ -141,10 +141,15 @@ class Mount final : private KernelCache {
   static Done just_error(fuse_req_t req);
   // Ends one that found or made a file.
   Done entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const char* name);
+  // Calls `give` with the reply, or with a newer one, while the size in it is the file's: a kernel
+  // cuts the pages that it has to the size that it is told.
+  void give_attributes(fuse_req_t req, const RemoteFile& remote, const Reply& reply, Done give,
+                       unsigned tries = 0);
   bool fill_entry(NodeId home, const Reply& reply, fuse_ino_t folder, const std::string& name,
                   fuse_entry_param& out);
   void give_back(const InodeTable::Gone& gone);
   void forget_one(fuse_ino_t inode, std::uint64_t lookups);
+  void tell_revoked(const RemoteFile& file, std::uint64_t number);
   static fuse_lowlevel_ops operations();
 
   // mount_names.cc
@@ -171,6 +176,7 @@ class Mount final : private KernelCache {
   static void getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info);
   static void setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int set,
                       fuse_file_info* info);
+  void ask_attributes(fuse_req_t req, fuse_ino_t inode, FileOp op, Request request, bool groups);
   static void statfs(fuse_req_t req, fuse_ino_t inode);
   static void access(fuse_req_t req, fuse_ino_t inode, int mask);
   static void setxattr(fuse_req_t req, fuse_ino_t inode, const char* name, const char* value,

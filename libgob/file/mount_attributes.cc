@@ -57,7 +57,18 @@ void Mount::getattr(fuse_req_t req, fuse_ino_t inode, fuse_file_info*) {
     sent(fuse_reply_attr(req, &status, kNoTimeout));
     return;
   }
-  of(req).ask(req, inode, FileOp::kGetAttributes, {}, attributes_of(req), false);
+  of(req).ask_attributes(req, inode, FileOp::kGetAttributes, {}, false);
+}
+
+void Mount::ask_attributes(fuse_req_t req, fuse_ino_t inode, FileOp op, Request request,
+                           bool groups) {
+  const auto remote = inodes_.find(inode);
+  ask(
+      req, inode, op, std::move(request),
+      [this, req, remote](const Reply& reply) {
+        give_attributes(req, remote.value_or(RemoteFile{}), reply, attributes_of(req));
+      },
+      groups);
 }
 
 void Mount::setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int set,
@@ -83,7 +94,7 @@ void Mount::setattr(fuse_req_t req, fuse_ino_t inode, struct stat* wanted, int s
   when(FUSE_SET_ATTR_MTIME_NOW, kSetModifiedNow, [] {});
   request.set_set(bits);
   if (info != nullptr && info->fh != 0) request.set_handle(opened(*info).handle);
-  of(req).ask(req, inode, FileOp::kSetAttributes, std::move(request), attributes_of(req));
+  of(req).ask_attributes(req, inode, FileOp::kSetAttributes, std::move(request), true);
 }
 
 void Mount::statfs(fuse_req_t req, fuse_ino_t inode) {

@@ -75,16 +75,24 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
         auto state = self.make_opened({folder->home, reply.incarnation(), reply.file()}, reply);
         file_info.fh = reinterpret_cast<std::uint64_t>(state.get());
         choose_path(file_info, state->container != ContainerId{});
-        const auto give = [&self, req, out, file_info](std::unique_ptr<Opened> made) {
-          if (!sent(fuse_reply_create(req, &out, &file_info))) {
+        const auto give = [&self, req, out, file_info](std::unique_ptr<Opened> made,
+                                                       const Reply* current = nullptr) {
+          fuse_entry_param entry = out;
+          if (current != nullptr) entry.attr = to_stat(current->attributes());
+          if (!sent(fuse_reply_create(req, &entry, &file_info))) {
             self.release_handle(*made, FileOp::kRelease);
-            self.forget_one(out.ino, 1);
+            self.forget_one(entry.ino, 1);
           } else {
             static_cast<void>(made.release());  // until release()
           }
         };
-        if ((file_info.flags & O_TRUNC) == 0 || reply.attributes().size() == 0)
-          return give(std::move(state));
+        if ((file_info.flags & O_TRUNC) == 0 || reply.attributes().size() == 0) {
+          const RemoteFile remote = state->remote;
+          const auto kept = std::make_shared<std::unique_ptr<Opened>>(std::move(state));
+          return self.give_attributes(req, remote, reply, [give, kept](const Reply& current) {
+            give(std::move(*kept), current.error() == 0 ? &current : nullptr);
+          });
+        }
         self.cut_created(req, std::move(state), out.ino, give);
       });
 }
@@ -242,7 +250,7 @@ void Mount::take_awaited_lease(Reading& reading, const Reply& reply) {
 void Mount::let_go_of_lease(Reading& reading) {
   if (std::exchange(reading.held, {}).serial == 0) return;
   if (const std::uint64_t ended = leases_.let_go(reading.file.remote); ended != 0)
-    client_.tell_revoked(reading.file.remote, ended);
+    tell_revoked(reading.file.remote, ended);
 }
 
 void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, off_t offset,
