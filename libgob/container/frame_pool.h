@@ -3,7 +3,8 @@
 // node. The pool keeps no mapping of its own: bytes move by pread, pwrite and splice.
 //
 // Threads: several shards may use one pool at the same time as long as no two of them touch the
-// same stripe at once; the pool itself holds no state but the descriptor, once it is made.
+// same stripe at once; the pool itself holds no state but the descriptor, made by
+// whichever thread wants it first.
 #pragma once
 
 #include <atomic>

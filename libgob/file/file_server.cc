@@ -100,10 +100,13 @@ void FileServer::attach(ContainerId attached, const std::string& path) {
 }
 
 void FileServer::detach(ContainerId attached) {
-  const std::vector<std::shared_ptr<File>> files = table_.all();
   {
     const std::lock_guard guard(mutex_);
     roots_.erase(attached);
+  }
+  const std::vector<std::shared_ptr<File>> files = table_.all();
+  {
+    const std::lock_guard guard(mutex_);
     std::erase_if(detached_, [](const auto& item) { return item.second.expired(); });
     for (const std::shared_ptr<File>& file : files)
       if (file->attached == attached) detached_[file->number] = file;

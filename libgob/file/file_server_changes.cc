@@ -61,11 +61,11 @@ void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
 // of pages that it has from before, and what was behind the end of the file are zeros there. So
 // nobody hears of a size before all nodes have forgotten such pages: his own change may have ended
 // before another that is in front of it in the file.
-// Attributes come with a lease if nodes may have pages: the kernel cuts what it has to the size
-// that it is told, so it must not be told an older one than that of its pages.
+// Attributes for a kernel come with a lease if nodes may have pages: it cuts what it has to the
+// size that it is told, so it must not be told an older one than that of its pages.
 void FileServer::answer_settled(const std::shared_ptr<Asked>& asked,
                                 const std::shared_ptr<File>& file, Reply reply) {
-  bool leases = reply.has_attributes();
+  bool leases = reply.has_attributes() && op_of(asked->request) != FileOp::kWrite;
   if (leases) {
     const std::lock_guard guard(file->data_mutex);
     leases = file->data == File::Data::kReady;
@@ -131,7 +131,12 @@ void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& 
     return resize(effect.file, [this, asked, effect](const std::function<void()>& made) {
       apply(asked, effect, [this, asked, effect, made](Reply reply) {
         made();
-        answer_settled(asked, effect.file, std::move(reply));
+        if (op_of(asked->request) == FileOp::kWrite)
+          return answer_settled(asked, effect.file, std::move(reply));
+        // Attributes are looked at, and not on a shard's thread: the disk may be slow.
+        const auto kept = std::make_shared<Reply>(std::move(reply));
+        pool_.resume(
+            [this, asked, effect, kept] { answer_settled(asked, effect.file, std::move(*kept)); });
       });
     });
   const std::uint64_t before = size_of(*effect.file);

@@ -20,8 +20,6 @@ constexpr unsigned kMaxBackground = 64;  // requests the kernel may have under w
 constexpr std::size_t kUsualReadAhead = std::size_t{128} << 10;  // the kernel's own
 constexpr std::size_t kMaxNotifiers = 512;
 constexpr int kMaxGroupsAsked = 256;
-constexpr unsigned kMostTries = 64;                    // to give attributes while they are true
-constexpr std::chrono::milliseconds kLongestHold{20};  // of a lease that a home wants back
 
 }  // namespace
 
@@ -225,25 +223,6 @@ void Mount::notify() {
   }
 }
 
-// Attributes that the kernel was given under the lease, and has not looked at yet, would cut pages
-// that come after it: it leaves them aside if it hears of a change. This does not wait for pages.
-void Mount::tell_revoked(const RemoteFile& file, std::uint64_t number) {
-  if (const std::uint64_t inode = inodes_.number_of(file); inode != 0)
-    static_cast<void>(fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0));
-  client_.tell_revoked(file, number);
-}
-
-void Mount::revoke(NodeId home, const peer::FileRevoke& revoke) {
-  const RemoteFile file{home, revoke.incarnation(), revoke.file()};
-  const auto tell = [this, file, number = revoke.number()] { tell_revoked(file, number); };
-  if (leases_.revoke(file, revoke.number())) return tell();
-  // A read that has waited for the lease is about to be answered under it. Not for long, since what
-  // it waits for now may wait for the change.
-  client_.later(kLongestHold, [this, file, tell, number = revoke.number()] {
-    if (leases_.end(file, number)) tell();
-  });
-}
-
 void Mount::init(fuse_conn_info& connection) {
   const unsigned wanted = FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
                           FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
@@ -346,37 +325,6 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
                       if (!taken || error != 0) forget_one(out.ino, 1);
                     });
   };
-}
-
-void Mount::give_attributes(fuse_req_t req, const RemoteFile& remote, const Reply& reply, Done give,
-                            unsigned tries) {
-  const SizeLeases::Lease lease{reply.lease(), reply.attributes().size()};
-  // No node has pages of a file without one.
-  if (reply.error() != 0 || lease.serial == 0) return give(reply);
-  const bool held = tries != 0 && leases_.grant_and_hold(remote, lease);
-  if (!held) leases_.grant(remote, lease);
-  const bool given = leases_.answer_under(remote, lease.serial, [&] { give(reply); });
-  if (const std::uint64_t ended = held ? leases_.let_go(remote) : 0; ended != 0)
-    tell_revoked(remote, ended);
-  if (given) return;
-  if (tries == kMostTries) {
-    // They take turns at the home, so it hardly ever comes to this.
-    give(reply);
-    return post_drop([this, remote] {
-      if (const std::uint64_t inode = inodes_.number_of(remote); inode != 0)
-        static_cast<void>(fuse_lowlevel_notify_inval_inode(session_, inode, 0, 0));
-    });
-  }
-  Request request;
-  request.set_op(static_cast<std::uint32_t>(FileOp::kGetAttributes));
-  request.set_incarnation(remote.incarnation);
-  request.set_file(remote.file);
-  request.set_flags(kWithLease);
-  put_caller(req, request, false);
-  client_.call(remote.home, std::move(request),
-               [this, req, remote, give = std::move(give), tries](const Reply& newer) {
-                 give_attributes(req, remote, newer, give, tries + 1);
-               });
 }
 
 void Mount::forget_one(fuse_ino_t inode, std::uint64_t lookups) {

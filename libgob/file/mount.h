@@ -141,15 +141,10 @@ class Mount final : private KernelCache {
   static Done just_error(fuse_req_t req);
   // Ends one that found or made a file.
   Done entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const char* name);
-  // Calls `give` with the reply, or with a newer one, while the size in it is the file's: a kernel
-  // cuts the pages that it has to the size that it is told.
-  void give_attributes(fuse_req_t req, const RemoteFile& remote, const Reply& reply, Done give,
-                       unsigned tries = 0);
   bool fill_entry(NodeId home, const Reply& reply, fuse_ino_t folder, const std::string& name,
                   fuse_entry_param& out);
   void give_back(const InodeTable::Gone& gone);
   void forget_one(fuse_ino_t inode, std::uint64_t lookups);
-  void tell_revoked(const RemoteFile& file, std::uint64_t number);
   static fuse_lowlevel_ops operations();
 
   // mount_names.cc
@@ -213,12 +208,19 @@ class Mount final : private KernelCache {
   void fail_reading(const std::shared_ptr<Reading>& reading, const Error& why);
   void kernel_has_none_of(const Reading& reading);
   void say_failed(const Reading& reading, const char* kind, const std::string& why);
-  void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
   void ask_for_lease(const std::shared_ptr<Reading>& reading);
-  void take_awaited_lease(Reading& reading, const Reply& reply);
-  void let_go_of_lease(Reading& reading);
   void cut_created(fuse_req_t req, std::unique_ptr<Opened> file, fuse_ino_t inode,
                    std::function<void(std::unique_ptr<Opened>)> give);
+
+  // mount_leases.cc
+  void take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply);
+  void take_awaited_lease(Reading& reading, const Reply& reply);
+  void let_go_of_lease(Reading& reading);
+  // Calls `give` with the reply, or with a newer one, while the size in it is the file's: a kernel
+  // cuts the pages that it has to the size that it is told.
+  void give_attributes(fuse_req_t req, const RemoteFile& remote, const Reply& reply, Done give,
+                       unsigned tries = 0);
+  void tell_revoked(const RemoteFile& file, std::uint64_t number);
 
   // mount_locks.cc
   static void getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct flock* lock);

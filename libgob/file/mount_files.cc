@@ -124,14 +124,6 @@ std::unique_ptr<Mount::Opened> Mount::make_opened(const RemoteFile& remote, cons
   return std::make_unique<Opened>(Opened{remote, reply.handle(), container});
 }
 
-void Mount::take_lease(const RemoteFile& remote, ContainerId container, const Reply& reply) {
-  if (reply.lease() == 0) return;
-  leases_.grant(remote, {reply.lease(), reply.attributes().size()});
-  // Nothing is read ahead beyond; the home knows it by itself.
-  if (container != ContainerId{} && remote.home != config_.self)
-    data_.set_size(container, reply.attributes().size());
-}
-
 void Mount::read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
                  fuse_file_info* info) {
   // Only a read on behalf of a program names one; the others fill the kernel's cache.
@@ -240,17 +232,6 @@ void Mount::ask_for_lease(const std::shared_ptr<Reading>& reading) {
                take_lease(reading->file.remote, reading->file.container, reply);
                read_container(reading);
              });
-}
-
-void Mount::take_awaited_lease(Reading& reading, const Reply& reply) {
-  const SizeLeases::Lease lease{reply.lease(), reply.attributes().size()};
-  if (lease.serial != 0 && leases_.grant_and_hold(reading.file.remote, lease)) reading.held = lease;
-}
-
-void Mount::let_go_of_lease(Reading& reading) {
-  if (std::exchange(reading.held, {}).serial == 0) return;
-  if (const std::uint64_t ended = leases_.let_go(reading.file.remote); ended != 0)
-    tell_revoked(reading.file.remote, ended);
 }
 
 void Mount::write(fuse_req_t req, fuse_ino_t, const char* bytes, size_t size, off_t offset,

@@ -7,7 +7,10 @@ namespace gob::file {
 std::shared_ptr<SizeLeases::Entry> SizeLeases::entry(const RemoteFile& file, bool make) const {
   const std::lock_guard guard(mutex_);
   const auto found = entries_.find(file);
-  if (found != entries_.end()) return found->second;
+  if (found != entries_.end()) {
+    if (make) found->second->forgotten = false;
+    return found->second;
+  }
   if (!make) return nullptr;
   return entries_.emplace(file, std::make_shared<Entry>()).first->second;
 }
@@ -47,6 +50,7 @@ std::shared_ptr<SizeLeases::Entry> SizeLeases::entry_to_revoke(const RemoteFile&
   std::shared_ptr<Entry>& known = entries_[file];
   if (known == nullptr) known = std::make_shared<Entry>();
   known->revoked_at = now;
+  known->forgotten = false;
   if (!std::exchange(known->listed, true)) revoked_.emplace_back(now, file);
   return known;
 }
@@ -70,7 +74,7 @@ void SizeLeases::drop_old(Clock::time_point now) {
       const std::lock_guard guard(known->mutex);
       used = known->lease.serial != 0 || known->holds != 0;
     }
-    if (!used) entries_.erase(found);
+    if (!used || known->forgotten) entries_.erase(found);
   }
 }
 
@@ -123,9 +127,15 @@ bool SizeLeases::answer_under(const RemoteFile& file, std::uint64_t serial,
   return true;
 }
 
+// What was revoked may still be on its way in an answer, which must not count.
 void SizeLeases::forget(const RemoteFile& file) {
   const std::lock_guard guard(mutex_);
-  entries_.erase(file);
+  const auto found = entries_.find(file);
+  if (found == entries_.end()) return;
+  if (found->second->listed)
+    found->second->forgotten = true;
+  else
+    entries_.erase(found);
 }
 
 std::size_t SizeLeases::size() const {

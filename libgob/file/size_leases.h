@@ -60,6 +60,7 @@ class SizeLeases {
     unsigned holds = 0;         // guarded by mutex
     Clock::time_point revoked_at;  // guarded by mutex_
     bool listed = false;           // in revoked_; guarded by mutex_
+    bool forgotten = false;        // the kernel has, since; guarded by mutex_
   };
   std::shared_ptr<Entry> entry_to_revoke(const RemoteFile& file);
   void drop_old(Clock::time_point now);

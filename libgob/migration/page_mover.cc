@@ -7,6 +7,18 @@
 #include <array>
 
 namespace gob::migration {
+namespace {
+
+template <class Message>
+void place(Message& wanted, std::uint32_t container, std::uint64_t first, std::uint64_t pages,
+           std::size_t lane) {
+  wanted.set_container_id(container);
+  wanted.set_first_page(first);
+  wanted.set_pages(pages);
+  wanted.set_at(lane * PageMover::kLanePages * kPageSize);
+}
+
+}  // namespace
 
 Result<std::unique_ptr<PageMover>> PageMover::open(const std::string& socket, std::size_t lanes) {
   const std::size_t bytes = lanes * kLanePages * kPageSize;
@@ -45,11 +57,8 @@ Result<std::uint32_t> PageMover::find(const std::string& name) const {
 Status PageMover::take(std::uint32_t container, std::uint64_t first, std::uint64_t pages,
                        std::size_t lane, std::uint64_t ahead) const {
   control::Request request;
-  auto& wanted = *request.mutable_take_pages();
-  wanted.set_container_id(container);
-  wanted.set_first_page(first);
-  wanted.set_pages(pages);
-  wanted.set_at(lane * kLanePages * kPageSize);
+  control::TakePages& wanted = *request.mutable_take_pages();
+  place(wanted, container, first, pages, lane);
   wanted.set_ahead(ahead);
   const auto answer = gobd_->call(std::move(request), {}, ControlClient::kForever);
   return answer ? Status() : Status(answer.error());
@@ -58,11 +67,7 @@ Status PageMover::take(std::uint32_t container, std::uint64_t first, std::uint64
 Status PageMover::put(std::uint32_t container, std::uint64_t first, std::uint64_t pages,
                       std::size_t lane) const {
   control::Request request;
-  auto& wanted = *request.mutable_put_pages();
-  wanted.set_container_id(container);
-  wanted.set_first_page(first);
-  wanted.set_pages(pages);
-  wanted.set_at(lane * kLanePages * kPageSize);
+  place(*request.mutable_put_pages(), container, first, pages, lane);
   const auto answer = gobd_->call(std::move(request), {}, ControlClient::kForever);
   return answer ? Status() : Status(answer.error());
 }

@@ -82,7 +82,8 @@ Result<Moved> SourceRun::migrate(const Progress& progress) {
   if (status && plan_.migrant) status = reach_resident();
   if (status && options_.lazy) {
     // Before the freeze, a little more than what is there now.
-    auto store = SourceStore::create(*gob_, options_.socket, session_, plan_.private_bytes / kPageSize * 9 / 8,
+    auto store = SourceStore::create(*gob_, options_.socket, session_,
+                                     plan_.private_bytes / kPageSize * 9 / 8,
                                      page_service_priority(options_.socket));
     if (store)
       store_ = std::move(*store);

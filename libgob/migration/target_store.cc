@@ -136,10 +136,13 @@ std::uint64_t TargetStore::known_behind(std::uint64_t page, std::uint64_t most) 
 Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, Asker asker) {
   for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
     if (Status there = await_filled(run, asker); !there) return there.error();
+  const std::uint32_t number = stores_[page / kStorePages];
+  if (number == 0)
+    return make_error(ErrorCode::kProtocol,
+                      "page " + std::to_string(page) + " is in a container that was used up");
   const auto lane = static_cast<std::size_t>(asker);
   const std::uint64_t ahead = asker == Asker::kStream ? known_behind(page + pages, kAhead) : 0;
-  const Status taken =
-      mover_->take(stores_[page / kStorePages], page % kStorePages, pages, lane, ahead);
+  const Status taken = mover_->take(number, page % kStorePages, pages, lane, ahead);
   if (taken) return static_cast<const std::byte*>(mover_->lane(lane));
   return make_error(ErrorCode::kLost,
                     "page " + std::to_string(page) +

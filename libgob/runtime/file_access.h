@@ -38,6 +38,7 @@ struct FileAccess {
   std::byte* out = nullptr;       // a read
   const std::byte* in = nullptr;  // a write
   bool takes = false;  // a read that makes this node the only one with the pages
+  bool counted = false;  // whoever asks has few under way: it is never refused for lack of room
   std::uint64_t length = 0;
   std::vector<PageSet> parts;  // constant once it is posted
 

@@ -31,7 +31,7 @@ void for_each_stripe(ContainerId id, std::uint64_t first, std::uint64_t end, F&&
   }
 }
 
-Error no_file(ContainerId id, const char* why) {
+Error no_access(ContainerId id, const char* why) {
   return make_error(ErrorCode::kInvalidArgument,
                     "container " + std::to_string(id.value()) + " " + why, EIO);
 }
@@ -55,7 +55,7 @@ void Files::remove_container(ContainerId id) {
 Result<ContainerInfo> Files::find(ContainerId id) const {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return no_file(id, "is not in this cluster");
+  if (found == entries_.end()) return no_access(id, "is not in this cluster");
   return found->second.info;
 }
 
@@ -79,9 +79,18 @@ void Files::take(ContainerId container, std::uint64_t offset, std::span<std::byt
   auto access = std::make_shared<FileAccess>(container, offset, Caching::kNone, std::move(done));
   access->out = out.data();
   access->length = out.size();
-  access->takes = true;
+  access->takes = access->counted = true;
   const std::uint64_t end = (offset + out.size()) / kPageSize;
   start(access, {end, end + std::min(ahead, kMostTakenAhead)});
+}
+
+void Files::put(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
+                Done done) {
+  auto access = std::make_shared<FileAccess>(container, offset, Caching::kNone, std::move(done));
+  access->in = bytes.data();
+  access->length = bytes.size();
+  access->counted = true;
+  start(access, {});
 }
 
 // Behind the on_answered() of the read that it takes back. Never refused: another node may wait.
@@ -140,12 +149,12 @@ void Files::start(const std::shared_ptr<FileAccess>& access, Pages ahead) {
           return Shard::index_of(pages.stripe, count) == index;
         }));
     if (share == 0) continue;
-    const bool posted = shards_[index]->post([access, with_last, index, count](Shard& shard) {
+    const auto begin = [access, with_last, index, count](Shard& shard) {
       for (const PageSet& pages : access->parts)
         if (Shard::index_of(pages.stripe, count) == index)
           shard.start_access(access, pages, pages.stripe == with_last.stripe ? with_last.mask : 0);
-    });
-    if (posted) continue;
+    };
+    if (access->counted ? shards_[index]->post_reply(begin) : shards_[index]->post(begin)) continue;
     refuse_share(access, share);
   }
   for (const PageSet& pages : later)  // a hint: an overloaded shard may ignore it
@@ -223,7 +232,7 @@ void Files::discard(ContainerId container, FileRange range, Done done) {
 void Files::start_jobs(ContainerId id, bool discard, Pages pages, Done done) {
   const Result<ContainerInfo> info = find(id);
   if (!info) return done(info.error());
-  if (info->home != self_) return done(no_file(id, "has its file on another node"));
+  if (info->home != self_) return done(no_access(id, "has its file on another node"));
   const auto join = std::make_shared<FileJoin>(shards_.size(), std::move(done));
   for (Shard* shard : shards_) {
     auto job = std::make_shared<FileJob>();
@@ -240,7 +249,7 @@ void Files::start_jobs(ContainerId id, bool discard, Pages pages, Done done) {
 void Files::bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes, Done done) {
   const Result<ContainerInfo> info = find(container);
   if (!info) return done(info.error());
-  if (info->home != self_) return done(no_file(container, "has its file on another node"));
+  if (info->home != self_) return done(no_access(container, "has its file on another node"));
   const auto backing = std::make_shared<BackingFile>(std::move(file), size_bytes);
   {
     const std::lock_guard lock(mutex_);

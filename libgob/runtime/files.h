@@ -38,11 +38,13 @@ class Files final : public FileData {
   void write_back(ContainerId container, FileRange range, Done done) override;
   void set_kernel_cache(KernelCache* cache) override;
 
-  // Of a memory container, as write() is, too: makes this node the only one with these pages, and
-  // copies them to `out`, which lives until `done`. Whole pages. `ahead`: so many behind them will
-  // be wanted next.
+  // Of a memory container: makes this node the only one with these pages, and copies them to `out`,
+  // or `bytes` to them; these live until `done`. Whole pages. `ahead`: so many behind them will be
+  // wanted next. The caller sees to it that there are few under way.
   void take(ContainerId container, std::uint64_t offset, std::span<std::byte> out,
             std::uint64_t ahead, Done done);
+  void put(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
+           Done done);
 
   void on_written(std::function<void(ContainerId)> written) override;
 

@@ -8,8 +8,6 @@
 
 #include <string>
 
-#include "libgob/base/ids.h"
-
 namespace gob {
 
 Result<std::shared_ptr<LentBuffer>> LentBuffer::map(const UniqueFd& memory, std::uint64_t bytes) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 
+#include "libgob/base/ids.h"
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
 
@@ -24,6 +25,7 @@ class LentBuffer {
   LentBuffer(const LentBuffer&) = delete;
   LentBuffer& operator=(const LentBuffer&) = delete;
 
+  [[nodiscard]] std::uint64_t all_pages() const { return memory_.size() / kPageSize; }
   // `pages` pages from byte `at`; empty unless they lie in it, at a multiple of the page size.
   [[nodiscard]] std::span<std::byte> pages(std::uint64_t at, std::uint64_t pages) const;
 

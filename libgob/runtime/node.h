@@ -71,6 +71,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     std::set<MappingId> mappings;
     std::set<std::string> stays;  // locks that it holds, with which this node stays
     std::shared_ptr<LentBuffer> buffer;
+    std::uint64_t moving = 0;  // pages on their way into the buffer or out of it
   };
   struct LocalMapping {
     ClientId client;
@@ -166,7 +167,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
                                           std::uint64_t at);
   void take_pages(ClientId client, const control::TakePages& request, Responder responder);
   void put_pages(ClientId client, const control::PutPages& request, Responder responder);
-  FileData::Done answer_pages(ClientId client, Responder responder);
+  FileData::Done answer_pages(ClientId client, std::uint64_t pages, Responder responder);
 
   // node_files.cc
   class Containers;

@@ -1,8 +1,12 @@
-// Programs that move bytes of memory containers without a mapping, in bulk: what a mapping costs for
-// each page (a fault, an entry in the page tables, and its first use) is not paid.
+// Programs that move bytes of memory containers without a mapping, in bulk: what a mapping costs
+// for each page (a fault, an entry in the page tables, and its first use) is not paid.
 #include "libgob/runtime/node.h"
 
 namespace gob {
+
+namespace {
+constexpr std::uint64_t kMostPages = 256;  // of one request: a shard moves them in one go
+}
 
 void Node::lend_buffer(ClientId client, const control::LendBuffer& request,
                        std::vector<UniqueFd> fds, Responder responder) {
@@ -37,24 +41,35 @@ Result<std::span<std::byte>> Node::find_pages(ClientId client, std::uint32_t con
                       what + "it was not opened for reading and writing", EACCES);
   if (local->second.has_device)
     return make_error(ErrorCode::kInvalidArgument, what + "it is a file's or a segment's", EINVAL);
-  if (pages == 0 || !local->second.pool->contains(PageIndex{first}, pages))
+  if (pages == 0 || pages > kMostPages || !local->second.pool->contains(PageIndex{first}, pages))
     return make_error(ErrorCode::kInvalidArgument,
-                      what + "it has no " + std::to_string(pages) + " pages from page " +
-                          std::to_string(first),
+                      what + "not " + std::to_string(pages) + " pages from page " +
+                          std::to_string(first) + ": it has " +
+                          std::to_string(local->second.pool->pages()) + ", and " +
+                          std::to_string(kMostPages) + " travel at once",
                       EINVAL);
   const std::span<std::byte> bytes =
       state.buffer == nullptr ? std::span<std::byte>() : state.buffer->pages(at, pages);
   if (bytes.empty())
     return make_error(ErrorCode::kInvalidArgument,
                       what + "this connection has lent no buffer with so many bytes", EINVAL);
+  // Each of them has a place of its own there, or the last to come would be in vain.
+  if (state.moving + pages > state.buffer->all_pages())
+    return make_error(ErrorCode::kUnavailable,
+                      what + "this connection waits for as many pages as its buffer has room for",
+                      EBUSY);
   return bytes;
 }
 
 // The buffer stays until the shards are done with it, whatever becomes of the program.
-FileData::Done Node::answer_pages(ClientId client, Responder responder) {
+FileData::Done Node::answer_pages(ClientId client, std::uint64_t pages, Responder responder) {
   const auto waiting = std::make_shared<Responder>(std::move(responder));
-  return [this, waiting, buffer = clients_[client].buffer](const Status& status) {
-    static_cast<void>(mailbox_.post_reply([waiting, status] {
+  Client& state = clients_[client];
+  state.moving += pages;
+  return [this, waiting, client, pages, buffer = state.buffer](const Status& status) {
+    static_cast<void>(mailbox_.post_reply([this, waiting, client, pages, status] {
+      if (const auto still = clients_.find(client); still != clients_.end())
+        still->second.moving -= pages;
       if (status)
         waiting->done();
       else
@@ -68,15 +83,15 @@ void Node::take_pages(ClientId client, const control::TakePages& request, Respon
                                 request.pages(), request.at());
   if (!bytes) return responder.fail(bytes.error());
   files_->take(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
-               request.ahead(), answer_pages(client, std::move(responder)));
+               request.ahead(), answer_pages(client, request.pages(), std::move(responder)));
 }
 
 void Node::put_pages(ClientId client, const control::PutPages& request, Responder responder) {
   const auto bytes = find_pages(client, request.container_id(), request.first_page(),
                                 request.pages(), request.at());
   if (!bytes) return responder.fail(bytes.error());
-  files_->write(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
-                Caching::kNone, answer_pages(client, std::move(responder)));
+  files_->put(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
+              answer_pages(client, request.pages(), std::move(responder)));
 }
 
 }  // namespace gob

@@ -149,9 +149,9 @@ std::int64_t Shard::wait_ns() const {
   if (config_.poll_us != 0 && now_ns_ - last_work_ns_ < std::uint64_t{config_.poll_us} * 1000)
     return 0;
   std::uint64_t wake_at = ~std::uint64_t{0};
-  // A discard waits for the end of a hold, too.
-  if ((core_.has_deferred() || !work_.empty()) && !holds_.empty())
-    wake_at = holds_.front().deadline_ns;
+  // A discard waits for the end of a hold, too, and who waits for a frame, if all pages are held.
+  const bool awaited = core_.has_deferred() || core_.first_for_room() || !work_.empty();
+  if (awaited && !holds_.empty()) wake_at = holds_.front().deadline_ns;
   if (!kept_.empty()) wake_at = std::min(wake_at, kept_.front().deadline_ns);
   if (!starved_.empty() || !lost_.empty()) wake_at = std::min(wake_at, next_news_ns_);
   if (linker_.waiting() != 0 || !parts_.empty())

@@ -348,10 +348,11 @@ class Shard final : private ChannelSink {
   std::vector<std::string> node_names_;
   std::unique_ptr<PageTrace> trace_;  // null unless asked for
 
+  std::map<ContainerId, std::shared_ptr<const FramePool>> pools_;  // of all containers
+
   // Files. The linker is made with the first file that is on this node.
   std::unique_ptr<FileIoLinker> file_linker_;
   std::map<ContainerId, File> files_;
-  std::map<ContainerId, std::shared_ptr<const FramePool>> pools_;  // of all containers
   std::map<ContainerId, std::vector<PageSet>> awaited_files_;  // reads that wait for bind_file()
   std::map<FileStripe, std::vector<std::shared_ptr<FilePart>>> parts_;
   std::set<FileStripe> revisit_;

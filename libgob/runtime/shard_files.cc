@@ -53,6 +53,8 @@ void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet page
 
 void Shard::ask_file_ahead(PageSet pages, Access access) {
   if (access == Access::kRead && read_window_.busy()) return;
+  const auto pool = pools_.find(pages.container);
+  if (pool == pools_.end() || !pool->second->fd()) return;
   step(event::Touch{pages.with(0), access, pages.mask});
 }
 

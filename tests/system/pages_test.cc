@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -155,6 +157,37 @@ TEST(Pages, OfADeadNodeAreAnError) {
   EXPECT_TRUE(mover->take(number, 6, 1, 0, 0).ok());
 }
 
+// As many pages as the buffer has room for are waited for at once, and no more.
+TEST(Pages, OfOneConnectionAFewAreUnderWay) {
+  Nodes nodes(2, settings());
+  create(nodes);
+  const auto theirs = mover_of(nodes, 1);
+  auto opened = PageMover::open(nodes.socket_of(0), 1);
+  ASSERT_TRUE(opened.ok());
+  const std::unique_ptr<PageMover> mover = std::move(*opened);
+  const std::uint32_t number = *mover->find("c");
+  ASSERT_EQ(*theirs->find("c"), number);
+  ASSERT_TRUE(theirs->put(number, 0, PageMover::kLanePages, 0).ok());
+  ASSERT_TRUE(nodes.suspend(1));
+  // Whichever comes second finds no room, and is answered at once.
+  const auto take = [&](std::uint64_t pages) {
+    return std::async(std::launch::async, [&mover, number, pages] {
+      const Status taken = mover->take(number, 0, pages, 0, 0);
+      return taken ? 0 : taken.error().errno_value;
+    });
+  };
+  std::future<int> all = take(PageMover::kLanePages);
+  std::future<int> one = take(1);
+  const auto ready = [](const std::future<int>& each) {
+    return each.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;
+  };
+  for (int i = 0; i < 1000 && !ready(all) && !ready(one); ++i) {
+  }
+  ASSERT_TRUE(nodes.resume(1));
+  EXPECT_EQ(std::minmax({all.get(), one.get()}), std::minmax({0, EBUSY}));
+  EXPECT_TRUE(mover->take(number, 0, PageMover::kLanePages, 0, 0).ok());
+}
+
 TEST(Pages, OfARemovedContainerAreAnError) {
   Nodes nodes(1, settings());
   create(nodes);
@@ -241,6 +274,7 @@ TEST_F(PagesRefused, WhatThisConnectionMayNotUse) {
   EXPECT_EQ(take(number, 0, 8, 0), 0);
   EXPECT_EQ(take(number, 0, 9, 0), EINVAL);
   EXPECT_EQ(take(number, 0, 0, 0), EINVAL);
+  EXPECT_EQ(take(number, 0, 257, 0), EINVAL);
   EXPECT_EQ(take(number, 0, 8, kPageSize), EINVAL);
   EXPECT_EQ(take(number, 0, 1, kPageSize / 2), EINVAL);
   EXPECT_EQ(take(number, 0, 1, ~std::uint64_t{0} - kPageSize + 1), EINVAL);
