@@ -102,10 +102,10 @@ TEST(FileClient, WhatAHomeTakesForNonsenseIsNotSent) {
 
 TEST(FileClient, WhatWaitsForANodeThatDiesEnds) {
   Wire wire;
+  std::vector<std::uint32_t> errors;  // the client's end is one, too
   FileClient client(1h, wire.sender());
   client.node_up(kHome);
   client.node_up(NodeId{4});
-  std::vector<std::uint32_t> errors;
   const auto note = [&](const peer::FileReply& reply) { errors.push_back(reply.error()); };
   client.call(kHome, request(FileOp::kRead), note);
   client.call(NodeId{4}, request(FileOp::kRead), note);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -102,6 +103,42 @@ TEST(FileGrowth, ReadersOfAFileThatGrowsAllTheTimeGoOn) {
     for (const int flags : {O_RDONLY, O_RDWR})
       programs.push_back(in_child([&] { return reads_the_end(at(node), flags, false); }));
   for (const pid_t program : programs) EXPECT_EQ(Nodes::wait_for(program, kEndTimeoutMs), 0);
+}
+
+TEST(FileGrowth, WhoReadsWhileSeveralNodesAppendHasTheFileInTheEnd) {
+  constexpr int kRounds = 20;
+  constexpr int kRecords = 40;
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string name = "/log" + std::to_string(round);
+    std::ofstream(folder.tree() + name) << std::string(4000, '.');
+    std::vector<pid_t> writers;
+    for (unsigned writer = 0; writer < 4; ++writer) {
+      const pid_t pid = ::fork();
+      if (pid != 0) {
+        writers.push_back(pid);
+        continue;
+      }
+      const int fd = ::open((seen_at(nodes, writer % 2) + name).c_str(), O_WRONLY | O_APPEND);
+      const std::string record(4096, static_cast<char>('a' + writer));
+      for (int i = 0; i < kRecords; ++i)
+        if (::write(fd, record.data(), record.size()) != static_cast<ssize_t>(record.size()))
+          ::_exit(1);
+      ::_exit(0);
+    }
+    const std::string seen = seen_at(nodes, 2) + name;
+    while (content(seen).size() < 4000 + 4 * kRecords * 4096) {
+    }
+    for (const pid_t pid : writers) EXPECT_EQ(Nodes::wait_for(pid, 120'000), 0);
+    const std::string now = content(seen);
+    const std::string is = content(folder.tree() + name);
+    ASSERT_EQ(now.size(), is.size());
+    ASSERT_TRUE(now == is) << "they differ from byte "
+                           << std::mismatch(now.begin(), now.end(), is.begin()).first - now.begin()
+                           << " on, in round " << round;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,279 @@
+// The home's side: what happens at the same time to one file, or to one disk.
+#include "tests/file/file_server_fixture.h"
+
+namespace {
+
+// What a test does when the server next asks for the attributes of a file, in the thread that asks.
+std::atomic<bool> before_attributes = false;
+std::function<void()> attributes_are_asked;
+// A disk that takes its time: as long as this is set.
+std::atomic<bool> disk_is_slow = false;
+std::atomic<int> syncs = 0;
+// Somebody removes the name as soon as a link has it.
+std::atomic<bool> links_go_at_once = false;
+
+}  // namespace
+
+// In place of the C library's.
+extern "C" int fsync(int file) {
+  ++syncs;
+  disk_is_slow.wait(true);
+  return static_cast<int>(::syscall(SYS_fsync, file));
+}
+extern "C" int fstatat(int folder, const char* name, struct stat* status, int flags) noexcept {
+  if (before_attributes.exchange(false)) attributes_are_asked();
+  return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
+}
+
+extern "C" ssize_t pwritev2(int file, const iovec* parts, int count, off_t offset, int flags) {
+  if ((::fcntl(file, F_GETFL) & O_SYNC) == O_SYNC) {
+    ++syncs;
+    disk_is_slow.wait(true);
+  }
+  return ::syscall(SYS_pwritev2, file, parts, count, offset, 0L, flags);
+}
+extern "C" int linkat(int folder, const char* name, int to_folder, const char* to_name,
+                      int flags) noexcept {
+  const long linked = ::syscall(SYS_linkat, folder, name, to_folder, to_name, flags);
+  if (links_go_at_once.exchange(false)) ::unlinkat(to_folder, to_name, 0);
+  return static_cast<int>(linked);
+}
+
+namespace gob::file {
+namespace {
+
+TEST_F(FileServerTest, AnAppendForgetsItsPagesThoughAnotherComesRightBehindIt) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", std::string(4000, 'a'));
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_handle(ask(kPeer, open).handle());
+  write.set_flags(O_APPEND);
+  write.set_data(std::string(4096, 'b'));
+  attributes_are_asked = [&] {
+    std::ofstream(folder_ / "tree/a", std::ios::app) << std::string(4096, 'c');
+  };
+  before_attributes = true;
+  ASSERT_EQ(ask(kPeer, write).value(), 4096u);
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 4000u + 2 * 4096);
+  ASSERT_EQ(store_.discarded.size(), 1u);
+  EXPECT_EQ(store_.discarded[0].offset, 0u);
+  EXPECT_GE(store_.discarded[0].length, 8192u);
+}
+
+TEST_F(FileServerTest, ALongerFileWaitsForTheLeasesOnItsSize) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  const auto opened = ask(kPeer, make(FileOp::kOpen, a.file()));
+  ASSERT_NE(opened.lease(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(50);
+  grow.set_id(1000);
+  grow.set_incarnation(kIncarnation);
+  grow.mutable_caller()->set_uid(::geteuid());
+  std::promise<peer::FileReply> grown;
+  server_.handle(kPeer, grow, [&](peer::FileReply reply) { grown.set_value(std::move(reply)); });
+  auto result = grown.get_future();
+  // The node gives its lease back; until then the file stays as it is.
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 5u);
+  ASSERT_TRUE(sent.has_revoke());
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(a.file());
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  EXPECT_EQ(result.get().attributes().size(), 50u);
+}
+
+TEST_F(FileServerTest, ALinkThatIsRemovedAtOnceWasMade) {
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  auto link = make(FileOp::kLink, a.file());
+  link.set_to_file(top.file());
+  link.set_to_name("b");
+  links_go_at_once = true;
+  const auto linked = ask(kPeer, link);
+  EXPECT_EQ(linked.error(), 0u);
+  EXPECT_EQ(linked.file(), a.file());
+  EXPECT_EQ(linked.attributes().links(), 1u);
+}
+
+TEST_F(FileServerTest, AFileThatGrewWhileItWasMappedIsWrittenBackToItsEnd) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  store_.refuses_once = true;
+  auto map = make(FileOp::kMap, a.file());
+  map.set_handle(ask(kPeer, open).handle());
+  store_.while_providing = [&] {
+    auto write = make(FileOp::kWrite, a.file());
+    write.set_handle(map.handle());
+    write.set_offset(9000);
+    write.set_data("end");
+    ASSERT_EQ(ask(kPeer, write).value(), 3u);
+  };
+  ASSERT_EQ(ask(kPeer, map).error(), 0u);
+  EXPECT_EQ(store_.size, 9003u);
+}
+
+TEST_F(FileServerTest, AFileThatGrowsByWholePagesIsWrittenBackToItsEnd) {
+  store_.gives_back_to = &server_;
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  ASSERT_EQ(ask(kPeer, open).error(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(4096);
+  ASSERT_EQ(ask(kPeer, grow).error(), 0u);
+  EXPECT_EQ(store_.size, 4096u);
+}
+
+TEST_F(FileServerTest, AWriteOfPagesWaitsForOneOfTheFileThatBeganBefore) {
+  write_file("tree/a", std::string(4096, 'a'));
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR);
+  const std::uint64_t handle = ask(kPeer, open).handle();
+  std::vector<std::promise<std::uint32_t>> ends(3);
+  const auto begin = [&](peer::FileRequest request, std::size_t number) {
+    request.set_handle(handle);
+    request.set_id(1000 + number);
+    request.set_incarnation(kIncarnation);
+    request.mutable_caller()->set_uid(::geteuid());
+    server_.handle(kPeer, request, [&ends, number](const peer::FileReply& reply) {
+      ends[number].set_value(reply.error());
+    });
+  };
+  auto write = make(FileOp::kWrite, a.file());
+  write.set_data("text");
+  store_.holds_discard = true;
+  begin(write, 0);
+  auto forgotten = store_.held_discard.get_future().get();
+  store_.holds_discard = false;
+  begin(make(FileOp::kMap, a.file()), 1);
+  while (store_.binds == 0) std::this_thread::yield();
+  write.set_offset(100);
+  begin(write, 2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(store_.writes, 0);
+  forgotten({});
+  for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
+  EXPECT_EQ(store_.writes, 1);
+}
+
+TEST_F(FileServerTest, NobodyWaitsForTheSyncsOfOthers) {
+  constexpr std::size_t kSyncs = 32;  // every other one is a write of O_SYNC
+  write_file("tree/a", "hello");
+  const auto top = root(kPeer);
+  const auto a = ask(kPeer, make(FileOp::kLookup, top.file(), "a"));
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_flags(O_RDWR | O_SYNC);
+  auto sync = make(FileOp::kSync, a.file());
+  sync.set_handle(ask(kPeer, open).handle());
+  sync.set_incarnation(kIncarnation);
+  sync.mutable_caller()->set_uid(::geteuid());
+  auto write = sync;
+  write.set_op(static_cast<std::uint32_t>(FileOp::kWrite));
+  write.set_data("H");
+  std::vector<std::promise<std::uint32_t>> ends(kSyncs);
+  disk_is_slow = true;
+  for (std::size_t i = 0; i < kSyncs; ++i) {
+    peer::FileRequest request = i % 2 == 0 ? sync : write;
+    request.set_id(1000 + i);
+    server_.handle(kPeer, request,
+                   [&ends, i](const peer::FileReply& reply) { ends[i].set_value(reply.error()); });
+  }
+  while (syncs == 0) std::this_thread::yield();
+  auto look = make(FileOp::kLookup, top.file(), "a");
+  look.set_id(2000);
+  look.set_incarnation(kIncarnation);
+  look.mutable_caller()->set_uid(::geteuid());
+  std::promise<std::uint32_t> found;
+  server_.handle(kPeer, look,
+                 [&](const peer::FileReply& reply) { found.set_value(reply.error()); });
+  auto looked_up = found.get_future();
+  EXPECT_EQ(looked_up.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  disk_is_slow = false;
+  disk_is_slow.notify_all();
+  EXPECT_EQ(looked_up.get(), 0u);
+  for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
+}
+
+TEST_F(FileServerTest, AWriteBackThatTheEndOvertakesIsNoSuccess) {
+  write_file("tree/a", "hello");
+  map_file("a");
+  store_.holds_write_back = true;
+  auto write_back = make(FileOp::kWriteBack, kTree.value());
+  write_back.set_id(1000);
+  write_back.set_incarnation(kIncarnation);
+  std::promise<peer::FileReply> answered;
+  server_.handle(kPeer, write_back,
+                 [&](peer::FileReply reply) { answered.set_value(std::move(reply)); });
+  auto written = store_.held_write_back.get_future().get();
+  server_.stop();  // nobody will sync it
+  written({});
+  written = nullptr;
+  const peer::FileReply reply = answered.get_future().get();
+  EXPECT_EQ(reply.error(), static_cast<std::uint32_t>(ESHUTDOWN));
+  EXPECT_NE(reply.data().find("before it was on the disk"), std::string::npos) << reply.data();
+}
+
+TEST_F(FileServerTest, AChangeThatWaitsWhenItsTreeIsDetachedIsStale) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  ASSERT_NE(ask(kPeer, make(FileOp::kOpen, a.file())).lease(), 0u);
+  auto grow = make(FileOp::kSetAttributes, a.file());
+  grow.set_set(kSetSize);
+  grow.mutable_attributes()->set_size(50);
+  grow.set_id(1000);
+  grow.set_incarnation(kIncarnation);
+  grow.mutable_caller()->set_uid(::geteuid());
+  std::promise<std::uint32_t> grown;
+  server_.handle(kPeer, grow,
+                 [&](const peer::FileReply& reply) { grown.set_value(reply.error()); });
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  server_.detach(kTree);
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(a.file());
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  auto result = grown.get_future();
+  ASSERT_EQ(result.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(result.get(), static_cast<std::uint32_t>(ESTALE));
+  EXPECT_EQ(fs::file_size(folder_ / "tree/a"), 5u);
+}
+
+TEST_F(FileServerTest, WhatADeadNodeHadAskedForIsNotGivenToIt) {
+  write_file("tree/a", "hello");
+  const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
+  std::promise<void> dropped;
+  attributes_are_asked = [&] {
+    server_.drop_node(kPeer);
+    dropped.set_value();
+  };
+  before_attributes = true;
+  auto open = make(FileOp::kOpen, a.file());
+  open.set_id(1000);
+  open.set_incarnation(kIncarnation);
+  open.mutable_caller()->set_uid(::geteuid());
+  std::atomic<bool> answered = false;
+  server_.handle(kPeer, open, [&](const peer::FileReply&) { answered = true; });
+  dropped.get_future().get();
+  server_.stop();  // the open has ended
+  EXPECT_EQ(server_.table().handles(), 0u);
+  EXPECT_EQ(server_.table().files(), 0u);
+  EXPECT_FALSE(answered);  // its next life may wait for another answer of that number
+}
+
+}  // namespace
+}  // namespace gob::file
