@@ -163,7 +163,7 @@ TEST_F(FileServerTest, AWriteOfPagesWaitsForOneOfTheFileThatBeganBefore) {
   while (store_.binds == 0) std::this_thread::yield();
   write.set_offset(100);
   begin(write, 2);
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // in which it would have written
   EXPECT_EQ(store_.writes, 0);
   forgotten({});
   for (auto& end : ends) EXPECT_EQ(end.get_future().get(), 0u);
