@@ -142,6 +142,16 @@ class FileServerTest : public testing::Test {
     request.set_name(name);
     return request;
   }
+  // Complete, for whoever does not wait for its answer.
+  static peer::FileRequest resize(std::uint64_t file, std::uint64_t size) {
+    peer::FileRequest request = make(FileOp::kSetAttributes, file);
+    request.set_set(kSetSize);
+    request.mutable_attributes()->set_size(size);
+    request.set_id(1000);
+    request.set_incarnation(kIncarnation);
+    request.mutable_caller()->set_uid(::geteuid());
+    return request;
+  }
   peer::FileReply root(NodeId from) { return ask(from, make(FileOp::kRoot, kTree.value())); }
   // A program of the peer has it mapped for writing: its handle.
   std::uint64_t map_file(const std::string& name) {

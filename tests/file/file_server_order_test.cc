@@ -68,14 +68,9 @@ TEST_F(FileServerTest, ALongerFileWaitsForTheLeasesOnItsSize) {
   const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
   const auto opened = ask(kPeer, make(FileOp::kOpen, a.file()));
   ASSERT_NE(opened.lease(), 0u);
-  auto grow = make(FileOp::kSetAttributes, a.file());
-  grow.set_set(kSetSize);
-  grow.mutable_attributes()->set_size(50);
-  grow.set_id(1000);
-  grow.set_incarnation(kIncarnation);
-  grow.mutable_caller()->set_uid(::geteuid());
   std::promise<peer::FileReply> grown;
-  server_.handle(kPeer, grow, [&](peer::FileReply reply) { grown.set_value(std::move(reply)); });
+  server_.handle(kPeer, resize(a.file(), 50),
+                 [&](peer::FileReply reply) { grown.set_value(std::move(reply)); });
   auto result = grown.get_future();
   // The node gives its lease back; until then the file stays as it is.
   const peer::FileBody sent = store_.first_sent.get_future().get();
@@ -231,14 +226,8 @@ TEST_F(FileServerTest, AChangeThatWaitsWhenItsTreeIsDetachedIsStale) {
   write_file("tree/a", "hello");
   const auto a = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a"));
   ASSERT_NE(ask(kPeer, make(FileOp::kOpen, a.file())).lease(), 0u);
-  auto grow = make(FileOp::kSetAttributes, a.file());
-  grow.set_set(kSetSize);
-  grow.mutable_attributes()->set_size(50);
-  grow.set_id(1000);
-  grow.set_incarnation(kIncarnation);
-  grow.mutable_caller()->set_uid(::geteuid());
   std::promise<std::uint32_t> grown;
-  server_.handle(kPeer, grow,
+  server_.handle(kPeer, resize(a.file(), 50),
                  [&](const peer::FileReply& reply) { grown.set_value(reply.error()); });
   const peer::FileBody sent = store_.first_sent.get_future().get();
   server_.detach(kTree);
