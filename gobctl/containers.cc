@@ -95,8 +95,10 @@ Status run_list(const Arguments& arguments, Io& io) {
                {"ID", Table::Align::kRight}});
   const control::HelloReply& hello = (*client)->hello();
   for (const auto& container : containers) {
-    const bool tree = container.kind() == static_cast<std::uint32_t>(ContainerKind::kTree);
-    table.add({printable(container.name()), tree ? "-" : format_size(container.size_bytes()),
+    // A folder has no size of its own; the memory of processes is mostly holes.
+    const auto kind = static_cast<ContainerKind>(container.kind());
+    const bool sized = kind != ContainerKind::kTree && kind != ContainerKind::kProcess;
+    table.add({printable(container.name()), !sized ? "-" : format_size(container.size_bytes()),
                format_mode(container.mode()), format_owner(container.uid(), container.gid()),
                kind_of(container),
                container.kind() == 0 ? "-" : node_name(hello, container.home_node()),

@@ -121,7 +121,7 @@ Json to_json(const control::NodeStat& stat, const control::HelloReply& hello) {
 }  // namespace
 
 const char* kind_of(const control::Container& container) {
-  constexpr const char* kKinds[] = {"memory", "file", "tree", "segment"};
+  constexpr const char* kKinds[] = {"memory", "file", "tree", "segment", "process"};
   return container.kind() < std::size(kKinds) ? kKinds[container.kind()] : "unknown";
 }
 

@@ -32,12 +32,13 @@ enum class Right : std::uint8_t {
 
 // What a container's pages stand for.
 enum class ContainerKind : std::uint8_t {
-  kMemory,  // nothing but memory
-  kFile,    // a file on the disk of its home
-  kTree,    // no pages: a folder on its home's disk, shown under every node's mount
+  kMemory,   // nothing but memory
+  kFile,     // a file on the disk of its home
+  kTree,     // no pages: a folder on its home's disk, shown under every node's mount
   kSegment,  // memory that began as a System V segment of its home, which has the pages nobody has
+  kProcess,  // the memory of stopped processes of its home, which is only read
 };
-inline constexpr ContainerKind kLastContainerKind = ContainerKind::kSegment;
+inline constexpr ContainerKind kLastContainerKind = ContainerKind::kProcess;
 inline constexpr std::size_t kMaxSourceBytes = 4096;
 
 // Which request made a container, unique over all processes of the cluster.

@@ -22,6 +22,18 @@ Error failed(const char* what, std::uint64_t offset, std::uint64_t length) {
 
 }  // namespace
 
+void pass_over(std::size_t bytes, iovec*& parts, int& part_count) {
+  while (bytes > 0) {
+    const std::size_t now = std::min(bytes, parts->iov_len);
+    parts->iov_base = static_cast<std::byte*>(parts->iov_base) + now;
+    parts->iov_len -= now;
+    bytes -= now;
+    if (parts->iov_len != 0) return;
+    ++parts;
+    --part_count;
+  }
+}
+
 Status BackingFile::read(PageIndex first, unsigned count, iovec* parts, int part_count) const {
   std::uint64_t offset = first.value() * kPageSize;
   std::uint64_t left = std::uint64_t{count} * kPageSize;
@@ -32,16 +44,7 @@ Status BackingFile::read(PageIndex first, unsigned count, iovec* parts, int part
     if (got == 0) break;
     offset += static_cast<std::uint64_t>(got);
     left -= static_cast<std::uint64_t>(got);
-    // What was filled is passed over; a part may be cut.
-    for (auto done = static_cast<std::size_t>(got); done > 0;) {
-      const std::size_t now = std::min(done, parts->iov_len);
-      parts->iov_base = static_cast<std::byte*>(parts->iov_base) + now;
-      parts->iov_len -= now;
-      done -= now;
-      if (parts->iov_len != 0) break;
-      ++parts;
-      --part_count;
-    }
+    pass_over(static_cast<std::size_t>(got), parts, part_count);
   }
   for (; part_count > 0; ++parts, --part_count) std::memset(parts->iov_base, 0, parts->iov_len);
   return {};

@@ -1,8 +1,6 @@
 // BackingFile: the open file behind a file container, on its home. All shards share it.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -10,10 +8,11 @@
 #include "libgob/base/ids.h"
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/backing.h"
 
 namespace gob {
 
-class BackingFile {
+class BackingFile final : public Backing {
  public:
   // `file` is open for reading and writing; `size_bytes` is where write-back stops.
   BackingFile(UniqueFd file, std::uint64_t size_bytes)
@@ -22,11 +21,10 @@ class BackingFile {
   void set_size(std::uint64_t size_bytes) { size_.store(size_bytes); }
   [[nodiscard]] std::uint64_t size() const { return size_.load(); }
 
-  // `count` pages from `first` into buffers of any cut: what lies beyond the end of the file is
-  // zeros. Any thread.
-  Status read(PageIndex first, unsigned count, iovec* parts, int part_count) const;
-  // Writes the part of the run that lies inside size(). On failure some may be written.
-  Status write(PageIndex first, unsigned count, const std::byte* bytes) const;
+  // What lies beyond the end of the file is zeros.
+  Status read(PageIndex first, unsigned count, iovec* parts, int part_count) const override;
+  // Writes the part of the run that lies inside size().
+  Status write(PageIndex first, unsigned count, const std::byte* bytes) const override;
 
  private:
   UniqueFd file_;

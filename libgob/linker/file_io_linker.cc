@@ -32,7 +32,7 @@ PageIndex first_of(PageSet pages) {
 
 class FileIoLinker::Job final : public IoJob {
  public:
-  Job(IoCompletion::Kind kind, PageSet pages, std::shared_ptr<const BackingFile> file)
+  Job(IoCompletion::Kind kind, PageSet pages, std::shared_ptr<const Backing> file)
       : kind_(kind), pages_(pages), file_(std::move(file)) {}
 
   void run() override {
@@ -108,7 +108,7 @@ class FileIoLinker::Job final : public IoJob {
 
   const IoCompletion::Kind kind_;
   const PageSet pages_;
-  const std::shared_ptr<const BackingFile> file_;
+  const std::shared_ptr<const Backing> file_;
   std::unique_ptr<std::byte[]> bytes_;
   Status status_;
 };
@@ -131,7 +131,7 @@ Result<std::unique_ptr<FileIoLinker>> FileIoLinker::create(std::size_t max_under
 
 FileIoLinker::~FileIoLinker() = default;
 
-void FileIoLinker::bind(ContainerId id, std::shared_ptr<const BackingFile> file) {
+void FileIoLinker::bind(ContainerId id, std::shared_ptr<const Backing> file) {
   files_[id] = std::move(file);
 }
 

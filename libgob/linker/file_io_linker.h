@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "libgob/linker/backing_file.h"
+#include "libgob/linker/backing.h"
 #include "libgob/linker/io_linker.h"
 #include "libgob/linker/io_worker.h"
 
@@ -24,7 +24,7 @@ class FileIoLinker final : public IoLinker {
   ~FileIoLinker() override;
 
   // The file behind a container, from now on. Pages of containers without one are not found.
-  void bind(ContainerId id, std::shared_ptr<const BackingFile> file);
+  void bind(ContainerId id, std::shared_ptr<const Backing> file);
 
   Status first_touch(PageSet pages) override;
   Status flush_page(PageSet pages, const std::byte* bytes) override;
@@ -46,7 +46,7 @@ class FileIoLinker final : public IoLinker {
   Status submit(PageSet pages, IoCompletion::Kind kind, const std::byte* bytes);
 
   UniqueFd epoll_;  // over the lanes
-  std::map<ContainerId, std::shared_ptr<const BackingFile>> files_;
+  std::map<ContainerId, std::shared_ptr<const Backing>> files_;
   std::vector<std::unique_ptr<IoJob>> delivered_;        // completions point into them
   std::array<std::unique_ptr<IoWorker>, kLanes> lanes_;  // last: they end first
 };

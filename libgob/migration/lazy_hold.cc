@@ -14,17 +14,24 @@ std::uint64_t LazyServer::pages_out() {
   return pages;
 }
 
-// With mutex_ held. Brings one page that is out: this tells whether the address space still exists,
-// and, for that of a fork, whose it is: the kernel says so of no userfaultfd.
-Status LazyServer::identify(Task& task, const Processes& processes) {
+// Brings one page that is out: this tells whether the address space still exists, and, for that of
+// a fork, whose it is: the kernel says so of no userfaultfd. `lock`, of mutex_, is let go
+// meanwhile, so that faults are answered. kUnavailable: the process changes its memory; what it
+// does counts.
+Status LazyServer::identify(Task& task, const Processes& processes,
+                            std::unique_lock<std::mutex>& lock) {
   if (task.ended || task.ranges.empty()) return {};
   const LazyRanges::Run run = *task.ranges.next(0, 1);
+  lock.unlock();
   std::vector<const ResidentRequest::Process*> without;
   for (const ResidentRequest::Process& process : processes)
     if (present_pages(process.pid(), run.address, 1).empty()) without.push_back(&process);
-  const auto bytes = store_.bring(run.page, 1, Asker::kLook);
+  const auto bytes = store_.bring(run.page, 1, Asker::kFault, kMoverLane);
+  lock.lock();
   if (!bytes) return bytes.error();
-  if (copy(task, run.address, *bytes, 1) == Copied::kLater)
+  if (task.ended) return {};
+  if (task.ranges.find(run.address, 1) != run ||
+      copy(task, run.address, *bytes, 1) == Copied::kLater)
     return make_error(ErrorCode::kUnavailable, "the process changes its address space right now");
   if (task.ended || task.pid != 0) return {};
   std::erase_if(without, [&](const auto* each) { return present_pages(each->pid(), run.address, 1).empty(); });
@@ -33,12 +40,12 @@ Status LazyServer::identify(Task& task, const Processes& processes) {
 }
 
 Status LazyServer::hold(const Processes& processes) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   streaming_ = false;
   holding_ = true;
   for (Task& task : tasks_) task.early.clear();
   for (Task& task : tasks_)
-    if (Status known = identify(task, processes);
+    if (Status known = identify(task, processes, lock);
         !known && known.error().code != ErrorCode::kUnavailable)
       return known;
   return {};
@@ -55,9 +62,9 @@ void LazyServer::resume(bool stream) {
 }
 
 Status LazyServer::collect(const Processes& processes, Memory& out) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   for (Task& task : tasks_) {
-    if (Status known = identify(task, processes); !known) return known;
+    if (Status known = identify(task, processes, lock); !known) return known;
     if (task.ended || (task.ranges.empty() && task.recent.empty())) continue;
     if (task.pid == 0)
       return make_error(ErrorCode::kUnavailable,

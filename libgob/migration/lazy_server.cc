@@ -2,15 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <chrono>
 
 #include "libgob/migration/hurry.h"
@@ -20,16 +17,7 @@ namespace {
 
 constexpr std::uint64_t kStreamPages = PageMover::kLanePages;  // brought in one piece,
 constexpr std::uint64_t kCopyPages = 16;  // and copied: short enough not to delay faults
-// Two faults in a row that are no further apart tell where a program is: the stream goes there.
-constexpr std::uint64_t kNear = std::uint64_t{1} << 20;
-constexpr int kRetryMs = 1;                 // while a change of the address space is under way
 constexpr std::uint64_t kLookAfter = kStorePages / 4;  // pages, for containers used up
-
-void signal(int eventfd) {
-  const std::uint64_t one = 1;
-  // Full means: signalled already.
-  if (::write(eventfd, &one, sizeof one) < 0) return;
-}
 
 }  // namespace
 
@@ -41,7 +29,8 @@ Result<std::unique_ptr<LazyServer>> LazyServer::create(TargetStores& store,
   if (!changed || !wake) return system_error("creating an eventfd");
   std::unique_ptr<LazyServer> server(
       new LazyServer(store, std::move(on_uffd), priority, std::move(changed), std::move(wake)));
-  server->faults_ = std::thread([s = server.get()] { s->serve_faults(); });
+  for (unsigned lane = kFaultLane; lane < kLanes; ++lane)
+    server->faults_.emplace_back([s = server.get(), lane] { s->serve_faults(lane); });
   server->streamer_ = std::thread([s = server.get()] { s->stream(); });
   return server;
 }
@@ -52,12 +41,14 @@ LazyServer::~LazyServer() {
     stopping_ = true;
   }
   work_.notify_all();
-  signal(wake_.get());
-  faults_.join();
+  wake();
+  for (std::thread& each : faults_) each.join();
   streamer_.join();
 }
 
-void LazyServer::say_changed() const { signal(changed_.get()); }
+// Full means: said already.
+void LazyServer::say_changed() const { static_cast<void>(::eventfd_write(changed_.get(), 1)); }
+void LazyServer::wake() const { static_cast<void>(::eventfd_write(wake_.get(), 1)); }
 
 void LazyServer::clear_fd() {
   std::uint64_t count = 0;
@@ -77,7 +68,7 @@ void LazyServer::add(UniqueFd uffd, LazyRanges ranges, pid_t pid,
     std::ranges::reverse(task.early);  // it is taken from the end
   }
   work_.notify_all();
-  signal(wake_.get());
+  wake();
 }
 
 void LazyServer::runs(bool stream) {
@@ -87,7 +78,7 @@ void LazyServer::runs(bool stream) {
     streaming_ = stream;
   }
   work_.notify_all();
-  signal(wake_.get());
+  wake();
 }
 
 bool LazyServer::finished() {
@@ -152,151 +143,6 @@ LazyServer::Copied LazyServer::copy(Task& task, std::uint64_t address, const std
   return Copied::kDone;
 }
 
-void LazyServer::read_events(Task& task) {
-  const auto lock = lock_first();
-  std::array<uffd_msg, 16> events;
-  while (true) {
-    const ssize_t got = ::read(task.uffd.get(), events.data(), sizeof events);
-    if (got < 0 && (errno == EMFILE || errno == ENFILE)) {
-      // Its fork would never return; without an end all who wait for it would stay, too.
-      failure_ = failure_.value_or(make_error(
-          ErrorCode::kNoSpace,
-          "no file descriptor is left for a child of the process; raise the limit of open files",
-          errno));
-      return;
-    }
-    if (got <= 0) {
-      if (got < 0 && errno != EAGAIN && errno != EINTR) task.ended = true;
-      return;
-    }
-    for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(uffd_msg); ++i) {
-      const auto& arg = events[i].arg;
-      switch (events[i].event) {
-        case UFFD_EVENT_PAGEFAULT:
-          task.waiting.push_back(arg.pagefault.address & ~(std::uint64_t{kPageSize} - 1));
-          break;
-        case UFFD_EVENT_REMAP:
-          task.ranges.move(arg.remap.from, arg.remap.to, arg.remap.len);
-          task.recent.move(arg.remap.from, arg.remap.to, arg.remap.len);
-          break;
-        case UFFD_EVENT_REMOVE:
-        case UFFD_EVENT_UNMAP:
-          task.ranges.drop(arg.remove.start, arg.remove.end);
-          task.recent.drop(arg.remove.start, arg.remove.end);
-          break;
-        case UFFD_EVENT_FORK: {
-          Task& child = tasks_.emplace_back();
-          child.uffd.reset(static_cast<int>(arg.fork.ufd));
-          ::fcntl(child.uffd.get(), F_SETFL, O_NONBLOCK);
-          child.ranges = task.ranges;
-          child.recent = task.recent;
-          on_uffd_(child.uffd.get());
-          break;
-        }
-        default:
-          break;
-      }
-    }
-  }
-}
-
-// The fault thread's: the stream copies no further piece before it.
-std::unique_lock<std::mutex> LazyServer::lock_first() {
-  fault_first_ = true;
-  std::unique_lock lock(mutex_);
-  fault_first_ = false;
-  fault_first_.notify_all();
-  return lock;
-}
-
-void LazyServer::answer(Task& task, std::uint64_t address) {
-  const auto begin = std::chrono::steady_clock::now();
-  std::optional<LazyRanges::Run> run;
-  {
-    const auto lock = lock_first();
-    // Who goes through memory in order gets more with each fault, of what the source fills at once.
-    const std::uint64_t window = address == task.behind ? std::min(2 * task.window, kFillPages) : 1;
-    run = task.ranges.find(address, window);
-    if (run) {
-      run->pages = std::min(run->pages, kFillPages - run->page % kFillPages);
-      task.window = run->pages;
-      const std::uint64_t behind = address + run->pages * kPageSize;
-      // A program that is here and there would send the stream to and fro, and each start costs it
-      // as much as hundreds of pages.
-      if (task.behind < address + kNear && address < task.behind + kNear) task.cursor = behind;
-      task.behind = behind;
-      asked_ = run->page;
-    } else {
-      uffdio_zeropage zero{};
-      zero.range = {address, kPageSize};
-      if (::ioctl(task.uffd.get(), UFFDIO_ZEROPAGE, &zero) == 0) {
-        ++counts_.zero_faults;
-      } else if (errno == EEXIST) {
-        ::ioctl(task.uffd.get(), UFFDIO_WAKE, &zero.range);
-      } else if (errno == ESRCH) {
-        task.ended = true;
-      } else if (errno == EAGAIN) {
-        task.waiting.push_back(address);
-      }  // else the memory is gone, and whoever waited for it with it
-      return;
-    }
-  }
-  const auto bytes = store_.bring(run->page, run->pages, Asker::kFault);
-  if (!bytes) return fail(bytes.error());
-  const auto lock = lock_first();
-  asked_.reset();
-  // The program may have moved or dropped pages while they came.
-  const auto still = task.ranges.find(address, run->pages);
-  if (!still || still->page != run->page ||
-      copy(task, address, *bytes, still->pages) == Copied::kLater) {
-    task.waiting.push_back(address);
-    return;
-  }
-  ++counts_.faults;
-  if (may_have_used_up()) work_.notify_all();
-  const auto took = static_cast<std::uint64_t>(
-      std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count());
-  counts_.fault_ns += took;
-  ++counts_.slots[std::min<std::size_t>(std::bit_width(took / 1000), counts_.slots.size() - 1)];
-}
-
-void LazyServer::serve_faults() {
-  bool hurried = true;  // as whoever made this thread, until the process runs
-  while (true) {
-    std::vector<Task*> tasks;  // a list: they stay where they are
-    std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}};
-    bool again = false;
-    {
-      const std::lock_guard lock(mutex_);
-      if (stopping_ || failure_) return;
-      if (runs_ && std::exchange(hurried, false)) work_at(priority_);
-      for (Task& task : tasks_) {
-        if (task.ended) continue;
-        tasks.push_back(&task);
-        fds.push_back({task.uffd.get(), POLLIN, 0});
-        again = again || !task.waiting.empty();
-      }
-    }
-    if (::poll(fds.data(), fds.size(), again ? kRetryMs : -1) < 0 && errno != EINTR) {
-      return fail(system_error("waiting for page faults of the process"));
-    }
-    if (fds[0].revents != 0) {
-      std::uint64_t count = 0;
-      static_cast<void>(!::read(wake_.get(), &count, sizeof count));
-    }
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
-      if ((fds[i + 1].revents & (POLLHUP | POLLERR)) != 0) {
-        const std::lock_guard lock(mutex_);
-        tasks[i]->ended = (fds[i + 1].revents & POLLIN) == 0;
-      }
-      if (fds[i + 1].revents != 0) read_events(*tasks[i]);
-      for (const std::uint64_t address : std::exchange(tasks[i]->waiting, {}))
-        answer(*tasks[i], address);
-    }
-    if (finished() || failure()) say_changed();
-  }
-}
-
 // With mutex_ held.
 bool LazyServer::has_work() const {
   return streaming_ || may_have_used_up() ||
@@ -310,7 +156,7 @@ bool LazyServer::may_have_used_up() const { return runs_ && !holding_ && arrived
 // With mutex_ held. The containers of which somebody may want a page.
 std::set<std::uint64_t> LazyServer::needed() const {
   std::set<std::uint64_t> numbers;
-  if (asked_) numbers.insert(*asked_ / kStorePages);
+  for (const std::uint64_t page : asked_) numbers.insert(page / kStorePages);
   for (const Task& task : tasks_)
     if (!task.ended)
       for (const LazyRanges::Run& run : task.ranges.runs())
@@ -346,13 +192,14 @@ bool LazyServer::stream_some(Task& task) {
     cursor = task.cursor;
     run->pages = std::min(run->pages, kStorePages - run->page % kStorePages);
   }
-  const auto bytes = store_.bring(run->page, run->pages, Asker::kStream);
+  const auto bytes = store_.bring(run->page, run->pages, Asker::kStream, kStreamLane);
   if (!bytes) {
     fail(bytes.error());
     return false;
   }
   for (std::uint64_t done = 0; done < run->pages;) {
-    fault_first_.wait(true);
+    for (unsigned first = faults_first_; first != 0; first = faults_first_)
+      faults_first_.wait(first);
     const std::lock_guard lock(mutex_);
     const std::uint64_t at = run->address + done * kPageSize;
     const auto still = task.ranges.find(at, std::min(kCopyPages, run->pages - done));

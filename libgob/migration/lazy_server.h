@@ -1,6 +1,6 @@
 // LazyServer: answers the page faults of a migrant from the migration's containers, and brings the
-// pages nobody asked for behind them. Two threads of its own: one for faults and for what the
-// program does to its memory, one for the stream.
+// pages nobody asked for behind them. Threads of its own: some for faults and for what the program
+// does to its memory, one for the stream.
 #pragma once
 
 #include <sys/types.h>
@@ -35,8 +35,8 @@ class LazyServer {
     std::array<std::uint64_t, 24> slots{};  // faults by duration, as in message Arrived
   };
 
-  // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on the fault
-  // thread. `priority`: of page service (hurry.h), once the process runs.
+  // `store` outlives it. `on_uffd` is told of every userfaultfd of a forked child, on a
+  // thread for faults. `priority`: of page service (hurry.h), once the process runs.
   static Result<std::unique_ptr<LazyServer>> create(TargetStores& store,
                                                     std::function<void(int)> on_uffd, int priority);
   ~LazyServer();
@@ -78,8 +78,14 @@ class LazyServer {
     std::uint64_t cursor = 0;  // where the stream goes on
     std::uint64_t behind = 0;  // the address after the pages that the last fault brought,
     std::uint64_t window = 1;  // and how many these were
+    unsigned near = 0;         // how many faults in a row were near the one before
     bool ended = false;
-    std::vector<std::uint64_t> waiting;  // faults to be answered
+    std::vector<std::uint64_t> waiting;  // faults to be answered,
+    std::vector<std::uint64_t> later;    // and those that an event not read yet is in the way of
+  };
+  struct Fault {
+    Task* task = nullptr;
+    std::uint64_t address = 0;
   };
   enum class Copied { kDone, kLater, kEnded };
 
@@ -90,18 +96,21 @@ class LazyServer {
         priority_(priority),
         changed_(std::move(changed)),
         wake_(std::move(wake)) {}
-  void serve_faults();
+  void serve_faults(unsigned lane);
+  std::optional<Fault> next_fault();
   void stream();
   std::unique_lock<std::mutex> lock_first();
   void read_events(Task& task);
-  void answer(Task& task, std::uint64_t address);
+  void put_off(Task& task, std::uint64_t address);
+  void answer(Task& task, std::uint64_t address, unsigned lane);
   bool stream_some(Task& task);
   std::optional<LazyRanges::Run> next_of(Task& task) const;
   [[nodiscard]] bool has_work() const;
   Copied copy(Task& task, std::uint64_t address, const std::byte* from, std::uint64_t pages);
   void fail(const Error& error);
   void say_changed() const;
-  Status identify(Task& task, const Processes& processes);
+  void wake() const;  // who waits for faults
+  Status identify(Task& task, const Processes& processes, std::unique_lock<std::mutex>& lock);
   [[nodiscard]] bool may_have_used_up() const;
   [[nodiscard]] std::set<std::uint64_t> needed() const;
 
@@ -109,22 +118,26 @@ class LazyServer {
   const std::function<void(int)> on_uffd_;
   const int priority_;
   UniqueFd changed_;
-  UniqueFd wake_;  // for the fault thread
+  UniqueFd wake_;  // for who waits for faults
+
+  // Whoever holds it waits for faults, and lets go of it with one in hand: that is answered without
+  // a word between threads. Before mutex_.
+  std::mutex leader_;
 
   // Events are read, and pages copied, under it: a copy never goes where the program just unmapped.
   std::mutex mutex_;
-  std::atomic<bool> fault_first_{false};
+  std::atomic<unsigned> faults_first_{0};  // that wait for it
   std::condition_variable work_;
   std::list<Task> tasks_;
   std::optional<Error> failure_;
   Counts counts_;
   std::uint64_t arrived_ = 0;           // pages, since it was looked for containers used up
-  std::optional<std::uint64_t> asked_;  // the page of the fault that is being answered
+  std::multiset<std::uint64_t> asked_;  // the pages of the faults that are being answered
   bool runs_ = false;
   bool streaming_ = false;
   bool holding_ = false;
   bool stopping_ = false;
-  std::thread faults_;
+  std::vector<std::thread> faults_;
   std::thread streamer_;
 };
 

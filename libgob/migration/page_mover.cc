@@ -4,7 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+
+#include "libgob/runtime/control_wire.h"
 
 namespace gob::migration {
 namespace {
@@ -41,12 +44,12 @@ Result<std::unique_ptr<PageMover>> PageMover::open(const std::string& socket, st
 
 PageMover::~PageMover() { ::munmap(memory_, bytes_); }
 
-Result<std::uint32_t> PageMover::find(const std::string& name) const {
+Result<std::uint32_t> PageMover::find(const std::string& name, Use use) const {
   control::Request request;
   auto& wanted = *request.mutable_open_container();
   wanted.set_name(name);
   wanted.set_read(true);
-  wanted.set_write(true);
+  wanted.set_write(use == Use::kMove);
   const auto answer = gobd_->call(std::move(request));
   if (!answer) return answer.error();
   return answer->reply.container().container().id();
@@ -64,12 +67,35 @@ Status PageMover::take(std::uint32_t container, std::uint64_t first, std::uint64
   return answer ? Status() : Status(answer.error());
 }
 
+Status PageMover::copy(std::uint32_t container, std::uint64_t first, std::uint64_t pages,
+                       std::size_t lane, std::uint64_t at) const {
+  control::Request request;
+  control::CopyPages& wanted = *request.mutable_copy_pages();
+  place(wanted, container, first, pages, lane);
+  wanted.set_at(wanted.at() + at * kPageSize);
+  const auto answer = gobd_->call(std::move(request), {}, ControlClient::kForever);
+  return answer ? Status() : Status(answer.error());
+}
+
 Status PageMover::put(std::uint32_t container, std::uint64_t first, std::uint64_t pages,
                       std::size_t lane) const {
   control::Request request;
   place(*request.mutable_put_pages(), container, first, pages, lane);
   const auto answer = gobd_->call(std::move(request), {}, ControlClient::kForever);
   return answer ? Status() : Status(answer.error());
+}
+
+Status PageMover::serve(const std::string& name, std::span<const int> processes) const {
+  while (true) {
+    const auto some = processes.first(std::min(processes.size(), kMaxControlFds));
+    processes = processes.subspan(some.size());
+    control::Request request;
+    request.mutable_serve_processes()->set_name(name);
+    request.mutable_serve_processes()->set_more(!processes.empty());
+    const auto answer = gobd_->call(std::move(request), some);
+    if (!answer) return answer.error();
+    if (processes.empty()) return {};
+  }
 }
 
 }  // namespace gob::migration

@@ -1,11 +1,12 @@
-// PageMover: moves pages in and out of memory containers without mapping them (control.proto,
-// TakePages and PutPages). What travels lies in a buffer that this process shares with gobd: it is
+// PageMover: moves pages in and out of containers without mapping them (control.proto, TakePages,
+// PutPages, CopyPages). What travels lies in a buffer that this process shares with gobd: it is
 // the same memory again and again, and costs no fault.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "libgob/base/ids.h"
@@ -31,14 +32,21 @@ class PageMover {
   }
 
   // Any thread. The container's number, for those below.
-  Result<std::uint32_t> find(const std::string& name) const;
+  enum class Use : std::uint8_t { kMove, kCopy };
+  Result<std::uint32_t> find(const std::string& name, Use use) const;
   // This node becomes the only one with `pages` pages from `first`, and their bytes are in the lane
   // afterwards. `ahead`: so many behind them will be wanted next.
   Status take(std::uint32_t container, std::uint64_t first, std::uint64_t pages, std::size_t lane,
               std::uint64_t ahead) const;
+  // Copies of the pages are in the lane afterwards, from its page `at` on.
+  Status copy(std::uint32_t container, std::uint64_t first, std::uint64_t pages, std::size_t lane,
+              std::uint64_t at) const;
   // The pages become what is in the lane.
   Status put(std::uint32_t container, std::uint64_t first, std::uint64_t pages,
              std::size_t lane) const;
+  // Makes a container of the memory of processes of this node, or says which these are
+  // (control.proto, ServeProcesses).
+  Status serve(const std::string& name, std::span<const int> processes = {}) const;
 
  private:
   PageMover(std::unique_ptr<ControlClient> gobd, std::byte* memory, std::size_t bytes)

@@ -1,7 +1,8 @@
 // The containers in which a process's memory travels. Lazy pages of all its tasks are numbered from
 // 0 in the order of read_lazy_tasks(); 64 MiB of them make a container. The source copies pages in
-// after the freeze (SourceStore); the target takes them out as they are wanted (TargetStore), and
-// tells the source which it wants first. Thread-safe where said.
+// after the freeze (SourceStore); the target takes them out (TargetStore), and tells the source
+// which its stream wants first. What a fault waits for, and is in no container yet, comes from the
+// stopped process itself: its memory is a container, too. Thread-safe where said.
 #pragma once
 
 #include <sys/types.h>
@@ -9,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <gob.hpp>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -35,6 +37,8 @@ inline constexpr std::uint64_t kEarlyPages = 1024;
 inline std::string store_name(const std::string& session, std::size_t index) {
   return session + ".mem" + std::to_string(index);
 }
+// The container of the stopped processes' memory, as long as they are there.
+inline std::string live_name(const std::string& session) { return session + ".live"; }
 inline std::string state_name(const std::string& session) { return session + ".runs"; }
 // Bytes; enough for 16 TiB of memory. Only what is used exists.
 inline constexpr std::uint64_t kStateBytes = std::uint64_t{64} << 20;
@@ -45,10 +49,9 @@ struct FillState {
   // The source.
   alignas(kPageSize) std::uint32_t complete;  // 1: every page is in the containers
   std::uint32_t failed;                       // 1: the source cannot fill any more
-  // The target: runs, + 1, that it waits for (0: none yet), above how often it said so: each wish
+  // The target: a run, + 1, that it waits for (0: none yet), above how often it said so: each wish
   // is another number.
-  alignas(kPageSize) std::uint64_t wanted;  // a fault waits for it
-  std::uint64_t awaited;                    // the stream does
+  alignas(kPageSize) std::uint64_t awaited;
   // The source, of each run of kFillPages: 1 once it is there.
   alignas(kPageSize) std::uint8_t filled[];
 };
@@ -67,11 +70,16 @@ class SourceStore {
   Status assign(const std::vector<LazyTask>& tasks, const std::vector<pid_t>& pids, Memory& memory);
   [[nodiscard]] std::uint64_t pages() const { return pages_; }
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
-  // Copies every page out of the stopped processes: what a fault waits for at once, the rest from
-  // where the stream is. Leaves the machine to CRIU until it is told to go on with kAll: only early
-  // pages, and what is waited for.
+  // Copies every page out of the stopped processes, from where the stream is on.
   Status fill();
-  enum class Pace { kAsked, kAll, kStopped };
+  // Once all is filled, and before the processes go: nothing is read from them any more.
+  void end_live();
+  enum class Pace {
+    kAsked,  // early pages, and what is waited for: the machine is CRIU's
+    kLed,    // all, a little ahead of the stream
+    kAll,    // all: there is no stream
+    kStopped,
+  };
   void set_pace(Pace pace);  // any thread
 
  private:
@@ -80,6 +88,8 @@ class SourceStore {
     LazyRun run;
     pid_t pid = 0;  // as this side sees it
   };
+  std::uint64_t live_page(const Piece& piece);
+  Status serve_live();
   SourceStore(const gobelins::Connection& gob, std::unique_ptr<PageMover> mover,
               const std::string& session, int priority)
       : gob_(gob),
@@ -90,22 +100,16 @@ class SourceStore {
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)) {}
   Status grow(std::size_t stores);
-  enum Lane : std::uint8_t { kBulk, kFaults, kLanes };  // by thread
   struct Runs {
     std::uint64_t first = 0;
     std::uint64_t count = 0;
   };
-  Status copy_runs(Runs runs, Lane lane);
-  bool claim(std::uint64_t run);
-  std::optional<Runs> claim_next(std::uint64_t from, std::uint64_t most);
-  Status fill_runs(Runs runs, Lane lane);
+  Status copy_runs(Runs runs);
+  [[nodiscard]] Runs next_runs(std::uint64_t from, std::uint64_t most) const;
+  Status fill_runs(Runs runs);
   Status fill_all();
-  void serve_faults();
-  Status answer_faults();
-  Result<std::optional<std::uint64_t>> await_fault(std::uint64_t& before);
-  bool is_over();
-  Result<std::uint64_t> heard(const std::uint64_t& wish, std::uint64_t& before) const;
-  Status await_wish();
+  Result<std::uint64_t> heard();
+  Result<bool> await_wish(Pace pace);
   void tell();
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
 
@@ -124,23 +128,21 @@ class SourceStore {
   std::atomic<Pace> pace_{Pace::kAsked};
   std::uint64_t awaited_ = 0;  // the last wish that was heard
 
-  // Two threads fill: one goes on from where the stream is, one answers faults.
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  enum class Filled : std::uint8_t { kNo, kBegun, kYes };
-  std::vector<Filled> runs_;
+  std::vector<bool> filled_runs_;
   std::uint64_t left_ = 0;  // of them
-  Status failure_;          // of the thread for faults
-  bool ended_ = false;
+  std::vector<pid_t> live_;  // processes whose memory is served, in that order
 };
 
-// Who asks for pages: what came for one stays until it asks again, whatever the others do.
+// Why pages are asked for.
 enum class Asker : std::uint8_t {
   kStream,
-  kFault,  // a program waits
-  kLook,   // whoever moves the process on; a program may wait, too
+  kFault,  // a program waits, or soon will
 };
-inline constexpr std::size_t kAskers = 3;
+// Who asks for pages: what came to a lane stays until that asks again, whatever the others do.
+enum Lane : std::uint8_t { kStreamLane, kMoverLane /* who moves the process on */, kFaultLane };
+inline constexpr unsigned kFaultLanes =
+    4;  // from kFaultLane on: so many faults are answered at once
+inline constexpr unsigned kLanes = kFaultLane + kFaultLanes;
 
 class TargetStore {
  public:
@@ -151,10 +153,13 @@ class TargetStore {
                                   const std::set<std::uint32_t>& used_up = {});
   // There are more pages than were known when it was opened.
   Status extend(std::uint64_t pages, const std::set<std::uint32_t>& used_up = {});
+  // Where they are while the processes stand still (Memory.Store.pieces).
+  Status add_live(const Memory::Store& store);
   // Makes this node the only one with `pages` pages from `page` (within one container, as many
-  // as a lane has at most), and gives their bytes. Any thread, if there is one for each asker. kLost: they cannot
-  // be had.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker);
+  // as a lane has at most), and gives their bytes; for a fault, copies of the stopped process's
+  // will do. Any thread, if there is one for each lane. kLost: they cannot be had.
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker,
+                                 unsigned lane);
   // Is the source of no more use?
   [[nodiscard]] bool complete() const;
   // Has the source nothing to put into container `index` any more? `ask`: its state, and perhaps
@@ -174,9 +179,10 @@ class TargetStore {
         filled_(gob_.condition(session + ".filled", wake_)),
         wished_(gob_.condition(session + ".wished", wake_)),
         source_life_(gob_.mutex(session + ".source")) {}
-  Status await_filled(std::uint64_t run, Asker asker);
+  Status await_filled(std::uint64_t run);
+  bool copy_live(std::uint64_t page, std::uint64_t pages, std::size_t lane) const;
   [[nodiscard]] std::uint64_t known_behind(std::uint64_t page, std::uint64_t most);
-  Status wish(std::uint64_t& which, std::uint64_t run);
+  Status wish(std::uint64_t run);
   bool is_known(std::uint64_t run);
   Result<bool> look(std::uint64_t run);
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
@@ -190,6 +196,8 @@ class TargetStore {
   gobelins::Mutex source_life_;
   std::vector<std::uint32_t> stores_;  // the containers' numbers; 0: used up
   gobelins::Mapping state_;
+  std::uint32_t live_ = 0;  // container of the processes' memory; 0: there was none
+  std::map<std::uint64_t, std::uint64_t> live_pages_;  // of it, by the page that is there
   std::vector<std::uint8_t> known_;  // runs that were seen filled: 1; any thread, atomically
 };
 
@@ -206,7 +214,8 @@ class TargetStores {
   Status prepare(const gobelins::Connection& gob, const std::string& session, std::uint64_t pages);
   Status add(const gobelins::Connection& gob, const Memory::Store& store);
   // As TargetStore's.
-  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker);
+  Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker,
+                                 unsigned lane);
   [[nodiscard]] bool complete() const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;

@@ -59,8 +59,7 @@ Result<Rooms> rooms_of(const std::string& socket) {
   // Their pages have another place, and give way before those of memory.
   for (const control::ContainerStat& each : stat.containers()) {
     const auto kind = static_cast<ContainerKind>(each.container().kind());
-    if (kind == ContainerKind::kFile || kind == ContainerKind::kSegment)
-      spare += each.pages().readable() + each.pages().writable();
+    if (kind != ContainerKind::kMemory) spare += each.pages().readable() + each.pages().writable();
   }
   own.set_spare_pages(less(std::min(spare, node.budget_frames()),
                            std::max(kLeastReserve, node.budget_frames() / kReserveShare)));

@@ -432,8 +432,9 @@ Status SourceRun::take_over() {
 
 Status SourceRun::finish() {
   if (!filler_.joinable()) return {};
-  store_->set_pace(SourceStore::Pace::kAll);
+  store_->set_pace(options_.stream ? SourceStore::Pace::kLed : SourceStore::Pace::kAll);
   filler_.join();
+  if (filled_) store_->end_live();
   return filled_;
 }
 

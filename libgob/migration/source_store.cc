@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
-#include <thread>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/linker/process_memory.h"
 #include "libgob/migration/hurry.h"
 #include "libgob/migration/page_store.h"
 #include "libgob/migration/proc.h"
@@ -17,10 +17,10 @@
 namespace gob::migration {
 namespace {
 constexpr std::uint64_t kStoreBytes = kStorePages * kPageSize;
-// Runs: copied in one piece; what the stream waited for, and what it wants next. It is told when
-// the first piece is there.
-constexpr std::uint64_t kPiece = PageMover::kLanePages / kFillPages;
-constexpr std::uint64_t kAhead = 4 * kPiece;
+constexpr std::uint64_t kPiece = PageMover::kLanePages / kFillPages;  // runs, copied at once
+// So many runs lie ready for the stream: more would only take frames.
+constexpr std::uint64_t kLead = kStorePages / kFillPages;
+constexpr std::chrono::milliseconds kPatience{200};  // with a stream that asks for nothing
 std::uint64_t runs_of(std::uint64_t pages) { return (pages + kFillPages - 1) / kFillPages; }
 
 bool copy_out(pid_t pid, std::uint64_t from, std::byte* to, std::uint64_t bytes) {
@@ -39,10 +39,11 @@ Result<std::unique_ptr<SourceStore>> SourceStore::create(const gobelins::Connect
                                                          const std::string& socket,
                                                          const std::string& session,
                                                          std::uint64_t pages, int priority) {
-  auto mover = PageMover::open(socket, kLanes);
+  auto mover = PageMover::open(socket, 1);
   if (!mover) return mover.error();
   std::unique_ptr<SourceStore> store(new SourceStore(gob, std::move(*mover), session, priority));
   if (Status grown = store->grow(pages / kStorePages + 1); !grown) return grown.error();
+  if (Status served = store->mover_->serve(live_name(session)); !served) return served.error();
   try {
     store->gob_.create(state_name(session), kStateBytes);
     store->state_ = store->gob_.open(state_name(session)).map();
@@ -59,7 +60,7 @@ Status SourceStore::grow(std::size_t stores) {
     while (stores_.size() < stores) {
       const std::string name = store_name(session_, stores_.size());
       gob_.create(name, kStoreBytes);
-      const auto number = mover_->find(name);
+      const auto number = mover_->find(name, PageMover::Use::kMove);
       if (!number) return number.error();
       stores_.push_back(*number);
     }
@@ -101,14 +102,51 @@ Status SourceStore::assign(const std::vector<LazyTask>& tasks, const std::vector
   store.set_first(first);
   store.set_pages(pages_);
   store.set_early(early_);
-  runs_.assign(runs_of(pages_), Filled::kNo);
-  left_ = runs_.size();
-  if (sizeof(FillState) + runs_.size() > kStateBytes)
+  for (const Piece& piece : pieces_) {
+    Memory::Piece& place = *store.add_pieces();
+    place.set_page(live_page(piece));
+    place.set_pages(piece.run.pages);
+  }
+  filled_runs_.assign(runs_of(pages_), false);
+  left_ = filled_runs_.size();
+  if (sizeof(FillState) + filled_runs_.size() > kStateBytes)
     return make_error(ErrorCode::kNoSpace, "the process has more than 16 TiB of memory");
   return grow((pages_ + kStorePages - 1) / kStorePages);
 }
 
-Status SourceStore::copy_runs(Runs runs, Lane lane) {
+// Where it is in the container of the processes' memory.
+std::uint64_t SourceStore::live_page(const Piece& piece) {
+  const auto known = std::ranges::find(live_, piece.pid);
+  const auto process = static_cast<std::uint64_t>(known - live_.begin());
+  const std::uint64_t page = piece.run.start / kPageSize;
+  if (process == ProcessMemory::kMostProcesses || page >= ProcessMemory::kProcessPages)
+    return ~std::uint64_t{0};
+  if (known == live_.end()) live_.push_back(piece.pid);
+  return process * ProcessMemory::kProcessPages + page;
+}
+
+// Not before they stand still: until then an exec may give them other memory.
+Status SourceStore::serve_live() {
+  std::vector<UniqueFd> memory;
+  std::vector<int> fds;
+  for (const pid_t pid : live_) {
+    memory.emplace_back(::open(proc(pid, "mem").c_str(), O_RDONLY | O_CLOEXEC));
+    if (!memory.back())
+      return system_error("opening the memory of the stopped process " + std::to_string(pid));
+    fds.push_back(memory.back().get());
+  }
+  return fds.empty() ? Status() : mover_->serve(live_name(session_), fds);
+}
+
+void SourceStore::end_live() {
+  try {
+    gob_.remove(live_name(session_));
+  } catch (const std::system_error&) {
+    return;  // it goes with the session; who reads it until then gets an error, and no zeros
+  }
+}
+
+Status SourceStore::copy_runs(Runs runs) {
   const std::uint64_t first = runs.first * kFillPages;
   const std::uint64_t end = std::min(pages_, first + runs.count * kFillPages);
   std::uint64_t page = first;
@@ -118,12 +156,11 @@ Status SourceStore::copy_runs(Runs runs, Lane lane) {
   for (; page < end; ++piece) {
     const std::uint64_t pages = std::min(end, piece->first + piece->run.pages) - page;
     if (!copy_out(piece->pid, piece->run.start + (page - piece->first) * kPageSize,
-                  mover_->lane(lane) + (page - first) * kPageSize, pages * kPageSize))
+                  mover_->lane(0) + (page - first) * kPageSize, pages * kPageSize))
       return system_error("copying memory of the stopped process " + std::to_string(piece->pid));
     page += pages;
   }
-  const Status put =
-      mover_->put(stores_[first / kStorePages], first % kStorePages, end - first, lane);
+  const Status put = mover_->put(stores_[first / kStorePages], first % kStorePages, end - first, 0);
   if (put) return {};
   return make_error(put.error().code,
                     "putting memory of the stopped process into its container (is there room? see "
@@ -132,35 +169,21 @@ Status SourceStore::copy_runs(Runs runs, Lane lane) {
                     put.error().errno_value);
 }
 
-// Whoever claims a run fills it. False: the other thread did.
-bool SourceStore::claim(std::uint64_t run) {
-  const std::lock_guard lock(mutex_);
-  if (runs_[run] != Filled::kNo) return false;
-  runs_[run] = Filled::kBegun;
-  return true;
-}
-
-// The first run from `from` on that nobody has begun, and those behind it, `most` in one container.
-// None: all are filled, or the thread for faults has failed.
-std::optional<SourceStore::Runs> SourceStore::claim_next(std::uint64_t from, std::uint64_t most) {
+// The first run from `from` on that is not filled, and those behind it, `most` in one container.
+SourceStore::Runs SourceStore::next_runs(std::uint64_t from, std::uint64_t most) const {
   constexpr std::uint64_t kOfAContainer = kStorePages / kFillPages;
-  std::unique_lock lock(mutex_);
-  for (std::uint64_t i = 0; i < runs_.size(); ++i) {
-    Runs claimed{(from + i) % runs_.size(), 0};
-    for (std::uint64_t run = claimed.first;
-         run < runs_.size() && claimed.count < most && runs_[run] == Filled::kNo &&
-         run / kOfAContainer == claimed.first / kOfAContainer;
-         ++run, ++claimed.count)
-      runs_[run] = Filled::kBegun;
-    if (claimed.count != 0) return claimed;
-  }
-  changed_.wait(lock, [this] { return left_ == 0 || !failure_; });
-  return std::nullopt;
+  Runs next{from, 0};
+  while (filled_runs_[next.first]) next.first = (next.first + 1) % filled_runs_.size();
+  for (std::uint64_t run = next.first;
+       run < filled_runs_.size() && next.count < most && !filled_runs_[run] &&
+       run / kOfAContainer == next.first / kOfAContainer;
+       ++run)
+    ++next.count;
+  return next;
 }
 
-// Those that were claimed.
-Status SourceStore::fill_runs(Runs runs, Lane lane) {
-  if (Status copied = copy_runs(runs, lane); !copied) return copied;
+Status SourceStore::fill_runs(Runs runs) {
+  if (Status copied = copy_runs(runs); !copied) return copied;
   const std::array<std::uint8_t, kPiece> filled = [] {
     std::array<std::uint8_t, kPiece> all;
     all.fill(1);
@@ -168,31 +191,33 @@ Status SourceStore::fill_runs(Runs runs, Lane lane) {
   }();
   if (Status said = store(&state().filled[runs.first], filled.data(), runs.count); !said)
     return said;
-  const std::lock_guard lock(mutex_);
-  std::fill_n(runs_.begin() + static_cast<std::ptrdiff_t>(runs.first), runs.count, Filled::kYes);
+  std::fill_n(filled_runs_.begin() + static_cast<std::ptrdiff_t>(runs.first), runs.count, true);
   left_ -= runs.count;
-  changed_.notify_all();
   return {};
 }
 
-// A run, + 1, that the target has wished for since `before`; 0: none.
-Result<std::uint64_t> SourceStore::heard(const std::uint64_t& wish, std::uint64_t& before) const {
-  const auto said = load(&wish);
+// A run, + 1, that the target has wished for since it was last asked; 0: none.
+Result<std::uint64_t> SourceStore::heard() {
+  const auto said = load(&state().awaited);
   if (!said) return said;
-  if (std::exchange(before, *said) == *said) return 0;
+  if (std::exchange(awaited_, *said) == *said) return 0;
   const std::uint64_t run = *said % (std::uint64_t{1} << kWishBits);
-  return run <= runs_.size() ? run : 0;
+  return run <= filled_runs_.size() ? run : 0;
 }
 
-Status SourceStore::await_wish() {
+// False: nobody wished for anything in time, or the pace has changed.
+Result<bool> SourceStore::await_wish(Pace pace) {
   const Held lock(wake_);
-  while (pace_ == Pace::kAsked && !is_over()) {
+  while (pace_ == pace) {
     const auto awaited = load(&state().awaited);
     if (!awaited) return awaited.error();
-    if (*awaited != awaited_) break;
-    static_cast<void>(wait_for_news(wished_));
+    if (*awaited != awaited_) return true;
+    if (pace == Pace::kAsked)
+      static_cast<void>(wait_for_news(wished_));
+    else if (!wait_for_news(wished_, kPatience))
+      return false;
   }
-  return {};
+  return false;
 }
 
 void SourceStore::tell() {
@@ -202,122 +227,58 @@ void SourceStore::tell() {
 
 // Wishes of the stream are heard between two runs.
 Status SourceStore::fill_all() {
-  FillState& all = state();
   std::uint64_t next = 0;
   const std::uint64_t early = runs_of(early_);
   std::uint64_t ahead = early;  // runs from `next` on that are filled at any pace,
   bool awaited = false;         // and the target is told
   std::uint64_t told_at = 0;    // when so many of them are left
   bool serves = false;
-  while (!is_over()) {
-    if (pace_ == Pace::kAll && !std::exchange(serves, true)) work_at(behind(priority_));
-    if (ahead == 0 && pace_ == Pace::kAsked)
-      if (Status woken = await_wish(); !woken) return woken;
-    if (pace_ == Pace::kStopped)
+  while (left_ != 0) {
+    const Pace pace = pace_;
+    if (pace == Pace::kStopped)
       return make_error(ErrorCode::kUnavailable, "the migration was given up");
-    const auto wished = heard(all.awaited, awaited_);
+    if (pace != Pace::kAsked && !std::exchange(serves, true)) work_at(behind(priority_));
+    if (ahead == 0 && pace != Pace::kAll) {
+      const auto woken = await_wish(pace);
+      if (!woken) return woken.error();
+      if (pace_ != pace) continue;
+      if (!*woken) ahead = kLead;
+    }
+    const auto wished = heard();
     if (!wished) return wished.error();
     if (*wished != 0) {
       next = *wished - 1;
-      ahead = pace_ == Pace::kAll ? kAhead : next < early ? early - next : 1;
+      ahead = pace != Pace::kAsked ? kLead : next < early ? early - next : 1;
       awaited = true;
       told_at = ahead - std::min(ahead, kPiece);
     }
-    if (ahead == 0 && pace_ == Pace::kAsked) continue;
-    const auto runs =
-        claim_next(next, pace_ == Pace::kAll ? kPiece : std::min(ahead, kPiece));
-    if (!runs) continue;
-    if (Status done = fill_runs(*runs, kBulk); !done) return done;
-    next = (runs->first + runs->count) % runs_.size();
-    ahead -= std::min(ahead, runs->count);
+    if (ahead == 0 && pace != Pace::kAll) continue;
+    const Runs runs = next_runs(next, pace == Pace::kAsked ? std::min(ahead, kPiece) : kPiece);
+    if (Status done = fill_runs(runs); !done) return done;
+    next = (runs.first + runs.count) % filled_runs_.size();
+    ahead -= std::min(ahead, runs.count);
     if (awaited && ahead <= told_at) {
       awaited = false;
       tell();
     }
   }
-  const std::lock_guard lock(mutex_);
-  if (!failure_) return failure_;
-  return store(&all.complete, std::uint32_t{1});
-}
-
-// The next run that a fault waits for; none when the filling has ended.
-Result<std::optional<std::uint64_t>> SourceStore::await_fault(std::uint64_t& before) {
-  const Held lock(wake_);
-  while (true) {
-    {
-      const std::lock_guard still(mutex_);
-      if (ended_) return std::optional<std::uint64_t>();
-    }
-    const auto wanted = heard(state().wanted, before);
-    if (!wanted) return wanted.error();
-    if (*wanted != 0) return std::optional(*wanted - 1);
-    static_cast<void>(wait_for_news(wished_));
-  }
-}
-
-Status SourceStore::answer_faults() {
-  for (std::uint64_t before = 0;;) {
-    const auto run = await_fault(before);
-    if (!run || !*run) return run ? Status() : run.error();
-    if (claim(**run)) {
-      if (Status done = fill_runs({**run, 1}, kFaults); !done) return done;
-    } else {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return runs_[**run] == Filled::kYes || ended_; });
-      if (runs_[**run] != Filled::kYes) return {};
-    }
-    tell();
-  }
-}
-
-// A thread of its own: what a fault waits for waits for nothing else, and the stream not for it.
-void SourceStore::serve_faults() {
-  work_at(priority_);
-  try {
-    const Status status = answer_faults();
-    if (status) return;
-    {
-      const std::lock_guard lock(mutex_);
-      failure_ = status;
-      changed_.notify_all();
-    }
-    const Held lock(wake_);
-    wished_.broadcast();  // the other thread may wait
-  } catch (const std::system_error& error) {
-    const std::lock_guard lock(mutex_);
-    failure_ = error_of(error, "telling the target that memory can be had");
-    changed_.notify_all();
-  }
-}
-
-bool SourceStore::is_over() {
-  const std::lock_guard lock(mutex_);
-  return left_ == 0 || !failure_;
+  return store(&state().complete, std::uint32_t{1});
 }
 
 Status SourceStore::fill() {
-  std::thread faults;
   Status status;
   try {
-    faults = std::thread([this] { serve_faults(); });
-    status = fill_all();
+    status = serve_live();
+    if (status) status = fill_all();
   } catch (const std::system_error& error) {
     status = error_of(error, "telling the target that memory can be had");
   }
-  {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    changed_.notify_all();
-  }
   try {
     if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
-    const Held lock(wake_);
-    filled_.broadcast();
-    wished_.broadcast();
+    tell();
   } catch (const std::system_error& error) {
     if (status) status = error_of(error, "telling the target that memory can be had");
   }
-  if (faults.joinable()) faults.join();
   return status;
 }
 

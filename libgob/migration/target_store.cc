@@ -24,6 +24,9 @@ Result<TargetStore> TargetStore::open(const gobelins::Connection& gob,
     return error_of(error, "opening the container that tells which pages can be had");
   }
   if (Status more = store.extend(pages, used_up); !more) return more.error();
+  // Of a move before this one it may have gone: then all its pages are in containers.
+  if (const auto live = store.mover_->find(live_name(session), PageMover::Use::kCopy))
+    store.live_ = *live;
   return store;
 }
 
@@ -33,8 +36,9 @@ Status TargetStore::extend(std::uint64_t pages, const std::set<std::uint32_t>& u
   known_.resize((pages + kFillPages - 1) / kFillPages);
   while (stores_.size() * kStorePages < pages) {
     const bool gone = used_up.contains(static_cast<std::uint32_t>(stores_.size()));
-    const auto number = gone ? Result<std::uint32_t>(0)
-                             : mover_->find(store_name(session_, stores_.size()));
+    const auto number =
+        gone ? Result<std::uint32_t>(0)
+             : mover_->find(store_name(session_, stores_.size()), PageMover::Use::kMove);
     if (!number) return number.error();
     stores_.push_back(*number);
   }
@@ -57,18 +61,27 @@ Result<bool> TargetStore::look(std::uint64_t run) {
   return is_known(run);
 }
 
-// Under the lock: who moves the process on wishes in the name of faults, too.
-Status TargetStore::wish(std::uint64_t& which, std::uint64_t run) {
-  const auto before = load(&which);
+Status TargetStore::add_live(const Memory::Store& store) {
+  std::uint64_t page = 0;
+  for (const Memory::Piece& piece : store.pieces()) {
+    live_pages_[page] = piece.page();
+    page += piece.pages();
+  }
+  if (page == (store.pieces_size() == 0 ? 0 : store.pages())) return {};
+  return make_error(ErrorCode::kProtocol, "the pieces of the source's memory are not all of it");
+}
+
+// Under the lock: others may wish, too.
+Status TargetStore::wish(std::uint64_t run) {
+  const auto before = load(&state().awaited);
   if (!before) return before.error();
-  return store(&which, (((*before >> kWishBits) + 1) << kWishBits) | (run + 1));
+  return store(&state().awaited, (((*before >> kWishBits) + 1) << kWishBits) | (run + 1));
 }
 
 // A page that nobody filled yet would be a fresh, zero page: never look at it before it is said to
 // be there.
-Status TargetStore::await_filled(std::uint64_t run, Asker asker) {
+Status TargetStore::await_filled(std::uint64_t run) {
   FillState& all = state();
-  std::uint64_t& which = asker == Asker::kStream ? all.awaited : all.wanted;
   const auto known = look(run);
   if (known && *known) return {};
   try {
@@ -83,9 +96,9 @@ Status TargetStore::await_filled(std::uint64_t run, Asker asker) {
       if (source_ended || (failed && *failed != 0))
         return make_error(ErrorCode::kLost, "the source could not hand its memory over");
       // News may be of what others wait for; they may have wished, too, before this one was heard.
-      const auto wished = load(&which);
+      const auto wished = load(&all.awaited);
       if (says || (wished && *wished % (std::uint64_t{1} << kWishBits) != run + 1)) {
-        if (Status said = wish(which, run); !said) return said;
+        if (Status said = wish(run); !said) return said;
         wished_.broadcast();
       }
       says = !wait_for_news(filled_, kLookForDeath);
@@ -133,14 +146,34 @@ std::uint64_t TargetStore::known_behind(std::uint64_t page, std::uint64_t most) 
   return end - page;
 }
 
-Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, Asker asker) {
-  for (std::uint64_t run = page / kFillPages; run <= (page + pages - 1) / kFillPages; ++run)
-    if (Status there = await_filled(run, asker); !there) return there.error();
+// From the stopped processes. False: they are not there any more, or not to be had.
+bool TargetStore::copy_live(std::uint64_t page, std::uint64_t pages, std::size_t lane) const {
+  if (live_ == 0) return false;
+  for (std::uint64_t done = 0; done < pages;) {
+    const auto behind = live_pages_.upper_bound(page + done);
+    if (behind == live_pages_.begin()) return false;
+    const auto& [first, live] = *std::prev(behind);
+    if (live == ~std::uint64_t{0}) return false;
+    const std::uint64_t end = behind == live_pages_.end() ? page + pages : behind->first;
+    const std::uint64_t count = std::min(page + pages, end) - (page + done);
+    if (!mover_->copy(live_, live + (page + done - first), count, lane, done)) return false;
+    done += count;
+  }
+  return true;
+}
+
+Result<const std::byte*> TargetStore::bring(std::uint64_t page, std::uint64_t pages, Asker asker,
+                                            unsigned lane) {
+  const std::uint64_t last = (page + pages - 1) / kFillPages;
+  // They are the same bytes at either place.
+  if (asker != Asker::kStream && !is_known(page / kFillPages) && copy_live(page, pages, lane))
+    return static_cast<const std::byte*>(mover_->lane(lane));
+  for (std::uint64_t run = page / kFillPages; run <= last; ++run)
+    if (Status there = await_filled(run); !there) return there.error();
   const std::uint32_t number = stores_[page / kStorePages];
   if (number == 0)
     return make_error(ErrorCode::kProtocol,
                       "page " + std::to_string(page) + " is in a container that was used up");
-  const auto lane = static_cast<std::size_t>(asker);
   const std::uint64_t ahead = asker == Asker::kStream ? known_behind(page + pages, kAhead) : 0;
   const Status taken = mover_->take(number, page % kStorePages, pages, lane, ahead);
   if (taken) return static_cast<const std::byte*>(mover_->lane(lane));
@@ -158,7 +191,7 @@ std::uint64_t next_store(const Memory& memory) {
 }
 
 Result<TargetStores> TargetStores::open(const std::string& socket) {
-  auto mover = PageMover::open(socket, kAskers);
+  auto mover = PageMover::open(socket, kLanes);
   if (!mover) return mover.error();
   return TargetStores(std::move(*mover));
 }
@@ -178,20 +211,22 @@ Status TargetStores::add(const gobelins::Connection& gob, const Memory::Store& s
       parts_, [&](const Part& part) { return part.place.session() == store.session(); });
   if (prepared != parts_.end()) {
     prepared->place = store;
+    if (Status known = prepared->store->add_live(store); !known) return known;
     return prepared->store->extend(store.pages());
   }
   std::set<std::uint32_t> used_up(store.used_up().begin(), store.used_up().end());
   auto opened = TargetStore::open(gob, mover_, store.session(), store.pages(), used_up);
   if (!opened) return opened.error();
+  if (Status known = opened->add_live(store); !known) return known;
   parts_.push_back({store, std::make_unique<TargetStore>(std::move(*opened)), std::move(used_up)});
   return {};
 }
 
-Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages,
-                                             Asker asker) {
+Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t pages, Asker asker,
+                                             unsigned lane) {
   for (const Part& part : parts_)
     if (page >= part.place.first() && page + pages <= part.place.first() + part.place.pages())
-      return part.store->bring(page - part.place.first(), pages, asker);
+      return part.store->bring(page - part.place.first(), pages, asker, lane);
   return make_error(ErrorCode::kProtocol, "no container holds page " + std::to_string(page));
 }
 

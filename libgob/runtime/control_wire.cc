@@ -180,6 +180,10 @@ std::string_view name_of(control::Request::BodyCase body) {
       return "take_pages";
     case Request::kPutPages:
       return "put_pages";
+    case Request::kCopyPages:
+      return "copy_pages";
+    case Request::kServeProcesses:
+      return "serve_processes";
     case Request::BODY_NOT_SET:
       return "unknown";
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "libgob/linker/process_memory.h"
 #include "libgob/runtime/file_access.h"
 #include "libgob/runtime/shard.h"
 
@@ -82,6 +83,14 @@ void Files::take(ContainerId container, std::uint64_t offset, std::span<std::byt
   access->takes = access->counted = true;
   const std::uint64_t end = (offset + out.size()) / kPageSize;
   start(access, {end, end + std::min(ahead, kMostTakenAhead)});
+}
+
+void Files::copy(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Done done) {
+  auto access = std::make_shared<FileAccess>(container, offset, Caching::kNone, std::move(done));
+  access->out = out.data();
+  access->length = out.size();
+  access->counted = true;
+  start(access, {});
 }
 
 void Files::put(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
@@ -259,6 +268,18 @@ void Files::bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes,
       found->second.size_bytes = size_bytes;
     }
   }
+  bind_backing(container, backing, std::move(done));
+}
+
+void Files::bind_processes(ContainerId container, std::vector<UniqueFd> processes, Done done) {
+  auto memory = ProcessMemory::open(std::move(processes));
+  if (!memory) return done(memory.error());
+  bind_backing(container, std::make_shared<const ProcessMemory>(std::move(*memory)),
+               std::move(done));
+}
+
+void Files::bind_backing(ContainerId container, const std::shared_ptr<const Backing>& backing,
+                         Done done) {
   const auto join = std::make_shared<FileJoin>(shards_.size(), std::move(done));
   for (Shard* shard : shards_) {
     const bool posted = shard->post([container, backing, join](Shard& owner) {

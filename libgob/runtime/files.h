@@ -1,5 +1,5 @@
 // Files: FileData on one node. Cuts requests into stripes for the shards, and asks ahead for
-// readers that go through a file in order. Pages of memory containers go the same way for programs
+// readers that go through a file in order. Pages of other containers go the same way for programs
 // that have no mapping of them. Any thread.
 #pragma once
 
@@ -46,6 +46,11 @@ class Files final : public FileData {
   void put(ContainerId container, std::uint64_t offset, std::span<const std::byte> bytes,
            Done done);
 
+  // Copies of whole pages of a container of any kind to `out`, which lives until `done`. As take().
+  void copy(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Done done);
+  // What bind() is for a file, of processes. At the home.
+  void bind_processes(ContainerId container, std::vector<UniqueFd> processes, Done done);
+
   void on_written(std::function<void(ContainerId)> written) override;
 
  private:
@@ -73,6 +78,8 @@ class Files final : public FileData {
   Pages look_ahead(ContainerId id, Pages read);
   void start(const std::shared_ptr<struct FileAccess>& access, Pages ahead);
   void refuse_share(const std::shared_ptr<struct FileAccess>& access, std::size_t parts);
+  void bind_backing(ContainerId container, const std::shared_ptr<const Backing>& backing,
+                    Done done);
   void start_jobs(ContainerId id, bool discard, Pages pages, Done done);
   [[nodiscard]] Shard& shard_of(std::uint64_t stripe) const;
 

@@ -72,6 +72,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     std::set<std::string> stays;  // locks that it holds, with which this node stays
     std::shared_ptr<LentBuffer> buffer;
     std::uint64_t moving = 0;  // pages on their way into the buffer or out of it
+    std::vector<UniqueFd> processes;  // that it has told of, of those whose memory it wants served
   };
   struct LocalMapping {
     ClientId client;
@@ -164,9 +165,13 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
                    Responder responder);
   Result<std::span<std::byte>> find_pages(ClientId client, std::uint32_t container,
                                           std::uint64_t first, std::uint64_t pages,
-                                          std::uint64_t at);
+                                          std::uint64_t at, bool copy);
   void take_pages(ClientId client, const control::TakePages& request, Responder responder);
   void put_pages(ClientId client, const control::PutPages& request, Responder responder);
+  void copy_pages(ClientId client, const control::CopyPages& request, Responder responder);
+  void serve_processes(const PeerCredentials& peer, ClientId client,
+                       const control::ServeProcesses& request, std::vector<UniqueFd> fds,
+                       Responder responder);
   FileData::Done answer_pages(ClientId client, std::uint64_t pages, Responder responder);
 
   // node_files.cc

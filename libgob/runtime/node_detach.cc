@@ -18,7 +18,8 @@ void Node::detach(const PeerCredentials& peer, ClientId client, const control::D
         make_error(ErrorCode::kPermissionDenied,
                    "only root and the user that runs gobd may detach segments and files", EPERM));
   }
-  if (record == nullptr || record->kind == ContainerKind::kMemory)
+  if (record == nullptr || record->kind == ContainerKind::kMemory ||
+      record->kind == ContainerKind::kProcess)
     return responder.fail(make_error(ErrorCode::kNotFound,
                                      "nothing is attached as " + quoted(request.name()), ENOENT));
   const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};

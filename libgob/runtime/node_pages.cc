@@ -1,5 +1,13 @@
-// Programs that move bytes of memory containers without a mapping, in bulk: what a mapping costs
-// for each page (a fault, an entry in the page tables, and its first use) is not paid.
+// Programs that move bytes of containers without a mapping, in bulk: what a mapping costs for each
+// page (a fault, an entry in the page tables, and its first use) is not paid. Memory of processes
+// that stand still, as a container.
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iterator>
+
+#include "libgob/linker/process_memory.h"
 #include "libgob/runtime/node.h"
 
 namespace gob {
@@ -27,7 +35,7 @@ void Node::lend_buffer(ClientId client, const control::LendBuffer& request,
 // Where they are in the buffer, if the program may use these pages.
 Result<std::span<std::byte>> Node::find_pages(ClientId client, std::uint32_t container,
                                               std::uint64_t first, std::uint64_t pages,
-                                              std::uint64_t at) {
+                                              std::uint64_t at, bool copy) {
   const std::string what = "cannot reach pages of container " + std::to_string(container) + ": ";
   const ContainerId id{container};
   const Client& state = clients_[client];
@@ -36,11 +44,12 @@ Result<std::span<std::byte>> Node::find_pages(ClientId client, std::uint32_t con
   if (opened == state.open.end() || local == containers_.end())
     return make_error(ErrorCode::kNotFound,
                       what + "this connection has not opened it, or it was removed", ENOENT);
-  if (!opened->second.read || !opened->second.write)
+  if (!opened->second.read || (!copy && !opened->second.write))
     return make_error(ErrorCode::kPermissionDenied,
-                      what + "it was not opened for reading and writing", EACCES);
-  if (local->second.has_device)
-    return make_error(ErrorCode::kInvalidArgument, what + "it is a file's or a segment's", EINVAL);
+                      what + "it was not opened for reading" + (copy ? "" : " and writing"),
+                      EACCES);
+  if (!copy && local->second.has_device)
+    return make_error(ErrorCode::kInvalidArgument, what + "it is no memory container", EINVAL);
   if (pages == 0 || pages > kMostPages || !local->second.pool->contains(PageIndex{first}, pages))
     return make_error(ErrorCode::kInvalidArgument,
                       what + "not " + std::to_string(pages) + " pages from page " +
@@ -80,7 +89,7 @@ FileData::Done Node::answer_pages(ClientId client, std::uint64_t pages, Responde
 
 void Node::take_pages(ClientId client, const control::TakePages& request, Responder responder) {
   const auto bytes = find_pages(client, request.container_id(), request.first_page(),
-                                request.pages(), request.at());
+                                request.pages(), request.at(), /*copy=*/false);
   if (!bytes) return responder.fail(bytes.error());
   files_->take(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
                request.ahead(), answer_pages(client, request.pages(), std::move(responder)));
@@ -88,10 +97,61 @@ void Node::take_pages(ClientId client, const control::TakePages& request, Respon
 
 void Node::put_pages(ClientId client, const control::PutPages& request, Responder responder) {
   const auto bytes = find_pages(client, request.container_id(), request.first_page(),
-                                request.pages(), request.at());
+                                request.pages(), request.at(), /*copy=*/false);
   if (!bytes) return responder.fail(bytes.error());
   files_->put(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
               answer_pages(client, request.pages(), std::move(responder)));
+}
+
+void Node::copy_pages(ClientId client, const control::CopyPages& request, Responder responder) {
+  const auto bytes = find_pages(client, request.container_id(), request.first_page(),
+                                request.pages(), request.at(), /*copy=*/true);
+  if (!bytes) return responder.fail(bytes.error());
+  files_->copy(ContainerId{request.container_id()}, request.first_page() * kPageSize, *bytes,
+               answer_pages(client, request.pages(), std::move(responder)));
+}
+
+void Node::serve_processes(const PeerCredentials& peer, ClientId client,
+                           const control::ServeProcesses& request, std::vector<UniqueFd> fds,
+                           Responder responder) {
+  if (peer.uid != 0 && peer.uid != ::geteuid())
+    return responder.fail(make_error(
+        ErrorCode::kPermissionDenied,
+        "only root and the user that runs gobd may have memory of processes served", EPERM));
+  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  if (fds.empty()) {
+    ContainerTable::NewContainer wanted;
+    wanted.name = request.name();
+    wanted.size_bytes = kMaxPages * kPageSize;
+    wanted.mode = 0400;
+    wanted.created_unix_ms = static_cast<std::uint64_t>(::time(nullptr)) * 1000;
+    wanted.home = self_;
+    wanted.kind = ContainerKind::kProcess;
+    wanted.source = "processes";
+    container::Actions actions;
+    const std::uint64_t id = table_->create(wanted, who, actions);
+    return await_table(id, client, {true, false}, std::move(responder), actions);
+  }
+  const ContainerRecord* record = table_->find(request.name());
+  if (record == nullptr || record->kind != ContainerKind::kProcess || record->info.home != self_ ||
+      !may(*record, who, Right::kAdmin))
+    return responder.fail(make_error(
+        ErrorCode::kNotFound,
+        "this node serves no memory of processes as " + quoted(request.name()) + " for this user",
+        ENOENT));
+  std::vector<UniqueFd>& all = clients_[client].processes;
+  std::ranges::move(fds, std::back_inserter(all));
+  if (request.more() && all.size() <= ProcessMemory::kMostProcesses) return responder.done();
+  const auto waiting = std::make_shared<Responder>(std::move(responder));
+  files_->bind_processes(record->info.id, std::exchange(all, {}),
+                         [this, waiting](const Status& bound) {
+                           static_cast<void>(mailbox_.post_reply([waiting, bound] {
+                             if (bound)
+                               waiting->done();
+                             else
+                               waiting->fail(bound.error());
+                           }));
+                         });
 }
 
 }  // namespace gob

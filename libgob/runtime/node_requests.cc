@@ -54,6 +54,8 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return take_pages(client, request.take_pages(), std::move(responder));
     case control::Request::kPutPages:
       return put_pages(client, request.put_pages(), std::move(responder));
+    case control::Request::kCopyPages:
+      return copy_pages(client, request.copy_pages(), std::move(responder));
     case control::Request::BODY_NOT_SET:
       return responder.fail(make_error(ErrorCode::kUnsupported,
                                        "this gobd does not know the request; is it older than the "
@@ -78,6 +80,9 @@ void Node::on_request(ClientId client, const PeerCredentials& peer, const contro
       return mapping_ready(client, request.mapping_ready(), std::move(fds), std::move(responder));
     case control::Request::kLendBuffer:
       return lend_buffer(client, request.lend_buffer(), std::move(fds), std::move(responder));
+    case control::Request::kServeProcesses:
+      return serve_processes(peer, client, request.serve_processes(), std::move(fds),
+                             std::move(responder));
     case control::Request::kAttach:
       return attach(peer, client, request.attach(), std::move(responder));
     case control::Request::kDetach:
@@ -166,7 +171,8 @@ void Node::open_file(ClientId client, const control::OpenFile& request, Responde
 void Node::remove_container(ClientId client, const PeerCredentials& peer,
                             const control::RemoveContainer& request, Responder responder) {
   const ContainerRecord* record = table_->find(request.name());
-  if (record != nullptr && record->kind != ContainerKind::kMemory)
+  if (record != nullptr && record->kind != ContainerKind::kMemory &&
+      record->kind != ContainerKind::kProcess)
     return responder.fail(make_error(ErrorCode::kInvalidArgument,
                                      quoted(request.name()) +
                                          " is an attached segment or file; \"gobctl detach\" "

@@ -97,9 +97,10 @@ void Node::add_local(const ContainerRecord& record) {
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
   containers_[record.info.id] = LocalContainer{shared, is_file(record.info)};
   files_->add_container(record.info);
-  // What its home has not given yet, it will: the segment is being taken in.
-  const bool awaits = record.kind == ContainerKind::kSegment && record.info.home == self_ &&
-                      record.creator.incarnation == transport_->incarnation();
+  // What its home has not given yet, it will: the segment is being taken in, or processes stopped.
+  const bool awaits =
+      (record.kind == ContainerKind::kSegment || record.kind == ContainerKind::kProcess) &&
+      record.info.home == self_ && record.creator.incarnation == transport_->incarnation();
   each_shard([info = record.info, shared, awaits](Shard& shard) {
     shard.add_container(info, shared, awaits);
   });

@@ -141,7 +141,7 @@ class Shard final : private ChannelSink {
   void start_access(const std::shared_ptr<FileAccess>& access, PageSet pages, std::uint64_t ahead);
   void ask_file_ahead(PageSet pages, Access access);
   // At the home of a file container.
-  Status bind_file(ContainerId id, const std::shared_ptr<const BackingFile>& file);
+  Status bind_file(ContainerId id, const std::shared_ptr<const Backing>& file);
   void start_job(const std::shared_ptr<FileJob>& job);
   // The kernel has none of these pages and may be told so: it asks for them.
   void kernel_has_none(PageSet pages);

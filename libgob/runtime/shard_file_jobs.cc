@@ -26,7 +26,7 @@ PageSet clip(PageSet pages, std::uint64_t first, std::uint64_t end) {
 
 }  // namespace
 
-Status Shard::bind_file(ContainerId id, const std::shared_ptr<const BackingFile>& file) {
+Status Shard::bind_file(ContainerId id, const std::shared_ptr<const Backing>& file) {
   if (file_linker_ == nullptr) {
     Result<std::unique_ptr<FileIoLinker>> made = FileIoLinker::create();
     if (!made) return made.error();

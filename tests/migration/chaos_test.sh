@@ -70,7 +70,9 @@ outcome_of() {
     *:dump) echo ends ;;
     left:gobmigrate | arrived:server | arrived:warden) echo "moves or ends" ;;
     arrived:*) echo moves ;;
-    freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:* | filling:*) echo stays ;;
+    freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:*) echo stays ;;
+    # Only the thread that fills waits at this moment: the target goes on.
+    filling:*) echo "stays, moves or ends" ;;
     committing:gobmigrate | committing:restore) echo stays ;;
     *) echo "moves or ends" ;;
   esac

@@ -11,8 +11,11 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <functional>
+#include <future>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "libgob/migration/lazy_server.h"
 #include "libgob/migration/page_store.h"
@@ -22,6 +25,8 @@ namespace gob::migration {
 namespace {
 
 constexpr int kPatienceMs = 60'000;
+// Where the memory of the one that moves is.
+constexpr std::uint64_t kSource = std::uint64_t{1} << 45;
 
 DaemonConfig settings(std::uint64_t pages) {
   DaemonConfig config;
@@ -42,8 +47,10 @@ bool hand_over(const gobelins::Connection& gob, const std::string& socket, std::
                std::optional<std::uint64_t> lost = {}) {
   gobelins::Connection mine = gob;
   mine.mutex("s.source").lock();  // as long as this program lives
-  void* const memory = ::mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const memory =
+      ::mmap(reinterpret_cast<void*>(kSource), pages * kPageSize, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (memory == MAP_FAILED) return false;
   for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
   const auto store = SourceStore::create(gob, socket, "s", pages, 0);
   if (!store) return false;
@@ -110,11 +117,17 @@ TargetStores stores_of(const std::string& socket) {
 // Memory of this program that comes out of the containers, as a migrant's.
 class Arriving {
  public:
-  Arriving(gobelins::Connection& gob, const std::string& socket, std::uint64_t pages)
+  // `live`: it knows where the source's process has them.
+  Arriving(gobelins::Connection& gob, const std::string& socket, std::uint64_t pages,
+           bool live = true)
       : pages_(pages), stores_(stores_of(socket)) {
     Memory::Store place;
     place.set_session("s");
     place.set_pages(pages);
+    if (live) {
+      place.add_pieces()->set_page(kSource / kPageSize);
+      place.mutable_pieces(0)->set_pages(pages);
+    }
     // The state is made last: then all of them are there.
     for (Status added = stores_.add(gob, place); !added; added = stores_.add(gob, place))
       ::usleep(1000);
@@ -195,24 +208,24 @@ void meet(std::uint64_t pages, const Target& target, bool asked = false,
 
 TEST(Fill, GivesWhatFaultsWaitForBeforeAllElse) {
   constexpr std::uint64_t kPages = 100 * kFillPages + kEarlyPages;
-  meet(
-      kPages,
-      [](gobelins::Connection& gob, const std::string& socket) {
-        Arriving arriving(gob, socket, kPages);
-        arriving.server().runs(/*stream=*/false);
-        // Here and there, one behind the other, and again in a run that is there.
-        EXPECT_TRUE(arriving.right(kPages - 1, kPages));
-        EXPECT_TRUE(arriving.right(50 * kFillPages + 7, 52 * kFillPages));
-        EXPECT_TRUE(arriving.right(3, 4));
-        EXPECT_TRUE(arriving.right(50 * kFillPages, 50 * kFillPages + 7));
-        EXPECT_GT(arriving.server().pages_out(), kPages / 2);
-        return !::testing::Test::HasFailure();
-      },
-      /*asked=*/true);
+  for (const bool live : {true, false})
+    meet(
+        kPages,
+        [live](gobelins::Connection& gob, const std::string& socket) {
+          Arriving arriving(gob, socket, kPages, live);
+          arriving.server().runs(/*stream=*/false);
+          // Here and there, one behind the other, and again in a run that is there.
+          EXPECT_TRUE(arriving.right(kPages - 1, kPages));
+          EXPECT_TRUE(arriving.right(50 * kFillPages + 7, 52 * kFillPages));
+          EXPECT_TRUE(arriving.right(3, 4));
+          EXPECT_TRUE(arriving.right(50 * kFillPages, 50 * kFillPages + 7));
+          EXPECT_GT(arriving.server().pages_out(), kPages / 2);
+          return !::testing::Test::HasFailure();
+        },
+        /*asked=*/true);
 }
 
-// Whichever of the source's two threads finds out, and whatever the other does: both ends hear of
-// it.
+// Whoever finds out, and whatever the source does: both ends hear of it.
 TEST(Fill, EndsWhenMemoryOfTheSourceIsLost) {
   constexpr std::uint64_t kPages = 20 * kFillPages + kEarlyPages;
   constexpr std::uint64_t kLost = 10 * kFillPages + 5;
@@ -230,6 +243,29 @@ TEST(Fill, EndsWhenMemoryOfTheSourceIsLost) {
           return true;
         },
         asked, kLost);
+}
+
+// As many faults as there are threads, on pages side by side and far from each other, while the
+// stream brings the same ones.
+TEST(Fill, AnswersManyThreadsAtOnce) {
+  constexpr std::uint64_t kPages = 300 * kFillPages;
+  for (const bool stream : {false, true})
+    meet(kPages, [stream](gobelins::Connection& gob, const std::string& socket) {
+      Arriving arriving(gob, socket, kPages);
+      arriving.server().runs(stream);
+      std::vector<std::future<bool>> all;
+      for (std::uint64_t each = 0; each < 8; ++each)
+        all.push_back(std::async(std::launch::async, [&arriving, each] {
+          // Two threads go the same way.
+          for (std::uint64_t i = 0; i < 600; ++i) {
+            const std::uint64_t page = (i * 997 + each / 2 * 4801) % kPages;
+            if (!arriving.right(page, page + 1)) return false;
+          }
+          return true;
+        }));
+      for (std::future<bool>& each : all) EXPECT_TRUE(each.get());
+      return !::testing::Test::HasFailure();
+    });
 }
 
 TEST(UsedUp, ContainersGoAsTheirPagesHaveCome) {
@@ -275,10 +311,10 @@ TEST(UsedUp, OneIsLeftOutWhenTheProcessMovesOn) {
     EXPECT_EQ(left.stores(0).used_up(0), 1U);
     TargetStores next = stores_of(socket);
     EXPECT_TRUE(next.add(gob, left.stores(0)).ok());
-    const auto page = next.bring(7, 1, Asker::kFault);
+    const auto page = next.bring(7, 1, Asker::kFault, kFaultLane);
     EXPECT_TRUE(page.ok());
     EXPECT_EQ(page ? *reinterpret_cast<const std::uint64_t*>(*page) : 0, 8U);
-    EXPECT_FALSE(next.bring(kStorePages, 1, Asker::kFault).ok());
+    EXPECT_FALSE(next.bring(kStorePages, 1, Asker::kStream, kStreamLane).ok());
     return !::testing::Test::HasFailure();
   });
 }

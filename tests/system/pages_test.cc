@@ -24,6 +24,7 @@ namespace gob {
 namespace {
 
 using migration::PageMover;
+using Use = PageMover::Use;
 
 constexpr std::uint64_t kPages = 600;  // of the container: several stripes, the last one cut
 constexpr int kPatienceMs = 60'000;
@@ -55,8 +56,8 @@ TEST(Pages, WhatOneNodePutsAnotherTakes) {
   create(nodes);
   const auto here = mover_of(nodes, 0);
   const auto there = mover_of(nodes, 1);
-  const std::uint32_t number = *here->find("c");
-  ASSERT_EQ(*there->find("c"), number);
+  const std::uint32_t number = *here->find("c", Use::kMove);
+  ASSERT_EQ(*there->find("c", Use::kMove), number);
   constexpr std::uint64_t kFirst = 37;  // begins and ends within a stripe
   for (std::uint64_t i = 0; i < PageMover::kLanePages; ++i) word_of(here->lane(1), i) = i + 1;
   ASSERT_TRUE(here->put(number, kFirst, PageMover::kLanePages, 1).ok());
@@ -88,7 +89,7 @@ TEST(Pages, TakingAndPuttingIsCoherentWithMappings) {
         mapping = gob.open("c").map();
       } else {
         mover = mover_of(nodes, node);
-        number = *mover->find("c");
+        number = *mover->find("c", Use::kMove);
       }
       for (unsigned i = 0; i < kRounds; ++i) {
         const std::uint64_t first = i % 7 * 60;
@@ -115,7 +116,7 @@ TEST(Pages, TakingAndPuttingIsCoherentWithMappings) {
   for (unsigned i = 0; i < kRounds; ++i)
     for (std::uint64_t page = 0; page < 1 + i % 5; ++page) expected[i % 7 * 60 + page] += 6;
   const auto mover = mover_of(nodes, 1);
-  const std::uint32_t number = *mover->find("c");
+  const std::uint32_t number = *mover->find("c", Use::kMove);
   for (std::uint64_t page = 0; page < kPages; ++page) {
     ASSERT_TRUE(mover->take(number, page, 1, 1, 0).ok());
     ASSERT_EQ(word_of(mover->lane(1), 0), expected[page]) << page;
@@ -129,7 +130,7 @@ TEST(Pages, GoToOtherNodesWhenThereIsNoRoom) {
   Nodes nodes(2, config);
   create(nodes);
   const auto mover = mover_of(nodes, 0);
-  const std::uint32_t number = *mover->find("c");
+  const std::uint32_t number = *mover->find("c", Use::kMove);
   for (std::uint64_t first = 0; first < kPages; first += 100) {
     for (std::uint64_t i = 0; i < 100; ++i) word_of(mover->lane(0), i) = first + i + 1;
     ASSERT_TRUE(mover->put(number, first, 100, 0).ok());
@@ -145,8 +146,8 @@ TEST(Pages, OfADeadNodeAreAnError) {
   create(nodes);
   const auto theirs = mover_of(nodes, 2);
   const auto mover = mover_of(nodes, 0);
-  const std::uint32_t number = *mover->find("c");
-  ASSERT_EQ(*theirs->find("c"), number);
+  const std::uint32_t number = *mover->find("c", Use::kMove);
+  ASSERT_EQ(*theirs->find("c", Use::kMove), number);
   word_of(theirs->lane(0), 0) = 7;
   ASSERT_TRUE(theirs->put(number, 5, 1, 0).ok());
   nodes.kill_node(2);
@@ -165,8 +166,8 @@ TEST(Pages, OfOneConnectionAFewAreUnderWay) {
   auto opened = PageMover::open(nodes.socket_of(0), 1);
   ASSERT_TRUE(opened.ok());
   const std::unique_ptr<PageMover> mover = std::move(*opened);
-  const std::uint32_t number = *mover->find("c");
-  ASSERT_EQ(*theirs->find("c"), number);
+  const std::uint32_t number = *mover->find("c", Use::kMove);
+  ASSERT_EQ(*theirs->find("c", Use::kMove), number);
   ASSERT_TRUE(theirs->put(number, 0, PageMover::kLanePages, 0).ok());
   ASSERT_TRUE(nodes.suspend(1));
   // Whichever comes second finds no room, and is answered at once.
@@ -192,7 +193,7 @@ TEST(Pages, OfARemovedContainerAreAnError) {
   Nodes nodes(1, settings());
   create(nodes);
   const auto mover = mover_of(nodes, 0);
-  const std::uint32_t number = *mover->find("c");
+  const std::uint32_t number = *mover->find("c", Use::kMove);
   ASSERT_TRUE(mover->put(number, 0, 1, 0).ok());
   gobelins::Connection(nodes.socket_of(0)).remove("c");
   EXPECT_EQ(mover->take(number, 0, 1, 0, 0).error().errno_value, ENOENT);
@@ -289,7 +290,7 @@ TEST_F(PagesRefused, AProgramThatIsKilledMeanwhile) {
   for (int i = 0; i < 20; ++i) {
     const pid_t program = nodes_.spawn(0, [&](gobelins::Connection&) {
       const auto mover = mover_of(nodes_, 0);
-      const std::uint32_t number = *mover->find("c");
+      const std::uint32_t number = *mover->find("c", Use::kMove);
       for (;;) {
         EXPECT_TRUE(mover->put(number, 0, PageMover::kLanePages, 0).ok());
         EXPECT_TRUE(mover->take(number, 0, PageMover::kLanePages, 1, kPages).ok());
@@ -301,7 +302,7 @@ TEST_F(PagesRefused, AProgramThatIsKilledMeanwhile) {
     EXPECT_EQ(Nodes::wait_for(program, kPatienceMs), 128 + SIGKILL);
   }
   const auto mover = mover_of(nodes_, 0);
-  EXPECT_TRUE(mover->take(*mover->find("c"), 0, PageMover::kLanePages, 0, 0).ok());
+  EXPECT_TRUE(mover->take(*mover->find("c", Use::kMove), 0, PageMover::kLanePages, 0, 0).ok());
 }
 
 }  // namespace
