@@ -16,6 +16,8 @@ class Backing {
   virtual ~Backing() = default;
   // `count` pages from `first` into buffers of any cut, which it may change.
   virtual Status read(PageIndex first, unsigned count, iovec* parts, int part_count) const = 0;
+  // Never waits for a disk.
+  [[nodiscard]] virtual bool is_memory() const { return false; }
   // On failure some may be written.
   virtual Status write(PageIndex first, unsigned count, const std::byte* bytes) const = 0;
 };

@@ -135,7 +135,8 @@ void FileIoLinker::bind(ContainerId id, std::shared_ptr<const Backing> file) {
   files_[id] = std::move(file);
 }
 
-IoWorker& FileIoLinker::lane_of(PageSet pages) {
+IoWorker& FileIoLinker::lane_of(PageSet pages, const Backing& file) {
+  if (file.is_memory()) return *lanes_[kLanes];
   return *lanes_[mix64(std::uint64_t{pages.container.value()} << 40 |
                        pages.stripe / kStripesOfALane) %
                  kLanes];
@@ -150,7 +151,7 @@ Status FileIoLinker::submit(PageSet pages, IoCompletion::Kind kind, const std::b
         ENOENT);
   if (pages.empty())
     return make_error(ErrorCode::kInvalidArgument, "no page of a file was given", EINVAL);
-  IoWorker& lane = lane_of(pages);
+  IoWorker& lane = lane_of(pages, *file->second);
   if (lane.full())
     return make_error(ErrorCode::kUnavailable, "too many operations on files are under way",
                       EAGAIN);

@@ -38,17 +38,18 @@ class FileIoLinker final : public IoLinker {
   void poll(std::vector<IoCompletion>& out) override;
 
  private:
+  // For files; what never waits has one more, so that it does not wait for these.
   static constexpr std::size_t kLanes = 4;
   class Job;
 
   explicit FileIoLinker(UniqueFd epoll) : epoll_(std::move(epoll)) {}
-  [[nodiscard]] IoWorker& lane_of(PageSet pages);
+  [[nodiscard]] IoWorker& lane_of(PageSet pages, const Backing& file);
   Status submit(PageSet pages, IoCompletion::Kind kind, const std::byte* bytes);
 
   UniqueFd epoll_;  // over the lanes
   std::map<ContainerId, std::shared_ptr<const Backing>> files_;
   std::vector<std::unique_ptr<IoJob>> delivered_;        // completions point into them
-  std::array<std::unique_ptr<IoWorker>, kLanes> lanes_;  // last: they end first
+  std::array<std::unique_ptr<IoWorker>, kLanes + 1> lanes_;  // last: they end first
 };
 
 }  // namespace gob

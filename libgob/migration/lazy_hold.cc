@@ -20,22 +20,26 @@ std::uint64_t LazyServer::pages_out() {
 // does counts.
 Status LazyServer::identify(Task& task, const Processes& processes,
                             std::unique_lock<std::mutex>& lock) {
-  if (task.ended || task.ranges.empty()) return {};
-  const LazyRanges::Run run = *task.ranges.next(0, 1);
-  lock.unlock();
-  std::vector<const ResidentRequest::Process*> without;
-  for (const ResidentRequest::Process& process : processes)
-    if (present_pages(process.pid(), run.address, 1).empty()) without.push_back(&process);
-  const auto bytes = store_.bring(run.page, 1, Asker::kFault, kMoverLane);
-  lock.lock();
-  if (!bytes) return bytes.error();
-  if (task.ended) return {};
-  if (task.ranges.find(run.address, 1) != run ||
-      copy(task, run.address, *bytes, 1) == Copied::kLater)
-    return make_error(ErrorCode::kUnavailable, "the process changes its address space right now");
-  if (task.ended || task.pid != 0) return {};
-  std::erase_if(without, [&](const auto* each) { return present_pages(each->pid(), run.address, 1).empty(); });
-  if (without.size() == 1) task.pid = without.front()->inside();
+  while (!task.ended && !task.ranges.empty()) {
+    const LazyRanges::Run run = *task.ranges.next(0, 1);
+    lock.unlock();
+    std::vector<const ResidentRequest::Process*> without;
+    for (const ResidentRequest::Process& process : processes)
+      if (present_pages(process.pid(), run.address, 1).empty()) without.push_back(&process);
+    const auto bytes = store_.bring(run.page, 1, Asker::kFault, kMoverLane);
+    lock.lock();
+    if (!bytes) return bytes.error();
+    if (task.ended) return {};
+    if (task.ranges.find(run.address, 1) != run) continue;  // a fault was faster: the next one
+    if (copy(task, run.address, *bytes, 1) == Copied::kLater)
+      return make_error(ErrorCode::kUnavailable, "the process changes its address space right now");
+    if (task.ended || task.pid != 0) return {};
+    std::erase_if(without, [&](const auto* each) {
+      return present_pages(each->pid(), run.address, 1).empty();
+    });
+    if (without.size() == 1) task.pid = without.front()->inside();
+    return {};
+  }
   return {};
 }
 

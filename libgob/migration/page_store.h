@@ -72,6 +72,9 @@ class SourceStore {
   [[nodiscard]] std::uint64_t room() const { return stores_.size() * kStorePages; }
   // Copies every page out of the stopped processes, from where the stream is on.
   Status fill();
+  // Waits, while another thread fills, until the early pages are in: then there is room, and the
+  // process can be given up here. False: the filling has failed.
+  [[nodiscard]] bool await_early() const;
   // Once all is filled, and before the processes go: nothing is read from them any more.
   void end_live();
   enum class Pace {
@@ -109,6 +112,7 @@ class SourceStore {
   Status fill_runs(Runs runs);
   Status fill_all();
   Result<std::uint64_t> heard();
+  void note_early();
   Result<bool> await_wish(Pace pace);
   void tell();
   [[nodiscard]] FillState& state() const { return *static_cast<FillState*>(state_.data()); }
@@ -128,6 +132,8 @@ class SourceStore {
   std::atomic<Pace> pace_{Pace::kAsked};
   std::uint64_t awaited_ = 0;  // the last wish that was heard
 
+  enum class Early : std::uint8_t { kOut, kIn, kNever };
+  std::atomic<Early> early_state_{Early::kOut};
   std::vector<bool> filled_runs_;
   std::uint64_t left_ = 0;  // of them
   std::vector<pid_t> live_;  // processes whose memory is served, in that order

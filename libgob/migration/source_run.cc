@@ -397,7 +397,8 @@ void SourceRun::start_filling() {
 
 // The last moment at which the process can go on here if its memory cannot get into the containers.
 Status SourceRun::check_filling() {
-  if (!filler_ended_) return {};
+  // The process may be there already: its faults need no containers.
+  if (!filler_.joinable() || (store_->await_early() && !filler_ended_)) return {};
   filler_.join();
   return filled_;
 }

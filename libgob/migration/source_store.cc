@@ -127,13 +127,15 @@ std::uint64_t SourceStore::live_page(const Piece& piece) {
 
 // Not before they stand still: until then an exec may give them other memory.
 Status SourceStore::serve_live() {
-  std::vector<UniqueFd> memory;
+  std::vector<UniqueFd> files;
   std::vector<int> fds;
   for (const pid_t pid : live_) {
-    memory.emplace_back(::open(proc(pid, "mem").c_str(), O_RDONLY | O_CLOEXEC));
-    if (!memory.back())
-      return system_error("opening the memory of the stopped process " + std::to_string(pid));
-    fds.push_back(memory.back().get());
+    for (const char* const what : {"mem", "stat"}) {
+      files.emplace_back(::open(proc(pid, what).c_str(), O_RDONLY | O_CLOEXEC));
+      if (!files.back())
+        return system_error("opening the memory of the stopped process " + std::to_string(pid));
+      fds.push_back(files.back().get());
+    }
   }
   return fds.empty() ? Status() : mover_->serve(live_name(session_), fds);
 }
@@ -142,7 +144,7 @@ void SourceStore::end_live() {
   try {
     gob_.remove(live_name(session_));
   } catch (const std::system_error&) {
-    return;  // it goes with the session; who reads it until then gets an error, and no zeros
+    return;  // it goes with the session; who reads it until then gets an error
   }
 }
 
@@ -233,6 +235,7 @@ Status SourceStore::fill_all() {
   bool awaited = false;         // and the target is told
   std::uint64_t told_at = 0;    // when so many of them are left
   bool serves = false;
+  note_early();
   while (left_ != 0) {
     const Pace pace = pace_;
     if (pace == Pace::kStopped)
@@ -257,12 +260,25 @@ Status SourceStore::fill_all() {
     if (Status done = fill_runs(runs); !done) return done;
     next = (runs.first + runs.count) % filled_runs_.size();
     ahead -= std::min(ahead, runs.count);
+    note_early();
     if (awaited && ahead <= told_at) {
       awaited = false;
       tell();
     }
   }
   return store(&state().complete, std::uint32_t{1});
+}
+
+void SourceStore::note_early() {
+  const auto early = filled_runs_.begin() + static_cast<std::ptrdiff_t>(runs_of(early_));
+  if (early_state_ != Early::kOut || std::find(filled_runs_.begin(), early, false) != early) return;
+  early_state_ = Early::kIn;
+  early_state_.notify_all();
+}
+
+bool SourceStore::await_early() const {
+  early_state_.wait(Early::kOut);
+  return early_state_ == Early::kIn;
 }
 
 Status SourceStore::fill() {
@@ -274,7 +290,11 @@ Status SourceStore::fill() {
     status = error_of(error, "telling the target that memory can be had");
   }
   try {
-    if (!status) static_cast<void>(store(&state().failed, std::uint32_t{1}));
+    if (!status) {
+      early_state_ = Early::kNever;
+      early_state_.notify_all();
+      static_cast<void>(store(&state().failed, std::uint32_t{1}));
+    }
     tell();
   } catch (const std::system_error& error) {
     if (status) status = error_of(error, "telling the target that memory can be had");

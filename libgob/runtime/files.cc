@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "libgob/linker/process_memory.h"
 #include "libgob/runtime/file_access.h"
 #include "libgob/runtime/shard.h"
 
@@ -271,10 +270,8 @@ void Files::bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes,
   bind_backing(container, backing, std::move(done));
 }
 
-void Files::bind_processes(ContainerId container, std::vector<UniqueFd> processes, Done done) {
-  auto memory = ProcessMemory::open(std::move(processes));
-  if (!memory) return done(memory.error());
-  bind_backing(container, std::make_shared<const ProcessMemory>(std::move(*memory)),
+void Files::bind_processes(ContainerId container, ProcessMemory processes, Done done) {
+  bind_backing(container, std::make_shared<const ProcessMemory>(std::move(processes)),
                std::move(done));
 }
 

@@ -11,6 +11,7 @@
 
 #include "libgob/linker/backing_file.h"
 #include "libgob/linker/file_data.h"
+#include "libgob/linker/process_memory.h"
 #include "libgob/protocol/event.h"
 
 namespace gob {
@@ -49,7 +50,7 @@ class Files final : public FileData {
   // Copies of whole pages of a container of any kind to `out`, which lives until `done`. As take().
   void copy(ContainerId container, std::uint64_t offset, std::span<std::byte> out, Done done);
   // What bind() is for a file, of processes. At the home.
-  void bind_processes(ContainerId container, std::vector<UniqueFd> processes, Done done);
+  void bind_processes(ContainerId container, ProcessMemory processes, Done done);
 
   void on_written(std::function<void(ContainerId)> written) override;
 

@@ -59,7 +59,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
  private:
   struct LocalContainer {
     std::shared_ptr<const FramePool> pool;
-    bool has_device = false;  // a file's, or a segment's with a home
+    bool has_device = false;  // a file's, or a segment's or processes' with a home
+    bool bound = false;       // of processes: they are known
   };
   // A program's right to a container, from OpenContainer.
   struct Opened {
@@ -72,7 +73,8 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
     std::set<std::string> stays;  // locks that it holds, with which this node stays
     std::shared_ptr<LentBuffer> buffer;
     std::uint64_t moving = 0;  // pages on their way into the buffer or out of it
-    std::vector<UniqueFd> processes;  // that it has told of, of those whose memory it wants served
+    // What it has said of a container of processes so far.
+    std::pair<std::string, std::vector<UniqueFd>> processes;
   };
   struct LocalMapping {
     ClientId client;

@@ -132,6 +132,7 @@ void Node::serve_processes(const PeerCredentials& peer, ClientId client,
     const std::uint64_t id = table_->create(wanted, who, actions);
     return await_table(id, client, {true, false}, std::move(responder), actions);
   }
+  auto [name, all] = std::exchange(clients_[client].processes, {});
   const ContainerRecord* record = table_->find(request.name());
   if (record == nullptr || record->kind != ContainerKind::kProcess || record->info.home != self_ ||
       !may(*record, who, Right::kAdmin))
@@ -139,19 +140,29 @@ void Node::serve_processes(const PeerCredentials& peer, ClientId client,
         ErrorCode::kNotFound,
         "this node serves no memory of processes as " + quoted(request.name()) + " for this user",
         ENOENT));
-  std::vector<UniqueFd>& all = clients_[client].processes;
+  const auto local = containers_.find(record->info.id);
+  if (local == containers_.end() || local->second.bound)
+    return responder.fail(
+        make_error(ErrorCode::kAlreadyExists,
+                   "the processes of " + quoted(request.name()) + " are known already", EBUSY));
+  if (name != request.name()) all.clear();
   std::ranges::move(fds, std::back_inserter(all));
-  if (request.more() && all.size() <= ProcessMemory::kMostProcesses) return responder.done();
+  if (request.more() && all.size() <= ProcessMemory::kMostFds) {
+    clients_[client].processes = {request.name(), std::move(all)};
+    return responder.done();
+  }
+  auto memory = ProcessMemory::open(std::move(all));
+  if (!memory) return responder.fail(memory.error());
+  local->second.bound = true;
   const auto waiting = std::make_shared<Responder>(std::move(responder));
-  files_->bind_processes(record->info.id, std::exchange(all, {}),
-                         [this, waiting](const Status& bound) {
-                           static_cast<void>(mailbox_.post_reply([waiting, bound] {
-                             if (bound)
-                               waiting->done();
-                             else
-                               waiting->fail(bound.error());
-                           }));
-                         });
+  files_->bind_processes(record->info.id, std::move(*memory), [this, waiting](const Status& bound) {
+    static_cast<void>(mailbox_.post_reply([waiting, bound] {
+      if (bound)
+        waiting->done();
+      else
+        waiting->fail(bound.error());
+    }));
+  });
 }
 
 }  // namespace gob

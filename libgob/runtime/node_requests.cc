@@ -145,6 +145,10 @@ void Node::open_container(ClientId client, const PeerCredentials& peer,
     return responder.fail(make_error(
         ErrorCode::kInvalidArgument,
         quoted(request.name()) + " is a folder of files and has no memory of its own", EISDIR));
+  if (record != nullptr && record->kind == ContainerKind::kProcess && request.write())
+    return responder.fail(make_error(
+        ErrorCode::kPermissionDenied,
+        quoted(request.name()) + " is the memory of stopped processes: it is only read", EACCES));
   container::Actions actions;
   const std::uint64_t id = table_->open(request.name(), credentials(peer), rights, actions);
   await_table(id, client, {request.read(), request.write()}, std::move(responder), actions);

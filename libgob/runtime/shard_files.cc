@@ -116,8 +116,8 @@ void Shard::advance(const std::shared_ptr<FilePart>& part) {
   }
   const auto file = files_.find(access.container);
   const bool is_home = file != files_.end() && file->second.home == config_.core.self;
-  // What the home reads is on its disk, mostly; who takes pages asks for what it has room for.
-  const bool bounded = wanted == Access::kRead && !is_home;
+  // What the home reads is on its disk, mostly; who is counted asks for what it has room for.
+  const bool bounded = wanted == Access::kRead && !is_home && !access.counted;
   if (missing != 0 && (!bounded || read_window_.enter(part, part->pages.with(missing).size()))) {
     const bool busy = wanted == Access::kRead && read_window_.busy();
     const std::uint64_t ahead = busy ? 0 : part->ahead & ~part->pages.mask;

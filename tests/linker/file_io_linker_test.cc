@@ -7,6 +7,7 @@
 
 #include <stdexcept>
 
+#include "libgob/linker/backing_file.h"
 #include "tests/linker/io_linker_contract.h"
 
 namespace gob::test {

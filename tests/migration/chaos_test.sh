@@ -71,7 +71,8 @@ outcome_of() {
     left:gobmigrate | arrived:server | arrived:warden) echo "moves or ends" ;;
     arrived:*) echo moves ;;
     freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:*) echo stays ;;
-    # Only the thread that fills waits at this moment: the target goes on.
+    # Only the thread that fills waits at this moment: the target may be ready.
+    filling:gobmigrate | filling:n1) echo stays ;;
     filling:*) echo "stays, moves or ends" ;;
     committing:gobmigrate | committing:restore) echo stays ;;
     *) echo "moves or ends" ;;

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -39,36 +40,51 @@ std::uint64_t* word_of(void* memory, std::uint64_t page) {
   return reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(memory) + page * kPageSize);
 }
 
-// As if this program were the one that moves: fills containers with memory of its own, whose pages
-// begin with their numbers, from 1.
-// `lost`: this one cannot be copied.
+// A process that stands still, whose pages at kSource begin with their numbers, from 1. `lost`:
+// this one cannot be read. -1: none could be made.
+pid_t stand_still(std::uint64_t pages, std::optional<std::uint64_t> lost) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    void* const memory =
+        ::mmap(reinterpret_cast<void*>(kSource), pages * kPageSize, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (memory == MAP_FAILED) ::_exit(1);
+    for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
+    if (lost)  // behind the end of a file
+      ::mmap(word_of(memory, *lost), kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED,
+             ::memfd_create("empty", MFD_CLOEXEC), 0);
+    ::raise(SIGSTOP);
+    ::_exit(0);
+  }
+  int status = 0;
+  if (pid < 0 || ::waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status)) return -1;
+  return pid;
+}
+
+// Fills containers with the memory of such a process.
 bool hand_over(const gobelins::Connection& gob, const std::string& socket, std::uint64_t pages,
                const std::function<void()>& before, const std::function<void()>& after,
                std::optional<std::uint64_t> lost = {}) {
   gobelins::Connection mine = gob;
   mine.mutex("s.source").lock();  // as long as this program lives
-  void* const memory =
-      ::mmap(reinterpret_cast<void*>(kSource), pages * kPageSize, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (memory == MAP_FAILED) return false;
-  for (std::uint64_t page = 0; page < pages; ++page) *word_of(memory, page) = page + 1;
+  const pid_t process = stand_still(pages, lost);
   const auto store = SourceStore::create(gob, socket, "s", pages, 0);
-  if (!store) return false;
+  if (process < 0 || !store) return false;
   LazyTask task;
   task.pid = 1;
-  task.runs = {{reinterpret_cast<std::uint64_t>(memory), pages}};
+  task.runs = {{kSource, pages}};
   Memory all;
-  if (!(*store)->assign({task}, {::getpid()}, all)) return false;
-  if (lost)  // behind the end of a file
-    ::mmap(word_of(memory, *lost), kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED,
-           ::memfd_create("empty", MFD_CLOEXEC), 0);
+  if (!(*store)->assign({task}, {process}, all)) return false;
   Status filled;
   std::thread filler([&] { filled = (*store)->fill(); });
+  const bool early = (*store)->await_early();
   before();
   (*store)->set_pace(SourceStore::Pace::kAll);
   filler.join();
   after();
-  return filled.ok();
+  ::kill(process, SIGKILL);
+  ::waitpid(process, nullptr, 0);
+  return early && filled.ok();
 }
 
 TEST(Fill, GoesOnWhenTheTargetDiesWithTheLock) {

@@ -46,7 +46,7 @@ std::uint64_t word_of(const PageMover& mover, std::uint64_t page) {
 // A process that stands still, with kPages pages of memory: page i begins with `mark` + i.
 class Stopped {
  public:
-  explicit Stopped(std::uint64_t mark) {
+  explicit Stopped(std::uint64_t mark, bool lives = false) {
     void* const memory = ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     EXPECT_NE(memory, MAP_FAILED);
@@ -58,14 +58,16 @@ class Stopped {
       // What a program may not read itself is its memory all the same.
       ::mprotect(memory, kPageSize, PROT_NONE);
       ::raise(SIGSTOP);
+      if (lives) ::pause();
       ::_exit(0);
     }
     int status = 0;
     EXPECT_EQ(::waitpid(pid_, &status, WUNTRACED), pid_);
     EXPECT_TRUE(WIFSTOPPED(status));
     ::munmap(memory, kPages * kPageSize);
-    memory_.reset(::open(("/proc/" + std::to_string(pid_) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
-    EXPECT_TRUE(memory_);
+    for (const char* const what : {"/mem", "/stat"})
+      files_.emplace_back(
+          ::open(("/proc/" + std::to_string(pid_) + what).c_str(), O_RDONLY | O_CLOEXEC));
   }
   ~Stopped() { end(); }
   Stopped(const Stopped&) = delete;
@@ -77,7 +79,8 @@ class Stopped {
     ::waitpid(pid_, nullptr, 0);
     pid_ = -1;
   }
-  [[nodiscard]] int memory() const { return memory_.get(); }
+  void go_on() const { ::kill(pid_, SIGCONT); }
+  [[nodiscard]] std::array<int, 2> files() const { return {files_[0].get(), files_[1].get()}; }
   // Its page `i`, if it is told as the process of this index.
   [[nodiscard]] std::uint64_t page(std::uint64_t i, std::uint64_t index = 0) const {
     return index * ProcessMemory::kProcessPages + address_ / kPageSize + i;
@@ -86,7 +89,7 @@ class Stopped {
  private:
   std::uint64_t address_ = 0;
   pid_t pid_ = -1;
-  UniqueFd memory_;
+  std::vector<UniqueFd> files_;
 };
 
 class ProcessMemoryTest : public ::testing::Test {
@@ -120,7 +123,10 @@ TEST_F(ProcessMemoryTest, OtherNodesReadIt) {
   const Stopped first(1000);
   const Stopped second(2'000'000);
   const std::uint32_t number = serve();
-  ASSERT_TRUE(home_->serve(kName, std::array{first.memory(), second.memory()}).ok());
+  ASSERT_TRUE(home_
+                  ->serve(kName, std::array{first.files()[0], first.files()[1], second.files()[0],
+                                            second.files()[1]})
+                  .ok());
   for (const unsigned node : {1U, 2U, 0U}) {
     const auto mover = open(node);
     ASSERT_EQ(*mover->find(kName, Use::kCopy), number);
@@ -137,16 +143,16 @@ TEST_F(ProcessMemoryTest, OtherNodesReadIt) {
 
 TEST_F(ProcessMemoryTest, AsManyProcessesAsFit) {
   std::vector<std::unique_ptr<Stopped>> all;
-  std::vector<int> memory;
+  std::vector<int> files;
   for (std::uint64_t i = 0; i <= ProcessMemory::kMostProcesses; ++i) {
     all.push_back(std::make_unique<Stopped>(1000 * i));
-    memory.push_back(all.back()->memory());
+    for (const int each : all.back()->files()) files.push_back(each);
   }
   const std::uint32_t number = serve();
-  EXPECT_EQ(home_->serve(kName, memory).error().errno_value, EINVAL);
-  memory.pop_back();
-  ASSERT_TRUE(home_->serve(kName, memory).ok());
-  for (std::uint64_t i = 0; i < memory.size(); ++i) {
+  EXPECT_EQ(home_->serve(kName, files).error().errno_value, EINVAL);
+  files.resize(ProcessMemory::kMostFds);
+  ASSERT_TRUE(home_->serve(kName, files).ok());
+  for (std::uint64_t i = 0; i < ProcessMemory::kMostProcesses; ++i) {
     ASSERT_TRUE(other_->copy(number, all[i]->page(5, i), 1, 0, 0).ok());
     EXPECT_EQ(word_of(*other_, 0), 1000 * i + 5);
   }
@@ -157,7 +163,7 @@ TEST_F(ProcessMemoryTest, WhoAsksEarlyWaits) {
   const std::uint32_t number = serve();
   std::future<Status> early = copy_later(number, process.page(9));
   EXPECT_EQ(early.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
-  ASSERT_TRUE(home_->serve(kName, std::array{process.memory()}).ok());
+  ASSERT_TRUE(home_->serve(kName, process.files()).ok());
   ASSERT_TRUE(early.get().ok());
   EXPECT_EQ(word_of(*other_, 0), 10U);
 }
@@ -171,7 +177,7 @@ TEST_F(ProcessMemoryTest, WhoIsNeverToldGetsAnErrorInTime) {
 TEST_F(ProcessMemoryTest, WhatIsNotThereIsAnErrorAndNoZeros) {
   Stopped process(1);
   const std::uint32_t number = serve();
-  ASSERT_TRUE(home_->serve(kName, std::array{process.memory()}).ok());
+  ASSERT_TRUE(home_->serve(kName, process.files()).ok());
   EXPECT_FALSE(other_->copy(number, 0, 1, 0, 0).ok());  // no memory at that address
   EXPECT_FALSE(other_->copy(number, process.page(0, 1), 1, 0, 0).ok());  // no such process
   EXPECT_FALSE(other_->copy(number, kMaxPages - 1, 2, 0, 0).ok());
@@ -179,6 +185,17 @@ TEST_F(ProcessMemoryTest, WhatIsNotThereIsAnErrorAndNoZeros) {
   process.end();
   const Status ended = other_->copy(number, process.page(300), 1, 0, 0);
   EXPECT_EQ(ended.error().code, ErrorCode::kLost) << ended.error().message();
+}
+
+// What its threads do from then on is no business of who wanted the memory of one that stands
+// still.
+TEST_F(ProcessMemoryTest, OneThatGoesOnIsAnError) {
+  const Stopped process(1, /*lives=*/true);
+  const std::uint32_t number = serve();
+  ASSERT_TRUE(home_->serve(kName, process.files()).ok());
+  ASSERT_TRUE(other_->copy(number, process.page(1), 1, 0, 0).ok());
+  process.go_on();
+  EXPECT_FALSE(other_->copy(number, process.page(300), 1, 0, 0).ok());
 }
 
 TEST_F(ProcessMemoryTest, RemovedWhileSomebodyWaits) {
@@ -192,7 +209,7 @@ TEST_F(ProcessMemoryTest, RemovedWhileSomebodyWaits) {
 TEST_F(ProcessMemoryTest, ADeadHomeIsAnError) {
   const Stopped process(1);
   const std::uint32_t number = serve();
-  ASSERT_TRUE(home_->serve(kName, std::array{process.memory()}).ok());
+  ASSERT_TRUE(home_->serve(kName, process.files()).ok());
   nodes_.kill_node(0);
   EXPECT_FALSE(other_->copy(number, process.page(0), 1, 0, 0).ok());
   // Its next life serves nothing that it was not told.
@@ -205,13 +222,12 @@ TEST_F(ProcessMemoryTest, ADeadHomeIsAnError) {
 TEST_F(ProcessMemoryTest, IsOnlyRead) {
   const Stopped process(1);
   serve();
-  ASSERT_TRUE(home_->serve(kName, std::array{process.memory()}).ok());
-  // Its owner may ask for more, but there is no writing it.
-  const auto number = other_->find(kName, Use::kMove);
-  if (number) {
-    EXPECT_EQ(other_->take(*number, process.page(0), 1, 0, 0).error().errno_value, EINVAL);
-    EXPECT_EQ(other_->put(*number, process.page(0), 1, 0).error().errno_value, EINVAL);
-  }
+  ASSERT_TRUE(home_->serve(kName, process.files()).ok());
+  // Not by root either.
+  EXPECT_EQ(other_->find(kName, Use::kMove).error().errno_value, EACCES);
+  const std::uint32_t number = *other_->find(kName, Use::kCopy);
+  EXPECT_EQ(other_->take(number, process.page(0), 1, 0, 0).error().errno_value, EACCES);
+  EXPECT_EQ(other_->put(number, process.page(0), 1, 0).error().errno_value, EACCES);
   EXPECT_NE(nodes_.detach(0, kName), "");
 }
 
@@ -220,16 +236,19 @@ TEST_F(ProcessMemoryTest, WhatIsNoMemoryOfAProcess) {
   serve();
   const auto refused = [&](const char* path, int flags) {
     const UniqueFd file(::open(path, flags | O_CLOEXEC));
-    return home_->serve(kName, std::array{file.get()}).error().errno_value;
+    return home_->serve(kName, std::array{file.get(), process.files()[1]}).error().errno_value;
   };
   EXPECT_EQ(refused("/bin/sh", O_RDONLY), EINVAL);
   EXPECT_EQ(refused("/proc/self/mem", O_RDWR), EINVAL);
   EXPECT_EQ(home_->serve(kName).error().errno_value, EEXIST);
-  const std::array memory{process.memory()};
+  const std::array memory = process.files();
+  EXPECT_EQ(home_->serve(kName, std::array{memory[0]}).error().errno_value, EINVAL);
   EXPECT_EQ(home_->serve("other", memory).error().errno_value, ENOENT);
   EXPECT_EQ(other_->serve(kName, memory).error().errno_value, ENOENT);  // not its home
   gobelins::Connection(nodes_.socket_of(0)).create("memory", kPageSize);
   EXPECT_EQ(home_->serve("memory", memory).error().errno_value, ENOENT);
+  ASSERT_TRUE(home_->serve(kName, memory).ok());
+  EXPECT_EQ(home_->serve(kName, memory).error().errno_value, EBUSY);  // once
 }
 
 TEST_F(ProcessMemoryTest, IsForRootAndTheUserOfGobd) {
