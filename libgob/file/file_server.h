@@ -175,8 +175,11 @@ class FileServer {
   static void end_plain(File& file);
   [[nodiscard]] bool needs_file_current(const Asked& asked) const;
   void make_file_current(const std::shared_ptr<Asked>& asked);
-  void apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect,
+  void begin_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect, bool alone,
                     const std::function<void(Reply)>& applied);
+  void apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect, bool alone,
+                    const std::function<void(Reply)>& applied);
+  void end_turn(File& file);
   void write_through(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
                      FileRange range, const std::function<void(int)>& end);
   int make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset,

@@ -183,7 +183,7 @@ void FileServer::take_back(const File& file, const ChangeGate::Begun& begun) {
 void FileServer::apply(const std::shared_ptr<Asked>& asked, const Effect& effect,
                        const std::function<void(Reply)>& applied_now) {
   const auto by_pages = [this, asked, effect, applied_now] {
-    apply_mapped(asked, effect, applied_now);
+    begin_mapped(asked, effect, op_of(asked->request) != FileOp::kWrite, applied_now);
   };
   if (!begin_plain(*effect.file, by_pages)) return;
   const auto applied = [file = effect.file, applied_now](Reply reply) {

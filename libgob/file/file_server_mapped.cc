@@ -233,13 +233,36 @@ int FileServer::make_room(const Request& request, const OpenFile& opened, std::u
   return 0;
 }
 
-void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect,
+// `alone`: its zeros and what it forgets would undo what others write meanwhile, or they what it
+// does.
+void FileServer::begin_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect, bool alone,
+                              const std::function<void(Reply)>& applied) {
+  const auto begin = [this, asked, effect, alone, applied] {
+    apply_mapped(asked, effect, alone, applied);
+  };
+  {
+    const std::lock_guard guard(effect.file->data_mutex);
+    if (!effect.file->turns.begin(alone, begin)) return;
+  }
+  begin();
+}
+
+void FileServer::end_turn(File& file) {
+  std::vector<PageTurns::Start> begun;
+  {
+    const std::lock_guard guard(file.data_mutex);
+    begun = file.turns.end();
+  }
+  resume(std::move(begun));
+}
+
+void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect& effect, bool alone,
                               const std::function<void(Reply)>& applied) {
   const Request& request = asked->request;
   const std::shared_ptr<File> file = effect.file;
   const ContainerId container = file->container;  // constant once the file is mapped
   const auto reply = std::make_shared<Reply>();
-  const auto end = [this, asked, reply, applied, file](int error) {
+  const auto finish = [this, asked, reply, applied, file](int error) {
     reply->set_id(asked->request.id());
     reply->set_incarnation(incarnation_);
     if (reply->error() == 0) reply->set_error(static_cast<std::uint32_t>(error));
@@ -250,6 +273,10 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
       reply->set_error(static_cast<std::uint32_t>(fill(*file, *reply)));
       applied(std::move(*reply));
     });
+  };
+  const auto end = [this, file, finish](int error) {
+    end_turn(*file);
+    finish(error);
   };
   const auto end_pages = [this, asked, file, end](const Status& changed) {
     if (!changed)
@@ -266,6 +293,11 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     // neither for who goes through the whole table nor for the disk when the file is closed.
     const auto opened = table_.find_open(asked->from->node, request.handle());
     if (opened == nullptr || opened->file != file) return end(ESTALE);
+    // While writes go together it only grows.
+    if (!alone && (request.flags() & O_APPEND) == 0 && request.offset() > size_of(*file)) {
+      end_turn(*file);
+      return begin_mapped(asked, effect, true, applied);
+    }
     std::uint64_t offset = 0;
     std::uint64_t before = 0;
     if (const int error = make_room(request, *opened, offset, before); error != 0)
@@ -278,10 +310,11 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     if (gap > before) pieces.push_back({before, zeros(before, gap)});
     pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
     const bool synchronous = is_synchronous(opened->fd.get());
-    const auto written = [this, asked, file, offset, synchronous, end,
+    const auto written = [this, asked, file, offset, synchronous, finish,
                           end_pages](const Status& changed) {
       if (!changed || !synchronous) return end_pages(changed);
-      write_through(asked, file, {offset, asked->request.data().size()}, end);
+      end_turn(*file);  // nobody waits for the disk of another
+      write_through(asked, file, {offset, asked->request.data().size()}, finish);
     };
     return write_pieces(container, std::move(pieces), written);
   }
@@ -294,9 +327,10 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
   {
     const std::lock_guard guard(file->room_mutex);
     before = size_of(*file);
-    work(*asked->from, request, *reply);
-    after = size_of(*file);
-    store_.data().set_size(container, after);
+    store_.data().resize(container, [&] {
+      work(*asked->from, request, *reply);
+      return after = size_of(*file);
+    });
   }
   if (reply->error() != 0) return end(0);
   std::vector<Piece> pieces;

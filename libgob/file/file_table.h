@@ -20,6 +20,7 @@
 #include "libgob/base/unique_fd.h"
 #include "libgob/file/change_gate.h"
 #include "libgob/file/lock_table.h"
+#include "libgob/file/page_turns.h"
 
 namespace gob::file {
 
@@ -59,6 +60,7 @@ struct File : std::enable_shared_from_this<File> {
   bool mapped = false;
   unsigned plain_changes = 0;
   std::vector<std::function<void()>> after_plain;
+  PageTurns turns;  // of changes that go by the pages
 };
 
 // A node from when it is heard of until its link ends. When it comes again it is another: what the

@@ -34,6 +34,18 @@ void pass_over(std::size_t bytes, iovec*& parts, int& part_count) {
   }
 }
 
+BackingFile::BackingFile(UniqueFd file, std::uint64_t size_bytes, const BackingFile* before)
+    : file_(std::move(file)), end_(before != nullptr ? before->end_ : std::make_shared<End>()) {
+  set_size(size_bytes);
+}
+
+std::uint64_t BackingFile::resize(const std::function<std::uint64_t()>& change) {
+  const std::lock_guard guard(end_->writing);
+  const std::uint64_t size_bytes = change();
+  set_size(size_bytes);
+  return size_bytes;
+}
+
 Status BackingFile::read(PageIndex first, unsigned count, iovec* parts, int part_count) const {
   std::uint64_t offset = first.value() * kPageSize;
   std::uint64_t left = std::uint64_t{count} * kPageSize;
@@ -52,15 +64,17 @@ Status BackingFile::read(PageIndex first, unsigned count, iovec* parts, int part
 
 Status BackingFile::write(PageIndex first, unsigned count, const std::byte* bytes) const {
   const std::uint64_t begin = first.value() * kPageSize;
-  const std::uint64_t end = std::min(begin + std::uint64_t{count} * kPageSize, size());
-  for (std::uint64_t offset = begin; offset < end;) {
+  for (std::uint64_t offset = begin;;) {
+    // It may be cut between two calls, but not during one, which would make it longer again.
+    const std::lock_guard guard(end_->writing);
+    const std::uint64_t end = std::min(begin + std::uint64_t{count} * kPageSize, size());
+    if (offset >= end) return {};
     const ssize_t put =
         ::pwrite(file_.get(), bytes + (offset - begin), end - offset, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return failed("write", offset, end - offset);
     offset += static_cast<std::uint64_t>(put);
   }
-  return {};
 }
 
 }  // namespace gob

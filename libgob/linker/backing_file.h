@@ -4,6 +4,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
 
 #include "libgob/base/ids.h"
 #include "libgob/base/result.h"
@@ -14,12 +17,15 @@ namespace gob {
 
 class BackingFile final : public Backing {
  public:
-  // `file` is open for reading and writing; `size_bytes` is where write-back stops.
-  BackingFile(UniqueFd file, std::uint64_t size_bytes)
-      : file_(std::move(file)), size_(size_bytes) {}
+  // `file` is open for reading and writing; `size_bytes` is where write-back stops. `before`: the
+  // same file, whose place this takes: what is still written by that one stops there, too.
+  BackingFile(UniqueFd file, std::uint64_t size_bytes, const BackingFile* before = nullptr);
 
-  void set_size(std::uint64_t size_bytes) { size_.store(size_bytes); }
-  [[nodiscard]] std::uint64_t size() const { return size_.load(); }
+  void set_size(std::uint64_t size_bytes) { end_->size.store(size_bytes); }
+  // Calls `change`, which may cut the file, while nothing is written to it. What it gives is the
+  // size from then on, and from this.
+  std::uint64_t resize(const std::function<std::uint64_t()>& change);
+  [[nodiscard]] std::uint64_t size() const { return end_->size.load(); }
 
   // What lies beyond the end of the file is zeros.
   Status read(PageIndex first, unsigned count, iovec* parts, int part_count) const override;
@@ -27,8 +33,13 @@ class BackingFile final : public Backing {
   Status write(PageIndex first, unsigned count, const std::byte* bytes) const override;
 
  private:
+  struct End {
+    std::mutex writing;  // held from the look at the size until the bytes are in the file
+    std::atomic<std::uint64_t> size;
+  };
+
   UniqueFd file_;
-  std::atomic<std::uint64_t> size_;
+  std::shared_ptr<End> end_;
 };
 
 }  // namespace gob

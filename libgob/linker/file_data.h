@@ -80,9 +80,14 @@ class FileData {
   // Called whenever some of a file was written back, on a shard's thread: its times have changed.
   virtual void on_written(std::function<void(ContainerId)> written) = 0;
 
+  // Calls `change`, which may cut the file, before it returns; write-back stands still meanwhile,
+  // so that none that is under way makes the file longer again. `change` gives the size that it has
+  // then. The exception: this blocks, as long as the disk does.
+  virtual void resize(ContainerId container, const std::function<std::uint64_t()>& change) = 0;
+
   // --- anywhere ---
   // How long the file is. At the home write-back never makes it longer than this: it is told before
-  // the file is cut, and before what extends it is written. Elsewhere nothing is read ahead beyond.
+  // what extends it is written; a cut goes by resize(). Elsewhere nothing is read ahead beyond.
   virtual void set_size(ContainerId container, std::uint64_t size_bytes) = 0;
   // The mount, once it is there; null when it goes.
   virtual void set_kernel_cache(KernelCache* cache) = 0;

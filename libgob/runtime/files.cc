@@ -258,10 +258,13 @@ void Files::bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes,
   const Result<ContainerInfo> info = find(container);
   if (!info) return done(info.error());
   if (info->home != self_) return done(no_access(container, "has its file on another node"));
-  const auto backing = std::make_shared<BackingFile>(std::move(file), size_bytes);
+  std::shared_ptr<BackingFile> backing;
   {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(container);
+    const bool again = found != entries_.end() && found->second.backing != nullptr;
+    backing = std::make_shared<BackingFile>(std::move(file), size_bytes,
+                                            again ? found->second.backing.get() : nullptr);
     if (found != entries_.end()) {
       found->second.backing = backing;
       found->second.size_bytes = size_bytes;
@@ -286,6 +289,19 @@ void Files::bind_backing(ContainerId container, const std::shared_ptr<const Back
     });
     if (!posted) join->fail(make_error(ErrorCode::kUnavailable, "this node is overloaded", EIO));
   }
+}
+
+void Files::resize(ContainerId container, const std::function<std::uint64_t()>& change) {
+  std::shared_ptr<BackingFile> backing;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = entries_.find(container); found != entries_.end())
+      backing = found->second.backing;
+  }
+  const std::uint64_t size_bytes = backing != nullptr ? backing->resize(change) : change();
+  const std::lock_guard lock(mutex_);
+  if (const auto found = entries_.find(container); found != entries_.end())
+    found->second.size_bytes = size_bytes;
 }
 
 void Files::set_size(ContainerId container, std::uint64_t size_bytes) {

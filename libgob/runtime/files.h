@@ -35,6 +35,7 @@ class Files final : public FileData {
              Caching caching, Done done) override;
   void discard(ContainerId container, FileRange range, Done done) override;
   void bind(ContainerId container, UniqueFd file, std::uint64_t size_bytes, Done done) override;
+  void resize(ContainerId container, const std::function<std::uint64_t()>& change) override;
   void set_size(ContainerId container, std::uint64_t size_bytes) override;
   void write_back(ContainerId container, FileRange range, Done done) override;
   void set_kernel_cache(KernelCache* cache) override;

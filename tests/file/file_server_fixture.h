@@ -9,8 +9,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -60,15 +62,29 @@ class Store final : public FileStore, public FileData {
             Done done) override {
     done({});
   }
-  void write(ContainerId, std::uint64_t, std::span<const std::byte>, Caching, Done done) override {
+  void write(ContainerId, std::uint64_t offset, std::span<const std::byte> bytes, Caching,
+             Done done) override {
     ++writes;
-    done({});
+    const auto arrive = [this, offset, bytes, done] {
+      {
+        const std::lock_guard guard(mutex_);
+        if (pages.size() < offset + bytes.size()) pages.resize(offset + bytes.size());
+        std::memcpy(pages.data() + offset, bytes.data(), bytes.size());
+      }
+      done({});
+    };
+    if (!holds_write.exchange(false)) return arrive();
+    held_write.set_value(arrive);
   }
   void not_given(ContainerId, std::uint64_t, std::uint64_t) override {}
   void discard(ContainerId, FileRange range, Done done) override {
     {
       const std::lock_guard guard(mutex_);
       discarded.push_back(range);
+      for (std::uint64_t page = (range.offset + kPageSize - 1) / kPageSize * kPageSize;
+           page < pages.size(); page += kPageSize)
+        if (page + kPageSize - range.offset <= range.length)
+          pages.replace(page, kPageSize, std::min(kPageSize, pages.size() - page), '\0');
     }
     if (!holds_discard) return done({});
     held_discard.set_value(std::move(done));
@@ -83,6 +99,10 @@ class Store final : public FileStore, public FileData {
     held_write_back.set_value(std::move(done));
   }
   void on_written(std::function<void(ContainerId)>) override {}
+  void resize(ContainerId, const std::function<std::uint64_t()>& change) override {
+    if (before_resize) before_resize();
+    size = change();
+  }
   void set_size(ContainerId, std::uint64_t size_bytes) override { size = size_bytes; }
   void set_kernel_cache(KernelCache*) override {}
 
@@ -93,7 +113,11 @@ class Store final : public FileStore, public FileData {
   std::function<void()> while_providing;
   std::atomic<std::uint64_t> size = 0;  // of the file, as it was last told
   std::atomic<int> writes = 0;
+  std::string pages;                      // of the one file, as they were written
+  std::atomic<bool> holds_write = false;  // the next one waits
+  std::promise<std::function<void()>> held_write;
   std::atomic<int> binds = 0;
+  std::function<void()> before_resize;  // write-back stands still from here
   bool holds_discard = false;  // the next one waits
   std::promise<Done> held_discard;
   bool holds_write_back = false;  // the next one waits

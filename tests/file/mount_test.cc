@@ -38,6 +38,7 @@ class NoData final : public FileData {
   void bind(ContainerId, UniqueFd, std::uint64_t, Done done) override { done({}); }
   void write_back(ContainerId, FileRange, Done done) override { done({}); }
   void on_written(std::function<void(ContainerId)>) override {}
+  void resize(ContainerId, const std::function<std::uint64_t()>& change) override { change(); }
   void set_size(ContainerId, std::uint64_t) override {}
   void set_kernel_cache(KernelCache*) override {}
 };

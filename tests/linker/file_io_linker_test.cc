@@ -3,12 +3,31 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
 #include <stdexcept>
 
 #include "libgob/linker/backing_file.h"
 #include "tests/linker/io_linker_contract.h"
+
+namespace {
+
+// What a test does when the next bytes are about to go to the file, in the thread that writes.
+std::atomic<bool> before_write = false;
+std::function<void()> about_to_write;
+
+}  // namespace
+
+// In place of the C library's.
+extern "C" ssize_t pwrite(int file, const void* bytes, size_t count, off_t offset) {
+  if (before_write.exchange(false)) about_to_write();
+  return ::syscall(SYS_pwrite64, file, bytes, count, offset);
+}
 
 namespace gob::test {
 namespace {
@@ -87,6 +106,25 @@ TEST_F(FileIoLinkerTest, WriteBackNeverMakesTheFileLongerThanItsSize) {
   ASSERT_TRUE(linker_->flush_page(pages, bytes_of(pages, 1).data()));
   ASSERT_TRUE(one().completion.status);
   EXPECT_EQ(::lseek(file, 0, SEEK_END), static_cast<off_t>(2 * kPageSize));
+}
+
+TEST_F(FileIoLinkerTest, AWriteBackThatIsUnderWayDoesNotUndoACut) {
+  const int file = bind(2 * kPageSize);
+  // Another program has mapped the file since.
+  const auto later =
+      std::make_shared<BackingFile>(UniqueFd(::dup(file)), 2 * kPageSize, backing_.get());
+  std::future<void> cut;
+  about_to_write = [&] {
+    cut = std::async(std::launch::async, [&] {
+      later->resize([&] { return ::ftruncate(file, 100) == 0 ? 100 : kRoom; });
+    });
+    cut.wait_for(std::chrono::milliseconds(100));  // in which it would have cut
+  };
+  before_write = true;
+  ASSERT_TRUE(linker_->flush_page({kOne, 0, 0b11}, bytes_of({kOne, 0, 0b11}, 1).data()));
+  ASSERT_TRUE(one().completion.status);
+  cut.get();
+  EXPECT_EQ(::lseek(file, 0, SEEK_END), 100);
 }
 
 TEST_F(FileIoLinkerTest, InvalidatedAndFreedPagesStayInTheFile) {

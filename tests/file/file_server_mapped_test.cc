@@ -1,0 +1,106 @@
+// The home's side: changes of a mapped file that are under way at the same time. Each is of its
+// pages, which takes a while; here the first of them waits.
+#include "tests/file/file_server_fixture.h"
+
+namespace gob::file {
+namespace {
+
+class MappedFileServerTest : public FileServerTest {
+ protected:
+  void SetUp() override {
+    FileServerTest::SetUp();
+    store_.gives_back_to = &server_;
+    store_.pages = std::string(2 * kPageSize, 'a');
+    write_file("tree/a", store_.pages);
+    handle_ = map_file("a");
+    file_ = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "a")).file();
+  }
+
+  peer::FileRequest write(std::uint64_t offset, const std::string& data, std::uint32_t flags = 0) {
+    auto request = make(FileOp::kWrite, file_);
+    request.set_handle(handle_);
+    request.set_offset(offset);
+    request.set_data(data);
+    request.set_flags(flags);
+    return request;
+  }
+  peer::FileRequest cut(std::uint64_t size) { return resize(file_, size); }
+
+  // The first of them has a page write that waits until the second has ended, or waits too.
+  void at_once(peer::FileRequest first, peer::FileRequest second) {
+    store_.holds_write = true;
+    auto one = begin(std::move(first));
+    const std::function<void()> arrive = store_.held_write.get_future().get();
+    auto other = begin(std::move(second));
+    other.wait_for(std::chrono::milliseconds(100));
+    arrive();
+    EXPECT_EQ(one.get(), 0u);
+    EXPECT_EQ(other.get(), 0u);
+  }
+
+  std::future<std::uint32_t> begin(peer::FileRequest request) {
+    request.set_id(++last_id_);
+    request.set_incarnation(kIncarnation);
+    request.mutable_caller()->set_uid(::geteuid());
+    const auto end = std::make_shared<std::promise<std::uint32_t>>();
+    server_.handle(kPeer, std::move(request),
+                   [end](const peer::FileReply& reply) { end->set_value(reply.error()); });
+    return end->get_future();
+  }
+
+  std::uint64_t size() { return fs::file_size(folder_ / "tree/a"); }
+
+  std::uint64_t file_ = 0;
+  std::uint64_t handle_ = 0;
+};
+
+TEST_F(MappedFileServerTest, AnAppendBesideACutIsKept) {
+  at_once(cut(100), write(0, std::string(kPageSize, 'b'), O_APPEND));
+  EXPECT_EQ(size(), 100 + kPageSize);
+  EXPECT_EQ(store_.pages.substr(0, size()),
+            std::string(100, 'a') + std::string(kPageSize, 'b'));
+}
+
+TEST_F(MappedFileServerTest, AWriteBehindTheEndOfACutIsKept) {
+  at_once(cut(100), write(kPageSize, std::string(kPageSize, 'b')));
+  EXPECT_EQ(size(), 2 * kPageSize);
+  EXPECT_EQ(store_.pages.substr(0, size()), std::string(100, 'a') +
+                                                std::string(kPageSize - 100, '\0') +
+                                                std::string(kPageSize, 'b'));
+}
+
+TEST_F(MappedFileServerTest, WhatIsCutOffWhileItIsWrittenDoesNotComeBack) {
+  at_once(write(kPageSize, "late"), cut(100));
+  EXPECT_EQ(size(), 100u);
+  ASSERT_EQ(ask(kPeer, cut(2 * kPageSize)).error(), 0u);
+  EXPECT_EQ(store_.pages.substr(0, size()),
+            std::string(100, 'a') + std::string(2 * kPageSize - 100, '\0'));
+}
+
+TEST_F(MappedFileServerTest, AWriteInTheGapThatAnotherLeavesIsKept) {
+  ASSERT_EQ(ask(kPeer, cut(100)).error(), 0u);
+  at_once(write(300, "behind"), write(200, "between"));
+  EXPECT_EQ(store_.pages.substr(0, size()), std::string(100, 'a') + std::string(100, '\0') +
+                                                "between" + std::string(93, '\0') + "behind");
+}
+
+TEST_F(MappedFileServerTest, WriteBackStandsStillWhileItIsCut) {
+  std::uint64_t found = 0;
+  store_.before_resize = [&] { found = size(); };
+  ASSERT_EQ(ask(kPeer, cut(100)).error(), 0u);
+  EXPECT_EQ(found, 2 * kPageSize);
+  EXPECT_EQ(store_.size, 100u);
+}
+
+TEST_F(MappedFileServerTest, WritesOfBytesThatTheFileHasGoTogether) {
+  store_.holds_write = true;
+  auto one = begin(write(0, "one"));
+  const std::function<void()> arrive = store_.held_write.get_future().get();
+  EXPECT_EQ(ask(kPeer, write(kPageSize, "two")).error(), 0u);
+  EXPECT_EQ(ask(kPeer, write(0, "three", O_APPEND)).error(), 0u);
+  arrive();
+  EXPECT_EQ(one.get(), 0u);
+}
+
+}  // namespace
+}  // namespace gob::file
