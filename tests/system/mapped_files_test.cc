@@ -18,6 +18,7 @@
 #include <fstream>
 #include <memory>
 #include <random>
+#include <thread>
 
 #include "libgob/base/unique_fd.h"
 #include "tests/system/file_nodes.h"
@@ -60,6 +61,38 @@ TEST(MappedFiles, EveryWayToTheBytesShowsTheSame) {
     if (::fsync(two.fd()) != 0) return false;
     ::close(reader);
     return content(folder.tree() + "/both") == std::string(one.at(0), 3 * kPage);
+  }));
+}
+
+// Neither appends nor cuts put zeros into a file, in whatever order they are done.
+TEST(MappedFiles, ACutBesideAppendsLeavesNoZeros) {
+  constexpr off_t kKept = 100;
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/log") << std::string(2 * kPage, '.');
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const MappedFile mapped(nodes, 0, "/log", 4 * kPage);
+    const std::string other = seen_at(nodes, 1) + "/log";
+    const UniqueFd appends(::open(other.c_str(), O_WRONLY | O_APPEND));
+    const std::string record(kPage, '.');
+    for (int round = 0; round < 300; ++round) {
+      std::atomic<bool> appended = false;
+      std::thread writer([&] {
+        appended = ::write(appends.get(), record.data(), record.size()) ==
+                   static_cast<ssize_t>(record.size());
+      });
+      const bool cut = ::ftruncate(mapped.fd(), kKept) == 0;
+      writer.join();
+      if (!cut || !appended) return false;
+      const std::string now = content(seen_at(nodes, 2) + "/log");
+      if (now != std::string(now.size(), '.')) return false;
+      // What is written back just now does not make it longer again.
+      *mapped.at(0) = '.';
+      if (::ftruncate(mapped.fd(), kKept) != 0 || ::fsync(mapped.fd()) != 0) return false;
+      if (content(folder.tree() + "/log") != std::string(kKept, '.')) return false;
+    }
+    return true;
   }));
 }
 
