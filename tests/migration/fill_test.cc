@@ -27,7 +27,7 @@ namespace {
 
 constexpr int kPatienceMs = 60'000;
 // Where the memory of the one that moves is.
-constexpr std::uint64_t kSource = std::uint64_t{1} << 45;
+constexpr std::uint64_t kSource = std::uint64_t{1} << 36;
 
 DaemonConfig settings(std::uint64_t pages) {
   DaemonConfig config;
