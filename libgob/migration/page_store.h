@@ -75,6 +75,7 @@ class SourceStore {
   // Waits, while another thread fills, until the early pages are in: then there is room, and the
   // process can be given up here. False: the filling has failed.
   [[nodiscard]] bool await_early() const;
+  [[nodiscard]] bool is_early_in() const { return early_state_ == Early::kIn; }
   // Once all is filled, and before the processes go: nothing is read from them any more.
   void end_live();
   enum class Pace {

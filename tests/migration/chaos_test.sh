@@ -70,10 +70,7 @@ outcome_of() {
     *:dump) echo ends ;;
     left:gobmigrate | arrived:server | arrived:warden) echo "moves or ends" ;;
     arrived:*) echo moves ;;
-    freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:*) echo stays ;;
-    # Only the thread that fills waits at this moment: the target may be ready.
-    filling:gobmigrate | filling:n1) echo stays ;;
-    filling:*) echo "stays, moves or ends" ;;
+    freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:* | filling:*) echo stays ;;
     committing:gobmigrate | committing:restore) echo stays ;;
     *) echo "moves or ends" ;;
   esac
