@@ -398,20 +398,19 @@ void SourceRun::start_filling() {
 // The last moment at which the process can go on here if its memory cannot get into the containers.
 Status SourceRun::check_filling() {
   if (!filler_.joinable()) return {};
-  // The process may be there already: its faults need no containers. What took long enough for the
-  // target to die meanwhile is not a reason to give the process up.
+  // The process may be there already: its faults need no containers. If these took a while, it may
+  // be there no more.
   const bool at_once = store_->is_early_in();
   if (!store_->await_early() || filler_ended_) {
     filler_.join();
     return filled_;
   }
   if (at_once) return {};
-  gobelins::Mutex life = gob_->mutex(Talk::life_of(session_, End::kTarget));
-  const auto alive = is_held(life);
-  if (!alive) return alive.error();
-  if (*alive) return {};
-  return make_error(ErrorCode::kUnavailable,
-                    "the target's side of the migration died while memory was handed over");
+  Message ask;
+  ask.set_still(true);
+  if (Status said = talk_->send(ask, kTakeOver); !said) return said;
+  const auto still = expect(Message::kStill, kTakeOver);
+  return still ? Status() : Status(still.error());
 }
 
 // The moment of truth. The guard first: once it knows, the source can only die.

@@ -153,7 +153,14 @@ Status TargetRun::take_over() {
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
   message.mutable_restored()->set_join_ms(Milliseconds(Clock::now() - made).count());
   if (Status said = talk_->send(message, kAnswer); !said) return said;
-  const auto go = talk_->receive(kAnswer);
+  auto go = talk_->receive(kAnswer);
+  while (go && go->still()) {
+    pollfd gone{warden_.fd(), POLLIN, 0};
+    if (::poll(&gone, 1, 0) != 0)
+      return make_error(ErrorCode::kSystem, "the warden of the process died before it could run");
+    if (Status said = talk_->send(*go, kAnswer); !said) return said;
+    go = talk_->receive(kAnswer);
+  }
   if (!go) return go.error();
   if (!go->go()) return make_error(ErrorCode::kUnavailable, "the source gave up: " + go->abort());
   // From here on they are this node's to remove.

@@ -70,8 +70,6 @@ outcome_of() {
     *:dump) echo ends ;;
     left:gobmigrate | arrived:server | arrived:warden) echo "moves or ends" ;;
     arrived:*) echo moves ;;
-    # Ready before its memory was: that process 1 is gone is seen when it should run.
-    filling:warden) echo "stays or ends" ;;
     freezing:* | dumping:* | dumped:* | restoring:* | creating:* | handing:* | filling:*) echo stays ;;
     committing:gobmigrate | committing:restore) echo stays ;;
     *) echo "moves or ends" ;;
