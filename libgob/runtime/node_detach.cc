@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "libgob/runtime/describe.h"
 #include "libgob/runtime/node.h"
 
 namespace gob {
@@ -22,7 +23,7 @@ void Node::detach(const PeerCredentials& peer, ClientId client, const control::D
       record->kind == ContainerKind::kProcess)
     return responder.fail(make_error(ErrorCode::kNotFound,
                                      "nothing is attached as " + quoted(request.name()), ENOENT));
-  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  const Credentials who = credentials(peer);
   if (record->kind == ContainerKind::kTree)
     return detach_tree(*record, who, request.lossy(), std::move(responder));
   // One file's, whose home does not return.

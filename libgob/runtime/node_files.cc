@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "libgob/file/mount.h"
+#include "libgob/runtime/describe.h"
 #include "libgob/runtime/node.h"
 #include "libgob/runtime/peer_codec.h"
 
@@ -256,7 +257,7 @@ void Node::attach(const PeerCredentials& peer, ClientId client, const control::A
     return attach_segment(request, std::move(responder));
   // The disk is looked at on another thread: it may be slow.
   const auto waiting = std::make_shared<Responder>(std::move(responder));
-  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  const Credentials who = credentials(peer);
   ContainerTable::NewContainer wanted;
   wanted.name = request.name();
   wanted.mode = 0755;

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "libgob/linker/process_memory.h"
+#include "libgob/runtime/describe.h"
 #include "libgob/runtime/node.h"
 
 namespace gob {
@@ -118,7 +119,7 @@ void Node::serve_processes(const PeerCredentials& peer, ClientId client,
     return responder.fail(make_error(
         ErrorCode::kPermissionDenied,
         "only root and the user that runs gobd may have memory of processes served", EPERM));
-  const Credentials who{peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
+  const Credentials who = credentials(peer);
   if (fds.empty()) {
     ContainerTable::NewContainer wanted;
     wanted.name = request.name();

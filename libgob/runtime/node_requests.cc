@@ -18,10 +18,6 @@ namespace {
 constexpr std::size_t kMaxMappingsOfAClient = 4096;
 constexpr int kSpareFds = 8;
 
-Credentials credentials(const PeerCredentials& peer) {
-  return {peer.uid, peer.gid, {peer.groups.begin(), peer.groups.end()}};
-}
-
 }  // namespace
 
 // True, and answered, while this node cannot serve.
