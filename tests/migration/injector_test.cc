@@ -124,8 +124,9 @@ TEST_F(InjectorTest, AReadThatWaitsGoesOn) {
     char byte = 0;
     return ::read(pipe->out.get(), &byte, 1) == 1 ? byte : 100 + errno;
   });
-  until_in(SYS_read, child);
   for (int i = 0; i < 20; ++i) {
+    // Let go, it is on its way back into the call for a moment.
+    until_in(SYS_read, child);
     auto injector = Injector::stop(child, kLimit);
     ASSERT_TRUE(injector) << injector.error().message();
     const auto found = waiting(*injector);
