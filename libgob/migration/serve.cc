@@ -10,13 +10,16 @@
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
 #include "libgob/migration/target.h"
+#include "libgob/runtime/control_client.h"
 
 namespace gob::migration {
 namespace {
 
 constexpr std::size_t kInboxBytes = 256;
 constexpr std::chrono::milliseconds kLookForStop{500};
-// For memory in common that nobody has any more (common_sweep.h): how often, and for how long.
+constexpr std::chrono::seconds kGobd{10};
+// For memory in common that nobody has any more (common_sweep.h): when nodes have come or gone, and
+// for what ended otherwise how often; and for how long.
 constexpr std::chrono::seconds kSweep{60};
 constexpr unsigned kSweepSeconds = 45;
 
@@ -60,6 +63,15 @@ void start_sweep(const std::string& program, const std::string& socket) {
   ::_exit(127);
 }
 
+// Of the view of the cluster: another one when nodes have come or gone.
+Result<std::uint64_t> epoch_of(ControlClient& gobd) {
+  control::Request nodes;
+  nodes.mutable_nodes();
+  const auto answer = gobd.call(nodes, {}, kGobd);
+  if (!answer) return answer.error();
+  return answer->reply.nodes().epoch();
+}
+
 }  // namespace
 
 Status serve(const std::string& socket, const std::string& program, const std::string& criu,
@@ -87,10 +99,16 @@ Status serve(const std::string& socket, const std::string& program, const std::s
     if (Status empty = store(bytes, '\0'); !empty) return empty;
     spdlog::info("taking processes for node {}", node);
     pollfd stop{stop_fd, POLLIN, 0};
+    const auto gobd = ControlClient::connect(socket, "gobmigrate", kGobd);
+    if (!gobd) return gobd.error();
     std::chrono::steady_clock::time_point next_sweep{};
+    std::uint64_t swept = 0;
     while (::poll(&stop, 1, 0) == 0) {
-      if (const auto now = std::chrono::steady_clock::now(); now >= next_sweep) {
+      const auto epoch = epoch_of(**gobd);
+      if (!epoch) return epoch.error();
+      if (const auto now = std::chrono::steady_clock::now(); now >= next_sweep || *epoch != swept) {
         next_sweep = now + kSweep;
+        swept = *epoch;
         start_sweep(program, socket);
       }
       const auto size = load(bytes);

@@ -38,7 +38,7 @@ CHECKS = [
     (EXPLORER, "3 nodes, 1 page, crash", "--nodes 3 --flushes 1 --accesses 3 --crashes 1"),
     (EXPLORER, "3 nodes, 1 page, leave and crash",
      "--nodes 3 --flushes 1 --accesses 2 --leaves 1 --crashes 1"),
-    (SIMULATOR, "1000 seeds", "--seed 1 --seeds 1000 --steps 10500 --jobs 2"),
+    (SIMULATOR, "1000 seeds", "--seed 1 --seeds 1000 --steps 10500"),
 ]
 # For mutants named file_*.
 FILE_CHECKS = [
@@ -54,25 +54,25 @@ FILE_CHECKS = [
     (EXPLORER, "3 nodes, a file, two crashes", "--nodes 3 --files --accesses 3 --crashes 2"),
     (SIMULATOR, "30 short seeds, files, crashes, cut links",
      "--seed 901560 --seeds 30 --steps 800 --files --crashes --disconnects --budget 12 --nodes 3"),
-    (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files --jobs 2"),
+    (SIMULATOR, "200 seeds, files", "--seed 20000 --seeds 200 --steps 10000 --files"),
     (SIMULATOR, "400 seeds, files, crashes",
-     "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12 --jobs 2"),
+     "--seed 30000 --seeds 400 --steps 10000 --files --crashes --budget 12"),
     (SIMULATOR, "400 seeds, files, crashes, swap",
-     "--seed 30200 --seeds 400 --steps 10000 --files --crashes --swap --budget 12 --jobs 2"),
+     "--seed 30200 --seeds 400 --steps 10000 --files --crashes --swap --budget 12"),
     (SIMULATOR, "20 seeds, files, crashes, cut links",
      "--seed 201940 --seeds 20 --steps 10000 --files --crashes --disconnects --swap --budget 12"
-     " --nodes 3 --jobs 2"),
+     " --nodes 3"),
     (SIMULATOR, "20 more of them",
      "--seed 204830 --seeds 20 --steps 10000 --files --crashes --disconnects --swap --budget 12"
-     " --nodes 3 --jobs 2"),
+     " --nodes 3"),
     (SIMULATOR, "25 seeds, files, crashes, cut links, large budgets",
-     "--seed 7010400 --seeds 25 --steps 10000 --files --crashes --disconnects --jobs 2"),
+     "--seed 7010400 --seeds 25 --steps 10000 --files --crashes --disconnects"),
     (SIMULATOR, "12 more of them",
      "--seed 7020315 --seeds 12 --steps 10000 --files --crashes --disconnects --swap --budget 12"
-     " --nodes 3 --jobs 2"),
+     " --nodes 3"),
     (SIMULATOR, "40 seeds, files, crashes, cut links, no swap",
      "--seed 101440 --seeds 40 --steps 10000 --files --crashes --disconnects --budget 12"
-     " --nodes 3 --jobs 2"),
+     " --nodes 3"),
 ]
 # For mutants named choice_*.
 CHOICE_CHECKS = [(UNIT, "reclaim of files", "")]
