@@ -209,13 +209,19 @@ TEST(History, OfSeveralShardsIsSound) {
 }
 
 // A daemon that says a page is write-protected and does not do it: its own trace gives it away, and
-// the programs saw it.
+// the programs saw it. Whether its programs meet the bug is a matter of who runs when; on a machine
+// that has much else to do it may take several runs.
 TEST(History, OfADaemonWithABugIsNot) {
-  const Folder folder;
   StressPlan plan;
   plan.accesses = 5'000;
-  const History history = record(settings(folder, 64 * kMiB), plan, GOBD_SKIPPING_PROTECTION);
-  const HistoryCheck check = check_history(history.plan, history.log, history.traces);
+  HistoryCheck check;
+  for (plan.seed = 1; plan.seed <= 10 && check.accesses.empty(); ++plan.seed) {
+    const Folder folder;
+    const History history = record(settings(folder, 64 * kMiB), plan, GOBD_SKIPPING_PROTECTION);
+    check = check_history(history.plan, history.log, history.traces);
+    if (check.pages.findings.text().find("bytes that are not its last") == std::string::npos)
+      check = {};
+  }
   EXPECT_THAT(check.pages.findings.text(), testing::HasSubstr("bytes that are not its last"));
   EXPECT_FALSE(check.accesses.empty());
 }

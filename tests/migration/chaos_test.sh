@@ -114,7 +114,7 @@ strike() {
     case $outcome:$status in
       stays:1 | moves:0 | ends:4) ;;
       # All memory was there when it died, and nobody was left to tell (docs/MIGRATION.md).
-      moves:4) [[ $what == server || $what == n1 || $what == link ]] || fail "gobmigrate says otherwise" ;;
+      moves:4) [[ $what == server || $what == n[12] || $what == link ]] || fail "gobmigrate says otherwise" ;;
       ends:0)
         grep -q "Not all of its memory" "$dir/mover.log" ||
           said n2 "$pid\..*process is killed, since\|$pid\..*warden of the process was killed" ||

@@ -1,10 +1,13 @@
 // Programs and nodes that are killed: a defined end for everybody who depends on them, nothing for
 // the others.
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "libgob/runtime/control_client.h"
@@ -42,6 +45,13 @@ struct Pipe {
     EXPECT_EQ(::read(ends[0], &c, 1), 1);
   }
 };
+
+// The thread waits for what another one or gobd says.
+void until_waits(pid_t thread) {
+  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/syscall";
+  for (long call = -1; call != SYS_poll && call != SYS_recvmsg && call != SYS_futex;)
+    if (!(std::ifstream(path) >> call)) call = -1;
+}
 
 TEST(Death, AKilledProgramLeavesNothingBehind) {
   Nodes nodes(2, settings());
@@ -162,7 +172,13 @@ TEST(Death, BreaksABarrierInsteadOfHangingIt) {
   Nodes nodes(3, settings());
   const Pipe waiting;
   const pid_t waiter = nodes.spawn(0, [&](gobelins::Connection& gob) {
-    waiting.tell();
+    // Once it waits for an answer it has asked, and what is asked then on the same connection is
+    // answered after gobd has taken that.
+    std::jthread told([&, main = ::getpid()] {
+      until_waits(main);
+      gob.mutex("any").lock();
+      waiting.tell();
+    });
     try {
       gob.barrier("never", 2);
     } catch (const std::system_error& error) {
