@@ -6,9 +6,11 @@
 // type: copyable, comparable and hashable by content, whatever the order of insertion.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -55,6 +57,7 @@ class PageTable {
       place = look_up(key);
     }
     ++size_;
+    note(key);
     return insert_at(place.slot, {key, V{}}).value;
   }
 
@@ -62,6 +65,8 @@ class PageTable {
     const Place place = look_up(key);
     if (!place.found) return false;
     --size_;
+    if (const auto extent = extents_.find(container_of(key)); --extent->second.entries == 0)
+      extents_.erase(extent);
     // What follows moves back until something is at its home.
     std::size_t hole = place.slot;
     for (std::size_t i = next(hole); slots_[i].key != kEmpty && home(slots_[i].key) != i;
@@ -76,6 +81,7 @@ class PageTable {
   void clear() {
     slots_.clear();
     slots_.shrink_to_fit();
+    extents_.clear();
     size_ = 0;
     last_ = 0;
   }
@@ -90,6 +96,25 @@ class PageTable {
   void for_each(F&& f) {
     for (Slot& slot : slots_)
       if (slot.key != kEmpty) f(slot.key, slot.value);
+  }
+
+  // Of one container, in no particular order: at a cost that has to do with its pages, not with
+  // those of others, unless it has few that lie far apart.
+  [[nodiscard]] std::vector<PageKey> keys_of(ContainerId id) const {
+    std::vector<PageKey> keys;
+    const auto found = extents_.find(id.value());
+    if (found == extents_.end()) return keys;
+    const Extent& extent = found->second;
+    keys.reserve(extent.entries);
+    if (extent.last - extent.first < slots_.size()) {
+      for (PageKey key = extent.first; keys.size() < extent.entries; ++key)
+        if (look_up(key).found) keys.push_back(key);
+    } else {
+      for (std::size_t i = 0; keys.size() < extent.entries; ++i)
+        if (slots_[i].key != kEmpty && container_of(slots_[i].key) == id.value())
+          keys.push_back(slots_[i].key);
+    }
+    return keys;
   }
 
   // Slots for a clock hand: slot(i) is empty (key == kEmpty) or an entry.
@@ -108,6 +133,12 @@ class PageTable {
   }
 
  private:
+  // The entries of a container: how many, and between which keys they lie, if not nearer.
+  struct Extent {
+    std::size_t entries = 0;
+    PageKey first = kEmpty;
+    PageKey last = 0;
+  };
   // Where a key is, or would be.
   struct Place {
     std::size_t slot = 0;
@@ -131,6 +162,13 @@ class PageTable {
   // In the same column, in slots.
   [[nodiscard]] std::size_t distance(std::size_t from, std::size_t to) const {
     return to >= from ? to - from : to + slots_.size() - from;
+  }
+  static std::uint32_t container_of(PageKey key) { return page_of(key).container.value(); }
+  void note(PageKey key) {
+    Extent& extent = extents_[container_of(key)];
+    ++extent.entries;
+    extent.first = std::min(extent.first, key);
+    extent.last = std::max(extent.last, key);
   }
   [[nodiscard]] Place look_up(PageKey key) const {
     if (size_ == 0) return {slots_.empty() ? 0 : home(key), false};
@@ -183,6 +221,7 @@ class PageTable {
   }
 
   std::vector<Slot> slots_;
+  std::unordered_map<std::uint32_t, Extent> extents_;  // by container
   std::size_t size_ = 0;
   mutable std::size_t last_ = 0;  // where the last key was found; no content
 };

@@ -45,11 +45,7 @@ Status MapLinker::drop_container(ContainerId id) {
   if (found == containers_.end()) return {};
   Container& container = found->second;
   container.dropped = true;
-  std::vector<PageKey> keys;
-  writable_.for_each([&](PageKey key, std::uint8_t) {
-    if (page_of(key).container == id) keys.push_back(key);
-  });
-  for (const PageKey key : keys) writable_.erase(key);
+  for (const PageKey key : writable_.keys_of(id)) writable_.erase(key);
   Status freed = container.pool->clear();
   if (container.segment)
     if (Status dropped = drop_segment(id, container); !dropped) freed = dropped;
@@ -101,11 +97,7 @@ void MapLinker::remove_mapping(MappingId id) {
     if (found == container.mappings.end()) continue;
     if (container.segment) {
       // The link has ended: nobody is asked for anything any more.
-      std::vector<PageKey> keys;
-      places_.for_each([&](PageKey key, Place) {
-        if (page_of(key).container == entry->first) keys.push_back(key);
-      });
-      for (const PageKey key : keys) places_.erase(key);
+      for (const PageKey key : places_.keys_of(entry->first)) places_.erase(key);
       container.segment.reset();
     }
     waiting_.remove(*found->second.mapping);

@@ -163,11 +163,7 @@ void MemoryIoLinker::free_page(PageSet pages) {
 }
 
 void MemoryIoLinker::free_container(ContainerId id) {
-  std::vector<PageKey> keys;
-  kept_.for_each([&](PageKey key, const Kept&) {
-    if (page_of(key).container == id) keys.push_back(key);
-  });
-  for (const PageKey key : keys) forget(key);
+  for (const PageKey key : kept_.keys_of(id)) forget(key);
   for (auto& [job, freed] : flushing_)
     if (job->pages().container == id) freed = ~std::uint64_t{0};
 }

@@ -307,27 +307,19 @@ void Core::remove_container(ContainerId id, Out& out) {
   end_all_jobs(id, out);
   for (PageKey key : doomed) drop_pending(page_of(key));
 
-  doomed.clear();
-  locals_.for_each([&](PageKey key, const LocalPage&) {
-    if (page_of(key).container == id) doomed.push_back(key);
-  });
-  for (PageKey key : doomed) {
+  for (PageKey key : locals_.keys_of(id)) {
     set_state(page_of(key), PageState::kInvalid);
     locals_.erase(key);
   }
-  doomed.clear();
-  directory_.for_each([&](PageKey key, const DirectoryEntry&) {
-    if (page_of(key).container == id) doomed.push_back(key);
-  });
-  for (PageKey key : doomed) directory_.erase(key);
+  for (PageKey key : directory_.keys_of(id)) directory_.erase(key);
 
   const auto is_doomed = [id](const auto& item) { return page_of(item.first).container == id; };
   std::erase_if(transactions_, is_doomed);
   std::erase_if(deferred_, is_doomed);
   std::erase_if(injections_, is_doomed);
   std::erase_if(writing_, is_doomed);
-  std::erase_if(file_dirty_, [id](const auto& item) { return item.first.first == id; });
-  std::erase_if(file_listed_, [id](const auto& item) { return item.first.first == id; });
+  erase_stripes(file_dirty_, id);
+  erase_stripes(file_listed_, id);
   out.act(action::DropContainer{id});
 }
 

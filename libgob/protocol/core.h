@@ -99,6 +99,10 @@ class Core {
   class Out;  // collects the actions of one step, joining neighbours into runs (outbox.h)
 
   using Stripe = std::pair<ContainerId, std::uint64_t>;
+  using Stripes = std::map<Stripe, std::uint64_t>;  // masks of their pages
+  static void erase_stripes(Stripes& stripes, ContainerId id) {
+    stripes.erase(stripes.lower_bound({id, 0}), stripes.upper_bound({id, ~std::uint64_t{0}}));
+  }
   struct Syncing {
     bool list = false;
     std::set<NodeId> missing;  // managers that have not answered
@@ -279,8 +283,8 @@ class Core {
   std::deque<PageKey> waiting_at_home_;  // pages of our files that others want, or want rid of
 
   // Of the files of which this node is the home.
-  std::map<Stripe, std::uint64_t> file_dirty_;           // pages newer than the file
-  std::map<Stripe, std::uint64_t> file_listed_;          // found by the last Sync with a list
+  Stripes file_dirty_;                                   // pages newer than the file
+  Stripes file_listed_;                                  // found by the last Sync with a list
   std::map<PageKey, std::uint32_t> writing_;             // WriteBack actions not answered yet
   std::map<PageKey, std::set<Pending::Job>> jobs_wait_;  // for a request of the same page to end
   std::set<PageKey> jobs_ready_;                         // of these: it has ended

@@ -186,8 +186,7 @@ void Core::ask_managers(ContainerId id, Out& out) {
   if (phase_ != Phase::kServing && phase_ != Phase::kRebuilding) return;
   Syncing& syncing = syncs_[id];
   syncing.missing = {view_.members.begin(), view_.members.end()};
-  if (syncing.list)
-    std::erase_if(file_listed_, [&](const auto& item) { return item.first.first == id; });
+  if (syncing.list) erase_stripes(file_listed_, id);
   for (NodeId node : view_.members) {
     Message message = make(MessageType::kSync, {id, PageIndex{0}});
     message.sole = syncs_[id].list;
@@ -203,16 +202,14 @@ void Core::on_sync(NodeId from, const Message& message, Out& out) {
   }
   if (message.sole) {
     const auto list = [&](PageKey key) {
-      const PageId page = page_of(key);
-      if (page.container != id) return;
-      Message exists = make(MessageType::kExists, page);
+      Message exists = make(MessageType::kExists, page_of(key));
       exists.sole = true;
       send(from, exists, out);
     };
-    directory_.for_each([&](PageKey key, const DirectoryEntry&) { list(key); });
+    for (PageKey key : directory_.keys_of(id)) list(key);
     // One that is being read from the file has no entry before its reader confirms.
     for (const auto& [key, transaction] : transactions_)
-      if (directory_.find(key) == nullptr) list(key);
+      if (page_of(key).container == id && directory_.find(key) == nullptr) list(key);
   }
   send(from, make(MessageType::kSyncEnd, {id, PageIndex{0}}), out);
 }

@@ -1,10 +1,12 @@
 // PageTable against std::unordered_map under seeded random work, its memory, and its equality.
 #include "libgob/base/page_table.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <string>
 #include <unordered_map>
@@ -34,6 +36,14 @@ void expect_same(const Table& table, const Reference& reference) {
     EXPECT_EQ(value.number, found->second);
   });
   EXPECT_EQ(seen, reference.size());
+  std::map<ContainerId, std::vector<PageKey>> of_containers;
+  for (const auto& [k, number] : reference) of_containers[page_of(k).container].push_back(k);
+  for (auto& [id, keys] : of_containers) {
+    std::vector<PageKey> found = table.keys_of(id);
+    std::ranges::sort(found);
+    std::ranges::sort(keys);
+    EXPECT_EQ(found, keys) << "of container " << id.value();
+  }
   for (const auto& [k, number] : reference) {
     const Value* value = table.find(k);
     ASSERT_NE(value, nullptr) << "an entry went missing: " << k;
@@ -181,6 +191,26 @@ TEST(PageTable, EqualitySeesOneDifferentValueKeyOrSize) {
   EXPECT_FALSE(a == other_key);
   other_key[key(2, 50)].number = 1;
   EXPECT_FALSE(a == other_key);
+}
+
+TEST(PageTable, TheKeysOfAContainerAreFoundWhereverTheyLie) {
+  Table table;
+  EXPECT_TRUE(table.keys_of(ContainerId{1}).empty());
+  table[key(1, 3)];
+  table[key(2, 0)];
+  table[key(2, kMaxPages - 1)];
+  table[key(kMaxContainerId - 1, kMaxPages - 1)];
+  EXPECT_THAT(table.keys_of(ContainerId{1}), testing::ElementsAre(key(1, 3)));
+  EXPECT_THAT(table.keys_of(ContainerId{2}),
+              testing::UnorderedElementsAre(key(2, 0), key(2, kMaxPages - 1)));
+  EXPECT_THAT(table.keys_of(ContainerId{kMaxContainerId - 1}),
+              testing::ElementsAre(key(kMaxContainerId - 1, kMaxPages - 1)));
+  const Table copy = table;
+  table.erase(key(1, 3));
+  EXPECT_TRUE(table.keys_of(ContainerId{1}).empty());
+  EXPECT_EQ(copy.keys_of(ContainerId{1}).size(), 1u);
+  table.clear();
+  EXPECT_TRUE(table.keys_of(ContainerId{2}).empty());
 }
 
 TEST(PageTable, SlotsShowEveryEntryOnceToAClockHand) {
