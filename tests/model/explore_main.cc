@@ -98,6 +98,7 @@ int main(int argc, char** argv) {
   add_bound(app, "--leaves", bounds.leaves, kAny, "departures in good order, asked for");
   add_bound(app, "--write-backs", bounds.write_backs, kAny, "pages of files written back");
   add_bound(app, "--discards", bounds.discards, kAny, "pages of files discarded");
+  add_bound(app, "--syncs", bounds.syncs, kAny, "syncs of the file, and lists of what is in memory");
   app.add_flag("--files{1}", config.files, "the container is a file on node 0");
   app.add_flag("--runs", bounds.runs, "accesses to all pages as one run");
   app.add_flag("--ahead", bounds.ahead, "accesses that ask for the other pages ahead");

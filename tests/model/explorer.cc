@@ -23,7 +23,7 @@ Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
       bounds_(bounds),
       parts_(config, bounds.leaves == 0),
       n_(config.geometry.nodes),
-      words_(n_ + n_ * n_ + 6) {}
+      words_(n_ + n_ * n_ + 7) {}
 
 Report Explorer::run() {
   sim::World world(config_);
@@ -43,7 +43,8 @@ Report Explorer::run() {
                bounds_.restarts << kRestarts | bounds_.leaves << kLeaves |
                std::uint64_t{bounds_.cuts} << kCuts | std::uint64_t{bounds_.accesses} << kAccesses |
                std::uint64_t{bounds_.write_backs} << kWriteBacks |
-               std::uint64_t{bounds_.discards} << kDiscards;
+               std::uint64_t{bounds_.discards} << kDiscards |
+               std::uint64_t{bounds_.syncs} << kSyncs;
   bool is_new = false;
   intern(first, is_new);
   origins_.push_back({0, 0});
@@ -113,6 +114,10 @@ void Explorer::try_node_events(const State& state, unsigned node) {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (left(state, kDiscards) != 0 && home_of(page) == id)
       take(state, {.kind = Kind::kDiscard, .node = id, .pages = parts_.set_of(page)}, false);
+  if (left(state, kSyncs) != 0 && home_of(0) == id && !facts.syncing)
+    for (const unsigned list : {0u, 1u})
+      take(state, {.kind = Kind::kSync, .node = id, .index = list, .pages = parts_.set_of(0)},
+           false);
   if (left(state, kExpiries) != 0)
     for_each_bit(facts.blocked, [&](unsigned page) {
       take(state, {.kind = Kind::kExpire, .node = id, .pages = parts_.set_of(page)}, false);
@@ -200,6 +205,7 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       if (event.kind == Kind::kCrash) spend(next, kCrashes);
       if (event.kind == Kind::kDisconnect) spend(next, kCuts);
       if (event.kind == Kind::kRestart) spend(next, kRestarts);
+      settle_sync(next);
       return add(next, event, progress);
     case Kind::kRead:
       spend_access(next, i, false);
@@ -216,6 +222,10 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
     case Kind::kDiscard:
       spend(next, kDiscards);
       next.truth |= std::uint64_t{parts_.mask_of(event.pages)} << kDiscarding;
+      break;
+    case Kind::kSync:
+      spend(next, kSyncs);
+      ask_sync(next, event.index != 0);
       break;
     case Kind::kExpire:
       spend(next, kExpiries);
@@ -236,6 +246,7 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       for (unsigned from = 0; from < n_; ++from)
         if (oracle.is_cut(node_id(from), event.node)) next.links[from * n_ + i] = 0;
       next.oracle = parts_.put_oracle(std::move(oracle));
+      settle_sync(next);
       break;
     }
     case Kind::kRetry:
@@ -321,12 +332,15 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     for (unsigned other = 0; other < n_; ++other) {
       if (next.nodes[other] == kDown || after.runs(node_id(other))) continue;
       next.nodes[other] = kDown;  // departed
+      if (home_of(0) == node_id(other)) next.sync = 0;
       for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + other] = 0;
     }
     next.oracle = parts_.put_oracle(std::move(after));
   }
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (writer_of(next, page) != 0 && disk_has_last(next, page)) set_writer(next, page, 0);
+  settle_sync(next);
+  if (step.synced || step.listed || step.sync_failed) end_sync(next, event.node, step);
 }
 
 // Events that are not steps of a core.
@@ -352,6 +366,7 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
     for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
       if (home_of(page) != event.node) continue;
       set_disk(next, page, parts_.node(next.nodes[i]).slot(page).value);
+      next.sync = 0;  // it ends with the home
     }
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
@@ -375,32 +390,8 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   next.oracle = parts_.put_oracle(std::move(oracle));
 }
 
-// Every page that some core takes for newer than its file.
-void Explorer::note_doubts(State& next) const {
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-    if (home_of(page) == kNoNode) continue;
-    const PageId id = config_.geometry.page(page);
-    bool dirty = false;
-    for (unsigned i = 0; i < n_; ++i) {
-      if (next.nodes[i] == kDown) continue;
-      const Core& core = parts_.node(next.nodes[i]).core();
-      const auto entry = core.entry(id);
-      dirty = dirty || core.local(id).dirty || (entry && (entry->dirty != 0 || entry->lost != 0));
-      if (home_of(page) != node_id(i)) continue;
-      for (const PageSet& pages : core.file_pages(id.container, false))
-        dirty = dirty || pages.contains(id.page);
-    }
-    if (dirty) next.truth |= std::uint64_t{1} << (kDoubt + page);
-  }
-}
-
 void Explorer::note_losses(State& next) const {
   next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
-}
-
-void Explorer::set_disk(State& state, unsigned page, sim::Value value) {
-  state.truth &= ~(std::uint64_t{3} << (kDisk + 2 * page));
-  state.truth |= static_cast<std::uint64_t>(value & 3) << (kDisk + 2 * page);
 }
 
 void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
@@ -415,20 +406,6 @@ void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
     if (disk_of(next, page) == 1) set_disk(next, page, 2);
     if (writer != home_of(page) && !oracle.cut_off(writer)) set_writer(next, page, 1u + writer.value());
   });
-}
-
-void Explorer::set_writer(State& state, unsigned page, unsigned writer) {
-  if (page >= kWriterPages) return;
-  state.truth &= ~(std::uint64_t{7} << (kWriter + 3 * page));
-  state.truth |= std::uint64_t{writer} << (kWriter + 3 * page);
-}
-
-void Explorer::forget_writers(State& next, NodeId gone) const {
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-    const bool discarding = ((next.truth >> (kDiscarding + page)) & 1) != 0;
-    if (writer_of(next, page) == 1u + gone.value() || (home_of(page) == gone && discarding))
-      set_writer(next, page, 0);
-  }
 }
 
 PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
@@ -452,20 +429,6 @@ PageMask Explorer::existing(const State& state) const {
   PageMask pages = in_memory(state);
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (home_of(page) != kNoNode && disk_has_last(state, page)) pages |= 1u << page;
-  return pages;
-}
-
-bool Explorer::disk_has_last(const State& state, unsigned page) const {
-  const std::uint32_t home = state.nodes[home_of(page).value()];
-  if (home == kDown) return disk_of(state, page) == 1;
-  return parts_.node(home).slot(page).value == 1;
-}
-
-PageMask Explorer::rolled_back(const State& state) const {
-  PageMask pages = 0;
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
-    if (home_of(page) != kNoNode && writer_of(state, page) == 0) pages |= 1u << page;
-  if (pages != 0) pages &= static_cast<PageMask>(state.truth >> 8) & 0xff & ~existing(state);
   return pages;
 }
 

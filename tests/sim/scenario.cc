@@ -142,6 +142,7 @@ std::string to_text(const WorldEvent& event) {
       number("ok", event.ok);
       break;
     case Kind::kView:
+    case Kind::kSync:
       number("index", event.index);
       break;
     case Kind::kDeliver:

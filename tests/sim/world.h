@@ -53,6 +53,7 @@ struct WorldEvent {
     kFence,        // node: cut off, it learns so and ends
     kWriteBack,    // node, pages: the home of a file wants them written
     kDiscard,      // node, pages: the home of a file wants nobody to have them
+    kSync,         // node, pages.container: its home syncs the file; index 1: lists what is in memory
   };
   Kind kind = Kind::kRead;
   NodeId node{0};
@@ -136,6 +137,9 @@ class World {
   void note_write(NodeId node, unsigned page, Value value);
   [[nodiscard]] bool forgotten(unsigned page) const;
   void roll_back(unsigned page, Value value);
+  void ask_sync(ContainerId id, bool list);
+  void settle_sync(NodeId node, const Effects::Synced& sync);
+  void note_gone(unsigned page);
 
   WorldConfig config_;
   std::vector<NodeModel> nodes_;
@@ -152,6 +156,8 @@ class World {
   std::vector<std::uint8_t> doubt_;        // cores may not know that the file has it
   std::vector<std::uint8_t> discarding_;   // since it was asked for: copies go, the last one, too
   std::vector<std::vector<Value>> asked_;  // by WriteBack under way: the last write when it began
+  std::vector<Value> synced_;  // what a sync under way has to bring to the disk, or a newer value
+  std::vector<std::uint8_t> to_list_;      // a sync that lists has to find it: it is in memory since
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;
   bool crashed_ = false;
