@@ -284,7 +284,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
       ((written & step.read_not_last) | (~written & step.read_not_zero)) & ~may_be_stale(before, i) &
       ~rolled_back(next);
   if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
-  if ((step.not_in_file & written & ~rolled_back(next)) != 0)
+  if ((step.not_in_file & written & ~rolled_back(next) & ~may_be_stale(next, i)) != 0)
     fail("a page was said to be written back that the file does not have");
   next.truth &= ~(std::uint64_t{step.read | step.wrote} << kDoubt);
   next.truth &= ~(std::uint64_t{step.discarded} << kDiscarding);
@@ -331,8 +331,8 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     if (step.serving) after.served(event.node);
     for (unsigned other = 0; other < n_; ++other) {
       if (next.nodes[other] == kDown || after.runs(node_id(other))) continue;
+      keep_disk(next, node_id(other));
       next.nodes[other] = kDown;  // departed
-      if (home_of(0) == node_id(other)) next.sync = 0;
       for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + other] = 0;
     }
     next.oracle = parts_.put_oracle(std::move(after));
@@ -363,11 +363,7 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
   if (event.kind == Kind::kCrash || event.kind == Kind::kFence) {
     oracle.crash(event.node);
-    for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-      if (home_of(page) != event.node) continue;
-      set_disk(next, page, parts_.node(next.nodes[i]).slot(page).value);
-      next.sync = 0;  // it ends with the home
-    }
+    keep_disk(next, event.node);
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
     forget_writers(next, event.node);

@@ -73,7 +73,8 @@ class Explorer {
     // on, 8: pages whose discard is under way
     std::uint64_t truth = 0;
     // While a sync is under way. 8 bits: pages whose file has not yet what was written before it
-    // was asked for; from kToList on, 8: pages that are in memory since.
+    // was asked for; from kToList on, 8: pages that are in memory since; from kEnded on, 8: pages
+    // that the home may have written before it came back.
     std::uint32_t sync = 0;
   };
   enum Luck : unsigned {
@@ -98,6 +99,7 @@ class Explorer {
   static constexpr unsigned kDoubt = 48;
   static constexpr unsigned kDiscarding = 56;
   static constexpr unsigned kToList = 8;
+  static constexpr unsigned kEnded = 16;
 
   struct Origin {
     std::uint32_t parent;
@@ -159,6 +161,7 @@ class Explorer {
   static sim::Value disk_of(const State& state, unsigned page) {
     return (state.truth >> (kDisk + 2 * page)) & 3;
   }
+  void keep_disk(State& next, NodeId gone) const;
   static void set_disk(State& state, unsigned page, sim::Value value);
   static void spend_access(State& state, unsigned node, bool write);
 

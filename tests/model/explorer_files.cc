@@ -27,6 +27,15 @@ void Explorer::note_doubts(State& next) const {
   }
 }
 
+// The node ends; the files of which it is the home stay as they are.
+void Explorer::keep_disk(State& next, NodeId gone) const {
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    if (home_of(page) != gone) continue;
+    set_disk(next, page, parts_.node(next.nodes[gone.value()]).slot(page).value);
+    next.sync = 0;  // it ends, too
+  }
+}
+
 void Explorer::set_disk(State& state, unsigned page, sim::Value value) {
   state.truth &= ~(std::uint64_t{3} << (kDisk + 2 * page));
   state.truth |= static_cast<std::uint64_t>(value & 3) << (kDisk + 2 * page);
@@ -65,7 +74,12 @@ PageMask Explorer::rolled_back(const State& state) const {
 void Explorer::ask_sync(State& next, bool list) const {
   const PageMask written = next.truth & 0xff & existing(next);
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
-    if (!list && ((written >> page) & 1) != 0) next.sync |= 1u << page;
+    if (!list && ((written >> page) & 1) != 0) {
+      next.sync |= 1u << page;
+      // What the home wrote before it ended, ended with it.
+      const bool ended = (next.truth & kCrashed) != 0 && writer_of(next, page) == 0;
+      if (ended) next.sync |= 1u << (kEnded + page);
+    }
   if (list) next.sync |= 0xffu << kToList;
   settle_sync(next);
 }
@@ -74,6 +88,8 @@ void Explorer::settle_sync(State& next) const {
   if (next.sync == 0) return;
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (disk_has_last(next, page)) next.sync &= ~(1u << page);
+  // Which of the older bytes the file has is not known; tests/sim/world.cc knows.
+  next.sync &= ~may_be_stale(next, home_of(0).value());
   const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
   PageMask in_memory = 0;
   for (unsigned i = 0; i < n_; ++i) {
@@ -82,14 +98,19 @@ void Explorer::settle_sync(State& next) const {
     for (unsigned to = 0; to < n_; ++to)
       if (oracle.alive(node_id(to))) in_memory |= parts_.link(next.links[i * n_ + to]).carries;
   }
-  next.sync &= 0xffu | in_memory << kToList;
+  next.sync &= ~(0xffu << kToList) | in_memory << kToList;
 }
 
 void Explorer::end_sync(State& next, NodeId home, const NodeStep& step) {
-  if (step.synced && (next.sync & 0xff) != 0)
+  PageMask excused = next.sync >> kEnded & rolled_back(next);
+  // Manager and writer died together before the home that came back knew.
+  const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
+    if (both_died(oracle.view(oracle.views() - 1), page)) excused |= (1u << page) & ~existing(next);
+  if (step.synced && (next.sync & 0xff & ~excused) != 0)
     fail("a file was said to be synced that has not what was written before");
-  const bool left_behind = parts_.oracle(next.oracle).cut_off(home);
-  if (step.listed && !left_behind && (next.sync >> kToList & ~step.list) != 0)
+  const bool left_behind = oracle.cut_off(home);
+  if (step.listed && !left_behind && (next.sync >> kToList & 0xff & ~step.list) != 0)
     fail("a sync did not list a page that is in memory");
   if (!parts_.facts(next.nodes[home.value()]).syncing) next.sync = 0;
 }

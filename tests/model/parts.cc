@@ -219,7 +219,7 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
   for (const sim::Effects::Synced& sync : fx.synced) {
     seen_.insert(sync.list ? "listed" : sync.ok ? "synced" : "sync-failed");
     step.synced = sync.ok && !sync.list;
-    step.listed = sync.list;
+    step.listed = sync.ok && sync.list;
     step.sync_failed = !sync.ok;
     for (const PageSet& pages : after.core().file_pages(sync.container, true))
       step.list |= mask_of(pages);

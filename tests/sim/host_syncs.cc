@@ -18,6 +18,7 @@ void NodeModel::perform(const action::Synced& a, const Packet*, Effects& fx) {
     return fx.fail("the end of a sync that nobody asked for");
   FileSync& sync = found->second;
   sync.surveyed = true;
+  sync.failed = a.refusal != Refusal::kNone;
   std::set<PageId> seen;
   const std::vector<PageSet> known = core_.file_pages(a.container, sync.list);
   for (const PageSet& pages : known) {

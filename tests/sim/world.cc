@@ -40,6 +40,7 @@ World::World(const WorldConfig& config)
       discarding_(config.geometry.pages()),
       asked_(config.geometry.pages()),
       synced_(config.geometry.pages()),
+      synced_since_(config.geometry.pages()),
       to_list_(config.geometry.pages()),
       removed_(config.geometry.containers + 1) {
   nodes_.reserve(config.geometry.nodes);

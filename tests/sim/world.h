@@ -128,7 +128,7 @@ class World {
   [[nodiscard]] NodeId home_of(unsigned page) const;
   [[nodiscard]] Value on_disk(unsigned page) const;
   void note_doubts();
-  [[nodiscard]] bool both_died(unsigned page) const;
+  [[nodiscard]] bool both_died(unsigned page, unsigned since = 0) const;  // a view's number
   [[nodiscard]] bool outlived(NodeId node, unsigned page) const;
   void end_of(NodeId node);
   void ask_write_back(const PageSet& pages);
@@ -157,6 +157,7 @@ class World {
   std::vector<std::uint8_t> discarding_;   // since it was asked for: copies go, the last one, too
   std::vector<std::vector<Value>> asked_;  // by WriteBack under way: the last write when it began
   std::vector<Value> synced_;  // what a sync under way has to bring to the disk, or a newer value
+  std::vector<unsigned> synced_since_;  // the views that there were then
   std::vector<std::uint8_t> to_list_;      // a sync that lists has to find it: it is in memory since
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;

@@ -40,10 +40,10 @@ void World::note_doubts() {
 
 // Manager and home died at the same time, or were one node: whoever wrote the page may have died
 // with them.
-bool World::both_died(unsigned page) const {
+bool World::both_died(unsigned page, unsigned since) const {
   const PageId id = config_.geometry.page(page);
   const NodeId home = home_of(page);
-  for (unsigned v = 0; v < oracle_.views(); ++v) {
+  for (unsigned v = since; v < oracle_.views(); ++v) {
     for (const Loss& loss : oracle_.view(v).losses) {
       const NodeId manager =
           manager_among(loss.members, id.container, id.page.value() / kStripePages);
@@ -137,6 +137,7 @@ void World::ask_sync(ContainerId id, bool list) {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
     if (config_.geometry.page(page).container != id) continue;
     synced_[page] = !list && exists(page) ? current_[page] : 0;
+    synced_since_[page] = oracle_.views();
     to_list_[page] = list;
     note_gone(page);
   }
@@ -166,7 +167,10 @@ void World::settle_sync(NodeId node, const Effects::Synced& sync) {
     if (config_.geometry.page(page).container != id) continue;
     const std::string name = "page " + std::to_string(page);
     const bool counts = sync.ok && removed_[id.value()] == 0;
-    if (counts && !sync.list && on_disk(page) < synced_[page])
+    // With the home, before it came back; or with manager and writer before the home knew.
+    const bool ended =
+        !exists(page) && (ended_[page] != 0 || both_died(page, synced_since_[page]));
+    if (counts && !sync.list && !ended && on_disk(page) < synced_[page])
       fail("a file was said to be synced, but of " + name + " it has " +
            std::to_string(on_disk(page)) + ", not " + std::to_string(synced_[page]));
     const auto has = [&](const PageSet& pages) {
