@@ -286,7 +286,9 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
   if ((step.not_in_file & written & ~rolled_back(next) & ~may_be_stale(next, i)) != 0)
     fail("a page was said to be written back that the file does not have");
-  next.truth &= ~(std::uint64_t{step.read | step.wrote} << kDoubt);
+  // What a node does that the others count as dead settles nothing for them.
+  const PageMask settled = oracle.cut_off(event.node) ? 0 : step.read | step.wrote;
+  next.truth &= ~(std::uint64_t{settled} << kDoubt);
   next.truth &= ~(std::uint64_t{step.discarded} << kDiscarding);
   if (step.wrote != 0) {
     note_writes(next, event.node, step.wrote);
@@ -315,7 +317,11 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
     // The file may have it without anybody's being sure of that.
-    const PageMask doubt = static_cast<PageMask>(next.truth >> kDoubt) & 0xff & ~in_memory(next);
+    PageMask doubt = static_cast<PageMask>(next.truth >> kDoubt) & 0xff;
+    for_each_bit(step.refused_lost, [&](unsigned page) {
+      if (both_died(oracle.view(oracle.views() - 1), page)) doubt |= 1u << page;
+    });
+    doubt &= ~in_memory(next);
     const PageMask needless =
         step.refused_lost & ~step.wrote & now & (~may | existing(next)) & ~doubt;
     if (needless != 0) fail("needless loss: a page whose bytes exist was refused as lost");

@@ -105,6 +105,7 @@ void Explorer::check_rest(const State& state) {
 
 // Manager and home died at once, or were one node: nobody is answered with what the file has.
 bool Explorer::both_died(const View& view, unsigned page) const {
+  if (home_of(page) == kNoNode) return false;
   const PageId id = config_.geometry.page(page);
   return std::ranges::any_of(view.losses, [&](const Loss& loss) {
     const NodeId manager =

@@ -124,7 +124,8 @@ void World::settle_discard(NodeId node, unsigned page) {
 void World::note_write(NodeId node, unsigned page, Value value) {
   current_[page] = value;
   written_in_[page] = oracle_.view_of(node);
-  doubt_[page] = ended_[page] = 0;
+  if (!oracle_.cut_off(node)) doubt_[page] = 0;
+  ended_[page] = 0;
   if (home_of(page) == kNoNode) return;
   seen_by_[page].insert(node);
   if (node != home_of(page)) foreign_[page] = 1;
