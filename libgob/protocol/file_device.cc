@@ -75,14 +75,15 @@ std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer
   if (writer != home) entry.foreign = 1;
   if (entry.dirty != 0) return 0;
   entry.dirty = 1;
-  if (home == config_.self) remember_dirty(page);
   // A home that writes itself knows.
-  if (home == config_.self || home == writer || !view_.contains(home)) return 0;
+  if (home == writer && home != config_.self) return 0;
+  if (!view_.contains(home)) return 0;
   Message message = make(MessageType::kExists, page);
   message.dirty = true;
-  message.requester = writer;
+  // To itself, too, so that it comes after the word that an earlier write-back was needless.
+  if (home != config_.self) message.requester = writer;
   send(home, message, out);
-  return 1;
+  return home == config_.self ? 0 : 1;
 }
 
 // The home gives the page away to be written, or writes itself.

@@ -81,6 +81,8 @@ SYNC_CHECKS = [
      "--nodes 2 --files --accesses 2 --syncs 1 --leaves 1"),
     (EXPLORER, "3 nodes, a file, a sync, crash",
      "--nodes 3 --files --accesses 2 --reads 1 --syncs 1 --crashes 1"),
+    (EXPLORER, "3 nodes, a file at its manager, a sync",
+     "--nodes 3 --files --home 1 --accesses 3 --write-backs 1 --syncs 1"),
     (SIMULATOR, "100 seeds, files, syncs",
      "--seed 20000 --seeds 100 --steps 10000 --files --syncs --jobs 2"),
     (SIMULATOR, "200 seeds, files, syncs, crashes",

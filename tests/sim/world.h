@@ -21,13 +21,14 @@ struct WorldConfig {
   unsigned threads = 1;                // programs' threads a node
   CoreConfig core;                     // `self` and `cluster_size` are filled in
   std::vector<std::uint64_t> budgets;  // frames of each node; empty: core.budget_frames for all
-  // Containers 1 .. files are files; the home of the first is node 0, and so on.
+  // Containers 1 .. files are files; the home of the first is node `home`, and so on.
   unsigned files = 0;
+  unsigned home = 0;
 
   [[nodiscard]] NodeId home_of(ContainerId id) const {
     return id.value() > files
                ? kNoNode
-               : NodeId{static_cast<std::uint16_t>((id.value() - 1) % geometry.nodes)};
+               : NodeId{static_cast<std::uint16_t>((home + id.value() - 1) % geometry.nodes)};
   }
 };
 
