@@ -75,15 +75,18 @@ std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer
   if (writer != home) entry.foreign = 1;
   if (entry.dirty != 0) return 0;
   entry.dirty = 1;
-  // A home that writes itself knows.
-  if (home == writer && home != config_.self) return 0;
-  if (!view_.contains(home)) return 0;
   Message message = make(MessageType::kExists, page);
   message.dirty = true;
-  // To itself, too, so that it comes after the word that an earlier write-back was needless.
-  if (home != config_.self) message.requester = writer;
+  if (home == config_.self) {
+    // Noted after what this node has just told itself: that a write-back before was needless.
+    send(home, message, out);
+    return 0;
+  }
+  // A home that writes itself knows.
+  if (home == writer || !view_.contains(home)) return 0;
+  message.requester = writer;
   send(home, message, out);
-  return home == config_.self ? 0 : 1;
+  return 1;
 }
 
 // The home gives the page away to be written, or writes itself.
