@@ -190,8 +190,8 @@ void Core::ask_managers(ContainerId id, Out& out) {
   syncing.missing = {view_.members.begin(), view_.members.end()};
   if (syncing.list) {
     std::erase_if(file_listed_, [&](const auto& item) { return item.first.first == id; });
-    // A view change may have forgotten who asked for what is still being read from the file here: no
-    // manager knows of it, and who asks next is answered with these bytes.
+    // A view change may have forgotten who asked for what is still being read from the file here:
+    // no manager knows of it, and who asks next is answered with these bytes.
     locals_.for_each([&](PageKey key, const LocalPage& local) {
       const PageSet page = PageSet::of(page_of(key));
       if (page.container == id && local.state == PageState::kSwappingIn)

@@ -32,7 +32,7 @@ struct Bounds {
   unsigned leaves = 0;
   unsigned write_backs = 0;  // of files
   unsigned discards = 0;
-  unsigned syncs = 0;  // of the file; as many that only list what is in memory
+  unsigned syncs = 0;        // of the file; as many that only list what is in memory
   bool runs = false;         // programs also access all pages as one run (pages of one stripe)
   bool ahead = false;        // programs also ask for the other pages ahead of need
   std::uint64_t max_states = 50'000'000;

@@ -69,8 +69,8 @@ PageMask Explorer::rolled_back(const State& state) const {
   return pages;
 }
 
-// What was written before, by any node, shall be on the disk when the sync is answered; what is lost
-// already cannot be. A sync that lists finds what is in memory all the time until it ends.
+// What was written before, by any node, shall be on the disk when the sync is answered; what is
+// lost already cannot be. A sync that lists finds what is in memory all the time until it ends.
 void Explorer::ask_sync(State& next, bool list) const {
   const PageMask written = next.truth & 0xff & existing(next);
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)

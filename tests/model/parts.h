@@ -53,9 +53,9 @@ struct NodeStep {
   PageMask read_not_last = 0;
   PageMask refused_lost = 0;
   PageMask refused_io = 0;
-  bool synced = false;     // a sync was answered without an error
+  bool synced = false;  // a sync was answered without an error
   bool sync_failed = false;
-  bool listed = false;     // one that only lists ended, and found:
+  bool listed = false;  // one that only lists ended, and found:
   PageMask list = 0;
   PageMask not_in_file = 0;  // said to be written back, but the file has not the last write
   bool serving = false;

@@ -315,8 +315,9 @@ std::uint64_t NodeModel::hash() const {
 
 bool operator==(const NodeModel& a, const NodeModel& b) {
   return a.frames_ == b.frames_ && a.slots_ == b.slots_ && a.holds_ == b.holds_ && a.io_ == b.io_ &&
-         a.threads_ == b.threads_ && a.syncs_ == b.syncs_ && a.allowed_ == b.allowed_ && a.expired_ == b.expired_ &&
-         a.leaving_ == b.leaving_ && a.removed_ == b.removed_ && a.core_ == b.core_;
+         a.threads_ == b.threads_ && a.syncs_ == b.syncs_ && a.allowed_ == b.allowed_ &&
+         a.expired_ == b.expired_ && a.leaving_ == b.leaving_ && a.removed_ == b.removed_ &&
+         a.core_ == b.core_;
 }
 
 void NodeModel::rename(unsigned page, Value from, Value to) {

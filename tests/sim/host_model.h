@@ -54,7 +54,7 @@ struct FileSync {
   bool list = false;
   bool surveyed = false;  // action::Synced came
   bool failed = false;
-  std::vector<PageSet> todo;         // not asked for yet
+  std::vector<PageSet> todo;          // not asked for yet
   std::map<unsigned, unsigned> ends;  // by page: how many ends of write-backs are waited for
   friend bool operator==(const FileSync&, const FileSync&) = default;
 };

@@ -54,7 +54,7 @@ struct WorldEvent {
     kFence,        // node: cut off, it learns so and ends
     kWriteBack,    // node, pages: the home of a file wants them written
     kDiscard,      // node, pages: the home of a file wants nobody to have them
-    kSync,         // node, pages.container: its home syncs the file; index 1: lists what is in memory
+    kSync,  // node, pages.container: its home syncs the file; index 1: lists what is in memory
   };
   Kind kind = Kind::kRead;
   NodeId node{0};
@@ -159,7 +159,7 @@ class World {
   std::vector<std::vector<Value>> asked_;  // by WriteBack under way: the last write when it began
   std::vector<Value> synced_;  // what a sync under way has to bring to the disk, or a newer value
   std::vector<unsigned> synced_since_;  // the views that there were then
-  std::vector<std::uint8_t> to_list_;      // a sync that lists has to find it: it is in memory since
+  std::vector<std::uint8_t> to_list_;   // a sync that lists has to find it: it is in memory since
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;
   bool crashed_ = false;

@@ -132,8 +132,8 @@ void World::note_write(NodeId node, unsigned page, Value value) {
   if (on_disk(page) == value) foreign_[page] = 0;
 }
 
-// What was written before, by any node, shall be on the disk when the sync is answered; what is lost
-// already cannot be. A sync that lists finds what is in memory all the time until it ends.
+// What was written before, by any node, shall be on the disk when the sync is answered; what is
+// lost already cannot be. A sync that lists finds what is in memory all the time until it ends.
 void World::ask_sync(ContainerId id, bool list) {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
     if (config_.geometry.page(page).container != id) continue;
@@ -169,8 +169,7 @@ void World::settle_sync(NodeId node, const Effects::Synced& sync) {
     const std::string name = "page " + std::to_string(page);
     const bool counts = sync.ok && removed_[id.value()] == 0;
     // With the home, before it came back; or with manager and writer before the home knew.
-    const bool ended =
-        !exists(page) && (ended_[page] != 0 || both_died(page, synced_since_[page]));
+    const bool ended = !exists(page) && (ended_[page] != 0 || both_died(page, synced_since_[page]));
     if (counts && !sync.list && !ended && on_disk(page) < synced_[page])
       fail("a file was said to be synced, but of " + name + " it has " +
            std::to_string(on_disk(page)) + ", not " + std::to_string(synced_[page]));

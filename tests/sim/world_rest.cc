@@ -8,10 +8,10 @@ namespace {
 
 NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
-constexpr const char* kKindNames[] = {
-    "read",  "write",   "retry",   "deliver", "io",     "hold-expired", "flush", "expire",    "leave",
-    "crash", "cut",     "restart", "propose", "view",   "remove",       "disconnect", "fence", "write-back", "discard",
-    "sync"};
+constexpr const char* kKindNames[] = {"read",         "write",   "retry",      "deliver", "io",
+                                      "hold-expired", "flush",   "expire",     "leave",   "crash",
+                                      "cut",          "restart", "propose",    "view",    "remove",
+                                      "disconnect",   "fence",   "write-back", "discard", "sync"};
 
 }  // namespace
 
