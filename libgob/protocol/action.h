@@ -66,9 +66,10 @@ struct JobDone {
   bool discard = false;
   Refusal refusal = Refusal::kNone;
 };
-// The end of a Sync: file_pages() knows what the managers know.
+// The end of a Sync: file_pages() knows what the managers know, or why not.
 struct Synced {
   ContainerId container;
+  Refusal refusal = Refusal::kNone;
 };
 // Start the hold of Core's configuration on these pages; answered by HoldExpired.
 struct Hold {

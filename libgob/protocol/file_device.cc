@@ -75,11 +75,15 @@ std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer
   if (writer != home) entry.foreign = 1;
   if (entry.dirty != 0) return 0;
   entry.dirty = 1;
-  if (home == config_.self) remember_dirty(page);
-  // A home that writes itself knows.
-  if (home == config_.self || home == writer || !view_.contains(home)) return 0;
   Message message = make(MessageType::kExists, page);
   message.dirty = true;
+  if (home == config_.self) {
+    // Noted after what this node has just told itself: that a write-back before was needless.
+    send(home, message, out);
+    return 0;
+  }
+  // A home that writes itself knows.
+  if (home == writer || !view_.contains(home)) return 0;
   message.requester = writer;
   send(home, message, out);
   return 1;

@@ -165,7 +165,7 @@ void Core::end_all_jobs(std::optional<ContainerId> only, Out& out) {
   });
   std::erase_if(syncs_, [&](const auto& item) {
     if (!concerned(item.first)) return false;
-    out.act(action::Synced{item.first});
+    out.act(action::Synced{item.first, only ? Refusal::kRemoved : Refusal::kLeaving});
     return true;
   });
   if (only) return;  // whoever removes a container drops its requests
@@ -176,7 +176,9 @@ void Core::end_all_jobs(std::optional<ContainerId> only, Out& out) {
 // A manager tells the home of a page that is about to be written before it grants it; links are
 // FIFO; so when every manager has answered, the home knows of every write that had ended before.
 void Core::start_sync(ContainerId id, bool list, Out& out) {
-  if (home_of(id) != config_.self || phase_ == Phase::kLeft) return out.act(action::Synced{id});
+  if (home_of(id) != config_.self) return out.act(action::Synced{id, Refusal::kRemoved});
+  // Others have written since, without telling this node.
+  if (phase_ == Phase::kLeft) return out.act(action::Synced{id, Refusal::kLeaving});
   Syncing& syncing = syncs_[id];
   syncing.list = syncing.list || list;
   ask_managers(id, out);
@@ -186,7 +188,16 @@ void Core::ask_managers(ContainerId id, Out& out) {
   if (phase_ != Phase::kServing && phase_ != Phase::kRebuilding) return;
   Syncing& syncing = syncs_[id];
   syncing.missing = {view_.members.begin(), view_.members.end()};
-  if (syncing.list) erase_stripes(file_listed_, id);
+  if (syncing.list) {
+    erase_stripes(file_listed_, id);
+    // A view change may have forgotten who asked for what is still being read from the file here: no
+    // manager knows of it, and who asks next is answered with these bytes.
+    for (PageKey key : locals_.keys_of(id))
+      if (locals_.find(key)->state == PageState::kSwappingIn) {
+        const PageSet page = PageSet::of(page_of(key));
+        file_listed_[{id, page.stripe}] |= page.mask;
+      }
+  }
   for (NodeId node : view_.members) {
     Message message = make(MessageType::kSync, {id, PageIndex{0}});
     message.sole = syncs_[id].list;
@@ -220,7 +231,7 @@ void Core::on_sync_end(NodeId from, const Message& message, Out& out) {
       !found->second.missing.empty())
     return;
   syncs_.erase(found);
-  out.act(action::Synced{message.pages.container});
+  out.act(action::Synced{message.pages.container, Refusal::kNone});
 }
 
 void Core::on_exists(NodeId from, const Message& message, Out& out) {

@@ -77,6 +77,10 @@ void Shard::perform_one(const action::Synced& synced) {
   const auto found = surveys_.find(synced.container);
   if (found == surveys_.end()) return;
   for (const std::shared_ptr<FileJob>& job : found->second.jobs) {
+    if (synced.refusal == Refusal::kLeaving && job->join != nullptr)
+      job->join->fail(make_error(ErrorCode::kUnavailable,
+                                 "this node is leaving: others may have newer pages of the file",
+                                 EIO));
     for (const PageSet& known : core_.file_pages(job->container, job->discard)) {
       const PageSet pages = clip(known, job->first, job->end);
       if (!pages.empty()) job->todo.push_back(pages);

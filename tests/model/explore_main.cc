@@ -98,7 +98,10 @@ int main(int argc, char** argv) {
   add_bound(app, "--leaves", bounds.leaves, kAny, "departures in good order, asked for");
   add_bound(app, "--write-backs", bounds.write_backs, kAny, "pages of files written back");
   add_bound(app, "--discards", bounds.discards, kAny, "pages of files discarded");
-  app.add_flag("--files{1}", config.files, "the container is a file on node 0");
+  add_bound(app, "--syncs", bounds.syncs, kAny,
+            "syncs of the file, and lists of what is in memory");
+  app.add_flag("--files{1}", config.files, "the container is a file on node 0, or `home`");
+  app.add_option("--home", config.home, "the node that has the file")->check(CLI::Range(0, 3));
   app.add_flag("--runs", bounds.runs, "accesses to all pages as one run");
   app.add_flag("--ahead", bounds.ahead, "accesses that ask for the other pages ahead");
   app.add_option("--budgets", config.budgets, "frames of each node");

@@ -23,7 +23,7 @@ Explorer::Explorer(const sim::WorldConfig& config, const Bounds& bounds)
       bounds_(bounds),
       parts_(config, bounds.leaves == 0),
       n_(config.geometry.nodes),
-      words_(n_ + n_ * n_ + 6) {}
+      words_(n_ + n_ * n_ + 7) {}
 
 Report Explorer::run() {
   sim::World world(config_);
@@ -43,7 +43,8 @@ Report Explorer::run() {
                bounds_.restarts << kRestarts | bounds_.leaves << kLeaves |
                std::uint64_t{bounds_.cuts} << kCuts | std::uint64_t{bounds_.accesses} << kAccesses |
                std::uint64_t{bounds_.write_backs} << kWriteBacks |
-               std::uint64_t{bounds_.discards} << kDiscards;
+               std::uint64_t{bounds_.discards} << kDiscards |
+               std::uint64_t{bounds_.syncs} << kSyncs;
   bool is_new = false;
   intern(first, is_new);
   origins_.push_back({0, 0});
@@ -113,6 +114,10 @@ void Explorer::try_node_events(const State& state, unsigned node) {
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (left(state, kDiscards) != 0 && home_of(page) == id)
       take(state, {.kind = Kind::kDiscard, .node = id, .pages = parts_.set_of(page)}, false);
+  if (left(state, kSyncs) != 0 && home_of(0) == id && !facts.syncing)
+    for (const unsigned list : {0u, 1u})
+      take(state, {.kind = Kind::kSync, .node = id, .index = list, .pages = parts_.set_of(0)},
+           false);
   if (left(state, kExpiries) != 0)
     for_each_bit(facts.blocked, [&](unsigned page) {
       take(state, {.kind = Kind::kExpire, .node = id, .pages = parts_.set_of(page)}, false);
@@ -200,6 +205,7 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       if (event.kind == Kind::kCrash) spend(next, kCrashes);
       if (event.kind == Kind::kDisconnect) spend(next, kCuts);
       if (event.kind == Kind::kRestart) spend(next, kRestarts);
+      settle_sync(next);
       return add(next, event, progress);
     case Kind::kRead:
       spend_access(next, i, false);
@@ -216,6 +222,10 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
     case Kind::kDiscard:
       spend(next, kDiscards);
       next.truth |= std::uint64_t{parts_.mask_of(event.pages)} << kDiscarding;
+      break;
+    case Kind::kSync:
+      spend(next, kSyncs);
+      ask_sync(next, event.index != 0);
       break;
     case Kind::kExpire:
       spend(next, kExpiries);
@@ -236,6 +246,7 @@ void Explorer::take(const State& state, const sim::WorldEvent& event, bool progr
       for (unsigned from = 0; from < n_; ++from)
         if (oracle.is_cut(node_id(from), event.node)) next.links[from * n_ + i] = 0;
       next.oracle = parts_.put_oracle(std::move(oracle));
+      settle_sync(next);
       break;
     }
     case Kind::kRetry:
@@ -273,9 +284,11 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
       ((written & step.read_not_last) | (~written & step.read_not_zero)) & ~may_be_stale(before, i) &
       ~rolled_back(next);
   if (wrong != 0) fail("a read at node " + std::to_string(i) + " returned old bytes");
-  if ((step.not_in_file & written & ~rolled_back(next)) != 0)
+  if ((step.not_in_file & written & ~rolled_back(next) & ~may_be_stale(next, i)) != 0)
     fail("a page was said to be written back that the file does not have");
-  next.truth &= ~(std::uint64_t{step.read | step.wrote} << kDoubt);
+  // What a node does that the others count as dead settles nothing for them.
+  const PageMask settled = oracle.cut_off(event.node) ? 0 : step.read | step.wrote;
+  next.truth &= ~(std::uint64_t{settled} << kDoubt);
   next.truth &= ~(std::uint64_t{step.discarded} << kDiscarding);
   if (step.wrote != 0) {
     note_writes(next, event.node, step.wrote);
@@ -304,14 +317,19 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     const PageMask may = (next.truth >> 8) & 0xff;
     const PageMask now = next.truth & 0xff;
     // The file may have it without anybody's being sure of that.
-    const PageMask doubt = static_cast<PageMask>(next.truth >> kDoubt) & 0xff & ~in_memory(next);
+    PageMask doubt = static_cast<PageMask>(next.truth >> kDoubt) & 0xff;
+    for_each_bit(step.refused_lost, [&](unsigned page) {
+      if (both_died(oracle.view(oracle.views() - 1), page)) doubt |= 1u << page;
+    });
+    doubt &= ~in_memory(next);
     const PageMask needless =
         step.refused_lost & ~step.wrote & now & (~may | existing(next)) & ~doubt;
     if (needless != 0) fail("needless loss: a page whose bytes exist was refused as lost");
     if ((step.refused_lost & ~now) != 0 && (next.truth & kCrashed) == 0)
       fail("a page was refused as lost, but no node ever died");
   }
-  const bool home_away = config_.files != 0 && (next.truth & kCrashed) != 0;
+  const bool home_away =
+      config_.files != 0 && ((next.truth & kCrashed) != 0 || bounds_.leaves != 0);
   if (step.refused_io != 0 && (next.truth & kFailed) == 0 && !home_away)
     fail("an I/O error, but no I/O ever failed");
   if (step.left || step.serving) {
@@ -320,6 +338,7 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     if (step.serving) after.served(event.node);
     for (unsigned other = 0; other < n_; ++other) {
       if (next.nodes[other] == kDown || after.runs(node_id(other))) continue;
+      keep_disk(next, node_id(other));
       next.nodes[other] = kDown;  // departed
       for (unsigned from = 0; from < n_; ++from) next.links[from * n_ + other] = 0;
     }
@@ -327,6 +346,8 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
   }
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (writer_of(next, page) != 0 && disk_has_last(next, page)) set_writer(next, page, 0);
+  settle_sync(next);
+  if (step.synced || step.listed || step.sync_failed) end_sync(next, event.node, step);
 }
 
 // Events that are not steps of a core.
@@ -349,10 +370,7 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   for (unsigned other = 0; other < n_; ++other) next.links[other * n_ + i] = 0;
   if (event.kind == Kind::kCrash || event.kind == Kind::kFence) {
     oracle.crash(event.node);
-    for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-      if (home_of(page) != event.node) continue;
-      set_disk(next, page, parts_.node(next.nodes[i]).slot(page).value);
-    }
+    keep_disk(next, event.node);
     next.nodes[i] = kDown;
     next.truth |= kCrashed;
     forget_writers(next, event.node);
@@ -375,32 +393,8 @@ void Explorer::move_node(State& next, const sim::WorldEvent& event) {
   next.oracle = parts_.put_oracle(std::move(oracle));
 }
 
-// Every page that some core takes for newer than its file.
-void Explorer::note_doubts(State& next) const {
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-    if (home_of(page) == kNoNode) continue;
-    const PageId id = config_.geometry.page(page);
-    bool dirty = false;
-    for (unsigned i = 0; i < n_; ++i) {
-      if (next.nodes[i] == kDown) continue;
-      const Core& core = parts_.node(next.nodes[i]).core();
-      const auto entry = core.entry(id);
-      dirty = dirty || core.local(id).dirty || (entry && (entry->dirty != 0 || entry->lost != 0));
-      if (home_of(page) != node_id(i)) continue;
-      for (const PageSet& pages : core.file_pages(id.container, false))
-        dirty = dirty || pages.contains(id.page);
-    }
-    if (dirty) next.truth |= std::uint64_t{1} << (kDoubt + page);
-  }
-}
-
 void Explorer::note_losses(State& next) const {
   next.truth |= (next.truth & 0xff & ~existing(next)) << 8;
-}
-
-void Explorer::set_disk(State& state, unsigned page, sim::Value value) {
-  state.truth &= ~(std::uint64_t{3} << (kDisk + 2 * page));
-  state.truth |= static_cast<std::uint64_t>(value & 3) << (kDisk + 2 * page);
 }
 
 void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
@@ -415,20 +409,6 @@ void Explorer::note_writes(State& next, NodeId writer, PageMask wrote) const {
     if (disk_of(next, page) == 1) set_disk(next, page, 2);
     if (writer != home_of(page) && !oracle.cut_off(writer)) set_writer(next, page, 1u + writer.value());
   });
-}
-
-void Explorer::set_writer(State& state, unsigned page, unsigned writer) {
-  if (page >= kWriterPages) return;
-  state.truth &= ~(std::uint64_t{7} << (kWriter + 3 * page));
-  state.truth |= std::uint64_t{writer} << (kWriter + 3 * page);
-}
-
-void Explorer::forget_writers(State& next, NodeId gone) const {
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
-    const bool discarding = ((next.truth >> (kDiscarding + page)) & 1) != 0;
-    if (writer_of(next, page) == 1u + gone.value() || (home_of(page) == gone && discarding))
-      set_writer(next, page, 0);
-  }
 }
 
 PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
@@ -452,20 +432,6 @@ PageMask Explorer::existing(const State& state) const {
   PageMask pages = in_memory(state);
   for (unsigned page = 0; page < config_.geometry.pages(); ++page)
     if (home_of(page) != kNoNode && disk_has_last(state, page)) pages |= 1u << page;
-  return pages;
-}
-
-bool Explorer::disk_has_last(const State& state, unsigned page) const {
-  const std::uint32_t home = state.nodes[home_of(page).value()];
-  if (home == kDown) return disk_of(state, page) == 1;
-  return parts_.node(home).slot(page).value == 1;
-}
-
-PageMask Explorer::rolled_back(const State& state) const {
-  PageMask pages = 0;
-  for (unsigned page = 0; page < config_.geometry.pages(); ++page)
-    if (home_of(page) != kNoNode && writer_of(state, page) == 0) pages |= 1u << page;
-  if (pages != 0) pages &= static_cast<PageMask>(state.truth >> 8) & 0xff & ~existing(state);
   return pages;
 }
 

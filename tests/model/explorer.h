@@ -32,6 +32,7 @@ struct Bounds {
   unsigned leaves = 0;
   unsigned write_backs = 0;  // of files
   unsigned discards = 0;
+  unsigned syncs = 0;        // of the file; as many that only list what is in memory
   bool runs = false;         // programs also access all pages as one run (pages of one stripe)
   bool ahead = false;        // programs also ask for the other pages ahead of need
   std::uint64_t max_states = 50'000'000;
@@ -71,6 +72,10 @@ class Explorer {
     // from kDoubt on, 8: pages of which cores may not know that the file has them; from kDiscarding
     // on, 8: pages whose discard is under way
     std::uint64_t truth = 0;
+    // While a sync is under way. 8 bits: pages whose file has not yet what was written before it
+    // was asked for; from kToList on, 8: pages that are in memory since; from kEnded on, 8: pages
+    // that the home may have written before it came back.
+    std::uint32_t sync = 0;
   };
   enum Luck : unsigned {
     kFlushes = 0,
@@ -83,6 +88,7 @@ class Explorer {
     kCuts = 28,
     kWriteBacks = 32,
     kDiscards = 36,
+    kSyncs = 40,
   };
   static constexpr std::uint64_t kCrashed = 1u << 16;
   static constexpr std::uint64_t kFailed = 1u << 17;
@@ -92,6 +98,8 @@ class Explorer {
   static constexpr unsigned kDisk = 32;
   static constexpr unsigned kDoubt = 48;
   static constexpr unsigned kDiscarding = 56;
+  static constexpr unsigned kToList = 8;
+  static constexpr unsigned kEnded = 16;
 
   struct Origin {
     std::uint32_t parent;
@@ -133,6 +141,9 @@ class Explorer {
     return config_.home_of(config_.geometry.page(page).container);
   }
   [[nodiscard]] bool disk_has_last(const State& state, unsigned page) const;
+  void ask_sync(State& next, bool list) const;
+  void settle_sync(State& next) const;
+  void end_sync(State& next, NodeId home, const NodeStep& step);
   void check_liveness();
   void fail(std::string text);
   void write_counterexample(std::uint32_t id, const sim::WorldEvent* last);
@@ -150,6 +161,7 @@ class Explorer {
   static sim::Value disk_of(const State& state, unsigned page) {
     return (state.truth >> (kDisk + 2 * page)) & 3;
   }
+  void keep_disk(State& next, NodeId gone) const;
   static void set_disk(State& state, unsigned page, sim::Value value);
   static void spend_access(State& state, unsigned node, bool write);
 

@@ -69,6 +69,8 @@ void Explorer::check_rest(const State& state) {
     if (oracle.life(node_id(i)) == sim::ViewOracle::Life::kUp &&
         !parts_.node(state.nodes[i]).core().at_rest())
       complain("node " + std::to_string(i) + " says it is not");
+    if (parts_.facts(state.nodes[i]).syncing)
+      complain("a sync at node " + std::to_string(i) + " never ends");
   }
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
     const PageId id = config_.geometry.page(page);
@@ -103,6 +105,7 @@ void Explorer::check_rest(const State& state) {
 
 // Manager and home died at once, or were one node: nobody is answered with what the file has.
 bool Explorer::both_died(const View& view, unsigned page) const {
+  if (home_of(page) == kNoNode) return false;
   const PageId id = config_.geometry.page(page);
   return std::ranges::any_of(view.losses, [&](const Loss& loss) {
     const NodeId manager =
@@ -133,7 +136,7 @@ void Explorer::check_liveness() {
     for (unsigned i = 0; i < n_; ++i) {
       if (state.nodes[i] == kDown) continue;
       const NodeFacts& facts = parts_.facts(state.nodes[i]);
-      waits = waits || facts.blocked != 0 || facts.woken != 0;
+      waits = waits || facts.blocked != 0 || facts.woken != 0 || facts.syncing;
     }
     if (waits) continue;
     ends[id] = true;
@@ -150,7 +153,7 @@ void Explorer::check_liveness() {
   }
   for (std::uint32_t id = 0; id < count; ++id) {
     if (ends[id]) continue;
-    fail("from here on, some program waits whatever happens");
+    fail("from here on, some program or a sync waits whatever happens");
     return write_counterexample(id, nullptr);
   }
 }
@@ -202,6 +205,7 @@ void Explorer::pack(const State& state, std::uint32_t* words) const {
     *words++ = static_cast<std::uint32_t>(word);
     *words++ = static_cast<std::uint32_t>(word >> 32);
   }
+  *words++ = state.sync;
 }
 
 Explorer::State Explorer::load(std::uint32_t id) const {
@@ -214,12 +218,13 @@ Explorer::State Explorer::load(std::uint32_t id) const {
   state.accesses = words[1];
   state.luck = words[2] | std::uint64_t{words[3]} << 32;
   state.truth = words[4] | std::uint64_t{words[5]} << 32;
+  state.sync = words[6];
   return state;
 }
 
 std::uint32_t Explorer::intern(const State& state, bool& is_new) {
   constexpr std::uint32_t kEmpty = ~0u;
-  std::uint32_t words[kMaxNodes + kMaxNodes * kMaxNodes + 6];
+  std::uint32_t words[kMaxNodes + kMaxNodes * kMaxNodes + 7];
   pack(state, words);
   const auto hash_of = [&](const std::uint32_t* w) {
     sim::Hash hash;

@@ -44,6 +44,7 @@ NodeFacts Parts::facts_of(const sim::NodeModel& node) const {
     const PageMask bit = 1u << page;
     const sim::Frame& frame = node.frame(page);
     if (frame.present) facts.present |= bit;
+    if (node.has_or_reads(page)) facts.in_memory |= bit;
     if (frame.rights == Access::kWrite) facts.writable |= bit;
     if (frame.rights != Access::kNone) {
       facts.readable |= bit;
@@ -70,6 +71,7 @@ NodeFacts Parts::facts_of(const sim::NodeModel& node) const {
     }
   }
   facts.leaving = node.leaving();
+  facts.syncing = node.any_syncing();
   facts.io = static_cast<std::uint8_t>(node.io().size());
   return facts;
 }
@@ -170,6 +172,9 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     case Kind::kDiscard:
       after.step(event::Discard{event.pages}, nullptr, fx);
       break;
+    case Kind::kSync:
+      after.begin_sync(event.pages.container, event.index != 0, fx);
+      break;
     case Kind::kLeave:
       after.step(event::Leave{}, nullptr, fx);
       break;
@@ -210,6 +215,14 @@ NodeStep Parts::take_step(std::uint32_t node, const sim::WorldEvent& event, std:
     after.set_device(job.page, kFresh);
     step.wrote |= bit;
     if (after.core().pending(config_.geometry.page(job.page)) == nullptr) step.discarded |= bit;
+  }
+  for (const sim::Effects::Synced& sync : fx.synced) {
+    seen_.insert(sync.list ? "listed" : sync.ok ? "synced" : "sync-failed");
+    step.synced = sync.ok && !sync.list;
+    step.listed = sync.ok && sync.list;
+    step.sync_failed = !sync.ok;
+    for (const PageSet& pages : after.core().file_pages(sync.container, true))
+      step.list |= mask_of(pages);
   }
   rename_written(step.wrote, after, fx);
   for (sim::Effects::Sent& sent : fx.sent) {
@@ -268,7 +281,9 @@ std::uint32_t Parts::put_link(std::vector<std::uint32_t> link) {
     facts.rest = put_link({link.begin() + 1, link.end()});
     facts.carries_last = link_facts_[facts.rest].carries_last;
     const sim::Packet& packet = packets_[facts.head];
+    facts.carries = link_facts_[facts.rest].carries;
     if (!packet.bytes.empty()) {
+      facts.carries |= mask_of(packet.message.pages);
       for_each_page(packet.message.pages, [&](PageId id) {
         if (packet.bytes[packet.message.pages.rank(id.page)] == kLast)
           facts.carries_last |= 1u << config_.geometry.index(id);

@@ -33,6 +33,8 @@ struct NodeFacts {
   std::uint8_t idle = 0;   // threads, by bit
   std::uint8_t woken = 0;  // threads, by bit
   std::uint8_t io = 0;     // number under way
+  PageMask in_memory = 0;  // present, or being read
+  bool syncing = false;
   bool leaving = false;
 };
 
@@ -51,6 +53,10 @@ struct NodeStep {
   PageMask read_not_last = 0;
   PageMask refused_lost = 0;
   PageMask refused_io = 0;
+  bool synced = false;  // a sync was answered without an error
+  bool sync_failed = false;
+  bool listed = false;  // one that only lists ended, and found:
+  PageMask list = 0;
   PageMask not_in_file = 0;  // said to be written back, but the file has not the last write
   bool serving = false;
   bool left = false;
@@ -61,6 +67,7 @@ struct LinkFacts {
   std::uint32_t head = 0;  // packet
   std::uint32_t rest = 0;  // link without it
   PageMask carries_last = 0;
+  PageMask carries = 0;  // bytes of any age
 };
 
 class Parts {

@@ -74,6 +74,20 @@ FILE_CHECKS = [
      "--seed 101440 --seeds 40 --steps 10000 --files --crashes --disconnects --budget 12"
      " --nodes 3"),
 ]
+# For mutants named sync_*: of the home's syncs of a file.
+SYNC_CHECKS = [
+    (EXPLORER, "2 nodes, a file, a sync", "--nodes 2 --files --flushes 1 --accesses 3 --syncs 1"),
+    (EXPLORER, "2 nodes, a file, a sync, leave",
+     "--nodes 2 --files --accesses 2 --syncs 1 --leaves 1"),
+    (EXPLORER, "3 nodes, a file, a sync, crash",
+     "--nodes 3 --files --accesses 2 --reads 1 --syncs 1 --crashes 1"),
+    (EXPLORER, "3 nodes, a file at its manager, a sync",
+     "--nodes 3 --files --home 1 --accesses 3 --write-backs 1 --syncs 1"),
+    (SIMULATOR, "100 seeds, files, syncs",
+     "--seed 20000 --seeds 100 --steps 10000 --files --syncs --jobs 2"),
+    (SIMULATOR, "200 seeds, files, syncs, crashes",
+     "--seed 50000 --seeds 200 --steps 10000 --files --syncs --crashes --jobs 2"),
+]
 # For mutants named choice_*.
 CHOICE_CHECKS = [(UNIT, "reclaim of files", "")]
 CHECK_SECONDS = 180  # a mutant may also run for ever: then this check did not catch it
@@ -94,6 +108,8 @@ class Mutant:
         self.checks = CHECKS
         if self.name.startswith("file_"):
             self.checks = FILE_CHECKS
+        if self.name.startswith("sync_"):
+            self.checks = SYNC_CHECKS
         if self.name.startswith("choice_"):
             self.checks = CHOICE_CHECKS
         self.what = patch.read_text().splitlines()[0]

@@ -257,6 +257,47 @@ TEST_F(HomeTest, ASyncEndsWhenEveryManagerHasAnswered) {
   EXPECT_EQ(d.core().file_pages(kContainer, false).size(), 1u);
 }
 
+// The home manages the page. A needless write-back waits behind readers, a write behind it.
+TEST_F(HomeTest, AWriteRightAfterANeedlessWriteBackIsNotForgotten) {
+  const std::uint64_t mine = page_of_manager(0, kNodes);
+  d.deliver(1, message(kGet, one(mine)));
+  d.swapped_in(mine, true);
+  d.deliver(2, message(kGet, one(mine)));
+  d.deliver(1, message(kConfirm, one(mine)));
+  d.step(event::WriteBack{one(mine)});
+  d.deliver(1, message(kGrab, one(mine)));
+  const std::string text = d.deliver(2, message(kConfirm, one(mine)));
+  EXPECT_NE(text.find("WrittenBack"), std::string::npos) << text;
+  EXPECT_NE(text.find("Grant"), std::string::npos) << text;
+  EXPECT_EQ(d.core().file_pages(kContainer, false), std::vector{one(mine)});
+}
+
+// Nobody waits for these bytes, but whoever asks next would be answered with them.
+TEST_F(HomeTest, AListHasWhatIsStillReadThoughAViewChangeForgotForWhom) {
+  d.deliver(1, message(kForwardGet, one(p), [](Message& m) {
+              m.requester = node(kOther);
+              m.device = true;
+            }));
+  d.new_view(view_of(2, kNodes, {kOther}));
+  d.finish_view();
+  ASSERT_EQ(d.state(p), PageState::kSwappingIn);
+  d.step(event::Sync{kContainer, true});
+  d.deliver(1, message(kSyncEnd, one(0)));
+  EXPECT_EQ(d.deliver(3, message(kSyncEnd, one(0))), "Synced 1");
+  EXPECT_EQ(d.core().file_pages(kContainer, true), std::vector{one(p)});
+}
+
+TEST_F(HomeTest, ASyncOfANodeThatDepartsIsNotCalledDone) {
+  d.step(event::Sync{kContainer, false});
+  View view = view_of(2, kNodes);
+  std::erase(view.members, node(0));
+  view.departing = {node(0)};
+  d.new_view(view);
+  const std::string text = d.finish_view(false);
+  EXPECT_NE(text.find("Synced 1 (Leaving)"), std::string::npos) << text;
+  EXPECT_EQ(d.step(event::Sync{kContainer, false}), "Synced 1 (Leaving)");
+}
+
 TEST_F(HomeTest, ARemovedContainerEndsItsJobs) {
   write_here();
   d.step(event::WriteBack{one(p)});

@@ -212,7 +212,8 @@ struct ActionText {
            (a.refusal == Refusal::kNone ? "" : " (" + refusal_name(a.refusal) + ")");
   }
   std::string operator()(const action::Synced& a) const {
-    return "Synced " + std::to_string(a.container.value());
+    return "Synced " + std::to_string(a.container.value()) +
+           (a.refusal == Refusal::kNone ? "" : " (" + refusal_name(a.refusal) + ")");
   }
   std::string operator()(const action::Violation&) const { return "violation"; }
 };

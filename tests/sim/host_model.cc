@@ -18,6 +18,7 @@ void Effects::clear() {
   touched.clear();
   held.clear();
   jobs.clear();
+  synced.clear();
   written.clear();
   io_started = 0;
   serving = false;
@@ -60,6 +61,7 @@ void NodeModel::step(const Event& event, const Packet* payload, Effects& fx) {
   for (const Action& action : actions)
     std::visit([&](const auto& a) { perform(a, payload, fx); }, action);
   check(fx);
+  go_on_with_syncs(fx);
 }
 
 std::set<PageId> NodeModel::requests_with_frames() const {
@@ -298,6 +300,12 @@ std::uint64_t NodeModel::hash() const {
              static_cast<std::uint64_t>(thread.access));
     add(hash, thread.pages);
   }
+  for (const auto& [id, sync] : syncs_) {
+    hash.add(std::uint64_t{id.value()} << 3 | std::uint64_t{sync.list} << 2 |
+             std::uint64_t{sync.surveyed} << 1 | std::uint64_t{sync.failed});
+    for (const PageSet& pages : sync.todo) add(hash, pages);
+    for (const auto& [page, count] : sync.ends) hash.add(std::uint64_t{page} << 8 | count);
+  }
   hash.add(allowed_);
   hash.add(expired_);
   hash.add(leaving_);
@@ -307,8 +315,9 @@ std::uint64_t NodeModel::hash() const {
 
 bool operator==(const NodeModel& a, const NodeModel& b) {
   return a.frames_ == b.frames_ && a.slots_ == b.slots_ && a.holds_ == b.holds_ && a.io_ == b.io_ &&
-         a.threads_ == b.threads_ && a.allowed_ == b.allowed_ && a.expired_ == b.expired_ &&
-         a.leaving_ == b.leaving_ && a.removed_ == b.removed_ && a.core_ == b.core_;
+         a.threads_ == b.threads_ && a.syncs_ == b.syncs_ && a.allowed_ == b.allowed_ &&
+         a.expired_ == b.expired_ && a.leaving_ == b.leaving_ && a.removed_ == b.removed_ &&
+         a.core_ == b.core_;
 }
 
 void NodeModel::rename(unsigned page, Value from, Value to) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -46,6 +47,18 @@ struct Thread {
   friend bool operator==(const Thread&, const Thread&) = default;
 };
 
+// A sync that the home of a file was asked for, as the runtime does it: the core learns from the
+// managers what is newer than the file, and each of these pages is written back. With `list` the
+// core only learns which pages are in memory.
+struct FileSync {
+  bool list = false;
+  bool surveyed = false;  // action::Synced came
+  bool failed = false;
+  std::vector<PageSet> todo;          // not asked for yet
+  std::map<unsigned, unsigned> ends;  // by page: how many ends of write-backs are waited for
+  friend bool operator==(const FileSync&, const FileSync&) = default;
+};
+
 // What one event did, for whoever drives the node.
 struct Effects {
   struct Sent {
@@ -69,6 +82,12 @@ struct Effects {
     bool discard = false;
     Refusal refusal = Refusal::kNone;
   };
+  // A sync that was answered.
+  struct Synced {
+    ContainerId container;
+    bool list = false;
+    bool ok = true;
+  };
   std::vector<Sent> sent;
   std::vector<Done> done;         // accesses that completed
   std::vector<Refused> refused;   // accesses that ended in an error
@@ -76,6 +95,7 @@ struct Effects {
   std::vector<unsigned> touched;  // pages whose frame or slot changed; may repeat
   std::vector<unsigned> held;     // pages whose hold began
   std::vector<Job> jobs;
+  std::vector<Synced> synced;
   std::vector<unsigned> written;  // pages that the disk has written for a WriteBack
   unsigned io_started = 0;        // new entries at the end of io()
   bool serving = false;           // action::Serving
@@ -107,6 +127,8 @@ class NodeModel {
   [[nodiscard]] bool on_device(unsigned page) const;
   [[nodiscard]] bool of_file(unsigned page) const;
   void expire_hold(unsigned page, Effects& fx);
+  // This node is the home of the file, and no sync of it is under way.
+  void begin_sync(ContainerId id, bool list, Effects& fx);
 
   // --- state ----------------------------------------------------------------------------------
   [[nodiscard]] const Core& core() const { return core_; }
@@ -115,6 +137,10 @@ class NodeModel {
   [[nodiscard]] const std::vector<Io>& io() const { return io_; }
   [[nodiscard]] bool held(unsigned page) const { return holds_[page] != 0; }
   [[nodiscard]] bool any_held() const;
+  [[nodiscard]] bool syncing(ContainerId id) const { return syncs_.contains(id); }
+  [[nodiscard]] bool any_syncing() const { return !syncs_.empty(); }
+  // A frame has its bytes, or is being filled.
+  [[nodiscard]] bool has_or_reads(unsigned page) const;
   [[nodiscard]] const std::vector<Thread>& threads() const { return threads_; }
   // The value is in a frame or a swap slot here.
   [[nodiscard]] bool keeps(unsigned page, Value value) const;
@@ -133,6 +159,8 @@ class NodeModel {
  private:
   void attempt(unsigned thread, std::uint64_t ahead, Value value, Effects& fx);
   void finish_file_io(const Io& io, bool ok, Effects& fx);
+  void go_on_with_syncs(Effects& fx);
+  void end_of_write_back(unsigned page, Refusal refusal);
   void check(Effects& fx);
   [[nodiscard]] std::set<PageId> requests_with_frames() const;
   void check_order(const std::set<PageId>& had_frames, const Actions& actions, Effects& fx) const;
@@ -169,6 +197,7 @@ class NodeModel {
   std::vector<std::uint8_t> holds_;
   std::vector<Io> io_;
   std::vector<Thread> threads_;
+  std::map<ContainerId, FileSync> syncs_;  // under way
   std::vector<NodeId> homes_;  // of containers, by id
   unsigned present_ = 0;       // frames taken: they hold bytes, or a swap-in fills them
   std::uint64_t allowed_;  // frames: the budget, and what had to be taken in during a view change

@@ -199,6 +199,7 @@ void NodeModel::perform(const action::WriteBack& a, const Packet* payload, Effec
 void NodeModel::perform(const action::JobDone& a, const Packet*, Effects& fx) {
   each(a.pages, "end of a job", fx, [&](unsigned page) {
     fx.jobs.push_back({page, a.discard, a.refusal});
+    if (!a.discard) end_of_write_back(page, a.refusal);
     if (!a.discard || a.refusal != Refusal::kNone) return;
     const PageId id = geometry_.page(page);
     for (const Io& io : io_)
@@ -206,8 +207,6 @@ void NodeModel::perform(const action::JobDone& a, const Packet*, Effects& fx) {
         fx.fail(page_text("discard", page) + " that is on its way to the disk");
   });
 }
-
-void NodeModel::perform(const action::Synced&, const Packet*, Effects&) {}
 
 void NodeModel::perform(const action::Serving&, const Packet*, Effects& fx) { fx.serving = true; }
 

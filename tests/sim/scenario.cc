@@ -64,8 +64,9 @@ bool read_cluster(const Fields& fields, WorldConfig& config) {
   return take(fields, "nodes", 10, g.nodes) && take(fields, "containers", 10, g.containers) &&
          take(fields, "pages", 10, g.pages_each) && take(fields, "stride", 10, g.stride) &&
          take(fields, "threads", 10, config.threads) && take(fields, "files", 10, config.files) &&
-         g.nodes >= 1 && g.nodes <= kMaxNodes && g.containers >= 1 && g.containers < 64 &&
-         g.pages_each >= 1 && g.pages_each <= 1u << 20 && g.stride >= 1 && config.threads <= 64;
+         take(fields, "home", 10, config.home) && g.nodes >= 1 && g.nodes <= kMaxNodes &&
+         g.containers >= 1 && g.containers < 64 && g.pages_each >= 1 && g.pages_each <= 1u << 20 &&
+         g.stride >= 1 && config.threads <= 64;
 }
 
 bool read_core(const Fields& fields, CoreConfig& core) {
@@ -142,6 +143,7 @@ std::string to_text(const WorldEvent& event) {
       number("ok", event.ok);
       break;
     case Kind::kView:
+    case Kind::kSync:
       number("index", event.index);
       break;
     case Kind::kDeliver:
@@ -174,7 +176,8 @@ void write_scenario(const Scenario& scenario, std::ostream& out) {
   const CoreConfig& core = config.core;
   out << "cluster nodes=" << config.geometry.nodes << " containers=" << config.geometry.containers
       << " pages=" << config.geometry.pages_each << " stride=" << config.geometry.stride
-      << " threads=" << config.threads << " files=" << config.files << "\n"
+      << " threads=" << config.threads << " files=" << config.files << " home=" << config.home
+      << "\n"
       << "core budget=" << core.budget_frames << " low=" << core.low_water_frames
       << " high=" << core.high_water_frames << " swap=" << core.swap << " hold=" << core.hold_grants
       << " create_ahead=" << core.create_ahead << "\n";

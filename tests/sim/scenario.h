@@ -1,7 +1,7 @@
 // Scenario files: a cluster and what happens in it, one event a line, so that a counterexample can
 // be read, kept and replayed.
 //
-//   cluster nodes=3 containers=1 pages=2 stride=1 threads=1 files=0
+//   cluster nodes=3 containers=1 pages=2 stride=1 threads=1 files=0 home=0
 //   core budget=100 low=0 high=0 swap=1 hold=1 create_ahead=1
 //   budgets 100 1 100              # optional: frames of each node
 //   start                          # optional: the first view is established

@@ -52,6 +52,12 @@ void Simulator::plan_environment() {
       if (write.node != kNoNode) plan(random_.below(span), write);
     }
   }
+  for (unsigned i = 0; options_.syncs && i < 20; ++i) {
+    WorldEvent sync{.kind = Kind::kSync, .index = random_.one_in(4) ? 1u : 0u};
+    sync.pages = PageSet::of(geometry.page(random_.pick(geometry.pages())));
+    sync.node = options_.world.home_of(sync.pages.container);
+    if (sync.node != kNoNode) plan(random_.below(span), sync);
+  }
   if (options_.removals && random_.one_in(2)) {
     WorldEvent remove{.kind = Kind::kRemove};
     remove.pages = PageSet::of(geometry.page(random_.pick(geometry.pages())));
@@ -192,6 +198,10 @@ SimOptions options_of(std::uint64_t seed, std::uint64_t steps) {
       world.budgets.push_back(2 + random.below(geometry.pages() + 20));
     options.io_failures = world.core.swap && random.one_in(3);
   }
+  if (random.one_in(6)) {
+    world.files = 1 + random.pick(geometry.containers);
+    options.write_backs = options.syncs = true;
+  }
   return options;
 }
 
@@ -209,7 +219,8 @@ std::string to_text(const SimOptions& options) {
          flag("disconnects", options.disconnects) + flag("leaves", options.leaves) +
          flag("removals", options.removals) + flag("budgets", !world.budgets.empty()) +
          flag("swap", world.core.swap) + flag("io-failures", options.io_failures) +
-         flag("files", world.files != 0) + flag("holds", world.core.hold_grants);
+         flag("files", world.files != 0) + flag("syncs", options.syncs) +
+         flag("holds", world.core.hold_grants);
 }
 
 // Leaves out ever smaller stretches of events, as long as something is violated all the same.

@@ -34,6 +34,7 @@ struct Arguments {
   std::string record;
   bool swap = false;
   bool files = false;
+  bool syncs = false;
   std::uint64_t budget = 0;
 };
 
@@ -60,6 +61,7 @@ SimOptions options_for(const Arguments& arguments, std::uint64_t seed) {
     // Some of the containers, or all: memory and files share the frames.
     world.files = 1 + static_cast<unsigned>(seed % world.geometry.containers);
     options.write_backs = true;
+    options.syncs = arguments.syncs;
     options.io_failures = options.io_failures || seed % 3 == 0;
   }
   if (arguments.budget != 0) world.budgets.assign(world.geometry.nodes, arguments.budget);
@@ -184,6 +186,7 @@ int main(int argc, char** argv) {
                "connections break; nodes that were cut off join again");
   app.add_flag("--swap", arguments.swap, "pages may be swapped out");
   app.add_flag("--files", arguments.files, "containers are files on the nodes' disks");
+  app.add_flag("--syncs", arguments.syncs, "with --files: homes sync their files");
   app.add_option("--budget", arguments.budget, "frames of each node");
   app.add_option("--shrink", arguments.effort, "replays to spend on a shorter scenario");
   app.add_option("--out", arguments.out, "where the scenario of a violation is written");

@@ -35,6 +35,7 @@ struct SimOptions {
   bool expiries = true;
   bool io_failures = false;
   bool write_backs = false;  // of files
+  bool syncs = false;        // of files
   unsigned writes_percent = 40;
 };
 

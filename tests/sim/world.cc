@@ -16,6 +16,12 @@ CoreConfig core_config(const WorldConfig& config, unsigned node) {
   return core;
 }
 
+bool changes_membership(WorldEvent::Kind kind) {
+  using Kind = WorldEvent::Kind;
+  return kind == Kind::kCrash || kind == Kind::kFence || kind == Kind::kCut ||
+         kind == Kind::kDisconnect || kind == Kind::kView || kind == Kind::kPropose;
+}
+
 }  // namespace
 
 World::World(const WorldConfig& config)
@@ -33,6 +39,9 @@ World::World(const WorldConfig& config)
       doubt_(config.geometry.pages()),
       discarding_(config.geometry.pages()),
       asked_(config.geometry.pages()),
+      synced_(config.geometry.pages()),
+      synced_since_(config.geometry.pages()),
+      to_list_(config.geometry.pages()),
       removed_(config.geometry.containers + 1) {
   nodes_.reserve(config.geometry.nodes);
   for (unsigned i = 0; i < config.geometry.nodes; ++i) {
@@ -114,6 +123,10 @@ std::string World::refuses(const WorldEvent& event) const {
     case Kind::kDiscard:
       if (!runs || event.pages.empty()) return "the node is down, or no page is named";
       return config_.home_of(event.pages.container) == event.node ? "" : "not the home";
+    case Kind::kSync:
+      if (!runs || event.pages.empty()) return "the node is down, or no file is named";
+      if (config_.home_of(event.pages.container) != event.node) return "not the home";
+      return at.syncing(event.pages.container) ? "a sync is under way" : "";
     case Kind::kLeave:
       if (oracle_.life(event.node) != ViewOracle::Life::kUp) return "the node is not up";
       return others_stay(event.node) ? "" : "nobody would be left";
@@ -159,6 +172,8 @@ void World::apply(const WorldEvent& event) {
   const std::string refusal = refuses(event);
   if (!refusal.empty()) return fail("the event cannot happen: " + refusal);
   perform(event);
+  if (changes_membership(event.kind))
+    for (unsigned page = 0; page < config_.geometry.pages(); ++page) note_gone(page);
   settle_effects(event.node);
 }
 
@@ -201,6 +216,9 @@ void World::perform(const WorldEvent& event) {
       for_each_page(event.pages,
                     [&](PageId id) { discarding_[config_.geometry.index(id)] = 1; });
       return at.step(event::Discard{event.pages}, nullptr, fx_);
+    case Kind::kSync:
+      ask_sync(event.pages.container, event.index != 0);
+      return at.begin_sync(event.pages.container, event.index != 0, fx_);
     case Kind::kLeave:
       away_ = true;
       return at.step(event::Leave{}, nullptr, fx_);
@@ -302,10 +320,12 @@ void World::settle_effects(NodeId node) {
       foreign_[page] = 0;
       seen_by_[page].clear();
     }
+    note_gone(page);
     check_page(page);
   }
   for (const Effects::Refused& refused : fx_.refused) settle_refusal(node, refused);
   for (const Effects::Job& job : fx_.jobs) settle_job(node, job);
+  for (const Effects::Synced& sync : fx_.synced) settle_sync(node, sync);
   if (fx_.left) oracle_.left(node);
   if (fx_.serving) oracle_.served(node);
 }

@@ -21,13 +21,14 @@ struct WorldConfig {
   unsigned threads = 1;                // programs' threads a node
   CoreConfig core;                     // `self` and `cluster_size` are filled in
   std::vector<std::uint64_t> budgets;  // frames of each node; empty: core.budget_frames for all
-  // Containers 1 .. files are files; the home of the first is node 0, and so on.
+  // Containers 1 .. files are files; the home of the first is node `home`, and so on.
   unsigned files = 0;
+  unsigned home = 0;
 
   [[nodiscard]] NodeId home_of(ContainerId id) const {
     return id.value() > files
                ? kNoNode
-               : NodeId{static_cast<std::uint16_t>((id.value() - 1) % geometry.nodes)};
+               : NodeId{static_cast<std::uint16_t>((home + id.value() - 1) % geometry.nodes)};
   }
 };
 
@@ -53,6 +54,7 @@ struct WorldEvent {
     kFence,        // node: cut off, it learns so and ends
     kWriteBack,    // node, pages: the home of a file wants them written
     kDiscard,      // node, pages: the home of a file wants nobody to have them
+    kSync,  // node, pages.container: its home syncs the file; index 1: lists what is in memory
   };
   Kind kind = Kind::kRead;
   NodeId node{0};
@@ -127,7 +129,7 @@ class World {
   [[nodiscard]] NodeId home_of(unsigned page) const;
   [[nodiscard]] Value on_disk(unsigned page) const;
   void note_doubts();
-  [[nodiscard]] bool both_died(unsigned page) const;
+  [[nodiscard]] bool both_died(unsigned page, unsigned since = 0) const;  // a view's number
   [[nodiscard]] bool outlived(NodeId node, unsigned page) const;
   void end_of(NodeId node);
   void ask_write_back(const PageSet& pages);
@@ -136,6 +138,9 @@ class World {
   void note_write(NodeId node, unsigned page, Value value);
   [[nodiscard]] bool forgotten(unsigned page) const;
   void roll_back(unsigned page, Value value);
+  void ask_sync(ContainerId id, bool list);
+  void settle_sync(NodeId node, const Effects::Synced& sync);
+  void note_gone(unsigned page);
 
   WorldConfig config_;
   std::vector<NodeModel> nodes_;
@@ -152,6 +157,9 @@ class World {
   std::vector<std::uint8_t> doubt_;        // cores may not know that the file has it
   std::vector<std::uint8_t> discarding_;   // since it was asked for: copies go, the last one, too
   std::vector<std::vector<Value>> asked_;  // by WriteBack under way: the last write when it began
+  std::vector<Value> synced_;  // what a sync under way has to bring to the disk, or a newer value
+  std::vector<unsigned> synced_since_;  // the views that there were then
+  std::vector<std::uint8_t> to_list_;   // a sync that lists has to find it: it is in memory since
   std::vector<std::uint8_t> removed_;      // by container: some node was told it is gone
   Value last_write_ = 0;
   bool crashed_ = false;

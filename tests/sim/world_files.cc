@@ -40,10 +40,10 @@ void World::note_doubts() {
 
 // Manager and home died at the same time, or were one node: whoever wrote the page may have died
 // with them.
-bool World::both_died(unsigned page) const {
+bool World::both_died(unsigned page, unsigned since) const {
   const PageId id = config_.geometry.page(page);
   const NodeId home = home_of(page);
-  for (unsigned v = 0; v < oracle_.views(); ++v) {
+  for (unsigned v = since; v < oracle_.views(); ++v) {
     for (const Loss& loss : oracle_.view(v).losses) {
       const NodeId manager =
           manager_among(loss.members, id.container, id.page.value() / kStripePages);
@@ -68,6 +68,7 @@ void World::end_of(NodeId node) {
     seen_by_[page].erase(node);
     if (home_of(page) != node) continue;
     asked_[page].clear();
+    synced_[page] = to_list_[page] = 0;
     const bool forgotten = foreign_[page] == 0 || discarding_[page] != 0;
     if (on_disk(page) != current_[page] && forgotten) ended_[page] = 1;
   }
@@ -123,11 +124,63 @@ void World::settle_discard(NodeId node, unsigned page) {
 void World::note_write(NodeId node, unsigned page, Value value) {
   current_[page] = value;
   written_in_[page] = oracle_.view_of(node);
-  doubt_[page] = ended_[page] = 0;
+  if (!oracle_.cut_off(node)) doubt_[page] = 0;
+  ended_[page] = 0;
   if (home_of(page) == kNoNode) return;
   seen_by_[page].insert(node);
   if (node != home_of(page)) foreign_[page] = 1;
   if (on_disk(page) == value) foreign_[page] = 0;
+}
+
+// What was written before, by any node, shall be on the disk when the sync is answered; what is
+// lost already cannot be. A sync that lists finds what is in memory all the time until it ends.
+void World::ask_sync(ContainerId id, bool list) {
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    if (config_.geometry.page(page).container != id) continue;
+    synced_[page] = !list && exists(page) ? current_[page] : 0;
+    synced_since_[page] = oracle_.views();
+    to_list_[page] = list;
+    note_gone(page);
+  }
+}
+
+// The page left the memory of a node, or may have.
+void World::note_gone(unsigned page) {
+  if (to_list_[page] == 0) return;
+  const unsigned nodes = config_.geometry.nodes;
+  for (unsigned i = 0; i < nodes; ++i)
+    if (oracle_.alive(node_id(i)) && nodes_[i].has_or_reads(page)) return;
+  const PageId id = config_.geometry.page(page);
+  for (unsigned link = 0; link < links_.size(); ++link) {
+    if (!oracle_.alive(node_id(link / nodes)) || !oracle_.alive(node_id(link % nodes))) continue;
+    for (const Packet& packet : links_[link])
+      if (!packet.bytes.empty() && packet.message.pages.container == id.container &&
+          packet.message.pages.contains(id.page))
+        return;
+  }
+  to_list_[page] = 0;
+}
+
+void World::settle_sync(NodeId node, const Effects::Synced& sync) {
+  const ContainerId id = sync.container;
+  const std::vector<PageSet> listed = nodes_[node.value()].core().file_pages(id, true);
+  for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
+    if (config_.geometry.page(page).container != id) continue;
+    const std::string name = "page " + std::to_string(page);
+    const bool counts = sync.ok && removed_[id.value()] == 0;
+    // With the home, before it came back; or with manager and writer before the home knew.
+    const bool ended = !exists(page) && (ended_[page] != 0 || both_died(page, synced_since_[page]));
+    if (counts && !sync.list && !ended && on_disk(page) < synced_[page])
+      fail("a file was said to be synced, but of " + name + " it has " +
+           std::to_string(on_disk(page)) + ", not " + std::to_string(synced_[page]));
+    const auto has = [&](const PageSet& pages) {
+      return pages.contains(config_.geometry.page(page).page);
+    };
+    if (counts && sync.list && to_list_[page] != 0 && !oracle_.cut_off(node) &&
+        std::ranges::none_of(listed, has))
+      fail("a sync did not list " + name + ", which is in memory");
+    synced_[page] = to_list_[page] = 0;
+  }
 }
 
 // What the home of a file wrote and had not written back ends with it, as with any local program;
@@ -144,6 +197,7 @@ void World::roll_back(unsigned page, Value value) {
   if (home == kNoNode || value == current_[page] || !forgotten(page)) return;
   if (on_disk(page) != value) return;
   current_[page] = value;
+  synced_[page] = std::min(synced_[page], value);
   std::ranges::fill(asked_[page], 0);
   may_be_lost_[page] = 0;
   rolled_back_[page] = revived_[page] = 1;

@@ -8,9 +8,10 @@ namespace {
 
 NodeId node_id(unsigned i) { return NodeId{static_cast<std::uint16_t>(i)}; }
 
-constexpr const char* kKindNames[] = {
-    "read",  "write",   "retry",   "deliver", "io",     "hold-expired", "flush", "expire",    "leave",
-    "crash", "cut",     "restart", "propose", "view",   "remove",       "disconnect", "fence", "write-back", "discard"};
+constexpr const char* kKindNames[] = {"read",         "write",   "retry",      "deliver", "io",
+                                      "hold-expired", "flush",   "expire",     "leave",   "crash",
+                                      "cut",          "restart", "propose",    "view",    "remove",
+                                      "disconnect",   "fence",   "write-back", "discard", "sync"};
 
 }  // namespace
 
@@ -33,6 +34,7 @@ std::string World::check_rest() const {
                to_text(thread.pages);
     if (!at.core().at_rest())
       return "nothing moves, but node " + std::to_string(i) + " is not at rest";
+    if (at.any_syncing()) return "a sync at node " + std::to_string(i) + " never ends";
   }
   const View& view = oracle_.view(oracle_.views() - 1);
   for (unsigned page = 0; page < config_.geometry.pages(); ++page) {
