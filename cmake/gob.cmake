@@ -39,7 +39,8 @@ function(gob_test name)
 endfunction()
 
 # An emulated machine takes one processor and is slow enough as it is; programs in it keep time limits.
-# So one at a time, first of all tests, and beside it those that only compute, on one processor each.
+# So one at a time, first of all tests, and beside it, by their costs, those that only compute, on one
+# processor each.
 set(GOB_BESIDE_GUESTS 1000)
 function(gob_emulated name)
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 RESOURCE_LOCK guest COST 2000)

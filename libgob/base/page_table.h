@@ -2,7 +2,8 @@
 // directory and the frame table: one entry for a page that exists, nothing for one that does not.
 // Linear probing in the order of home slots (Robin Hood), so that what is not there is soon known
 // not to be, with backward-shift deletion; grows by half, so a slot pair of 16 bytes costs at
-// most 16 / (4/5 / 1.5) = 30 bytes an entry once it holds more than a few. Single-threaded value
+// most 16 / (4/5 / 1.5) = 30 bytes an entry once it holds more than a few, and each container some
+// 60 bytes once. Single-threaded value
 // type: copyable, comparable and hashable by content, whatever the order of insertion.
 #pragma once
 
@@ -37,7 +38,9 @@ class PageTable {
   };
 
   [[nodiscard]] std::size_t size() const { return size_; }
-  [[nodiscard]] std::size_t memory_bytes() const { return slots_.capacity() * sizeof(Slot); }
+  [[nodiscard]] std::size_t memory_bytes() const {
+    return slots_.capacity() * sizeof(Slot) + extents_.size() * kExtentBytes;
+  }
 
   [[nodiscard]] const V* find(PageKey key) const {
     const Place place = look_up(key);
@@ -56,8 +59,8 @@ class PageTable {
       grow();
       place = look_up(key);
     }
-    ++size_;
     note(key);
+    ++size_;
     return insert_at(place.slot, {key, V{}}).value;
   }
 
@@ -139,6 +142,7 @@ class PageTable {
     PageKey first = kEmpty;
     PageKey last = 0;
   };
+  static constexpr std::size_t kExtentBytes = sizeof(Extent) + 4 * sizeof(void*);  // about
   // Where a key is, or would be.
   struct Place {
     std::size_t slot = 0;

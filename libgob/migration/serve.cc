@@ -4,8 +4,13 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <utility>
+
+#include "libgob/base/unique_fd.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
@@ -18,9 +23,10 @@ namespace {
 constexpr std::size_t kInboxBytes = 256;
 constexpr std::chrono::milliseconds kLookForStop{500};
 constexpr std::chrono::seconds kGobd{10};
-// For memory in common that nobody has any more (common_sweep.h): when nodes have come or gone, and
-// for what ended otherwise how often; and for how long.
+// For memory in common that nobody has any more (common_sweep.h): how often, and once more so soon
+// after nodes have come or gone, whose locks may be held for a moment yet; and for how long.
 constexpr std::chrono::seconds kSweep{60};
+constexpr std::chrono::seconds kSweepAgain{5};
 constexpr unsigned kSweepSeconds = 45;
 
 // A process of its own, so that no migration can hurt another, and each can be forked before it has
@@ -42,15 +48,16 @@ void start_session(const std::string& program, const std::string& socket, const 
 }
 
 // Of its own, too: it may have to wait for a node that hangs, and letters do not. It ends with this
-// one, and before the next.
-void start_sweep(const std::string& program, const std::string& socket) {
+// one. Returns what tells when it ended: none, if it has already.
+UniqueFd start_sweep(const std::string& program, const std::string& socket) {
   const pid_t server = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0)
     spdlog::error(
         "{}; it is tried again in a minute",
         system_error("starting a process that looks for shared memory nobody has").message());
-  if (pid != 0) return;
+  if (pid > 0) return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (pid != 0) return {};
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != server) ::_exit(0);
   ::signal(SIGCHLD, SIG_DFL);
@@ -63,11 +70,33 @@ void start_sweep(const std::string& program, const std::string& socket) {
   ::_exit(127);
 }
 
-// Of the view of the cluster: another one when nodes have come or gone.
-Result<std::uint64_t> epoch_of(ControlClient& gobd) {
+// Starts them: when nodes have come or gone, once more soon after, and now and then; one at a time,
+// since a second one would wait for the same.
+class Sweeps {
+ public:
+  void go_on(std::uint64_t epoch, const std::string& program, const std::string& socket) {
+    const auto now = std::chrono::steady_clock::now();
+    pollfd ended{under_way_.get(), POLLIN, 0};
+    if (under_way_ && ::poll(&ended, 1, 0) == 0) return;
+    const bool changed = std::exchange(epoch_, epoch) != epoch;
+    if (!changed && now < next_) return;
+    next_ = now + (changed ? kSweepAgain : kSweep);
+    under_way_ = start_sweep(program, socket);
+  }
+
+ private:
+  UniqueFd under_way_;
+  std::uint64_t epoch_ = 0;
+  std::chrono::steady_clock::time_point next_;
+};
+
+// Of the view of the cluster: another one when nodes have come or gone. `last`, if gobd takes its
+// time.
+Result<std::uint64_t> epoch_of(ControlClient& gobd, std::uint64_t last) {
   control::Request nodes;
   nodes.mutable_nodes();
   const auto answer = gobd.call(nodes, {}, kGobd);
+  if (!answer && answer.error().code == ErrorCode::kTimedOut) return last;
   if (!answer) return answer.error();
   return answer->reply.nodes().epoch();
 }
@@ -101,16 +130,13 @@ Status serve(const std::string& socket, const std::string& program, const std::s
     pollfd stop{stop_fd, POLLIN, 0};
     const auto gobd = ControlClient::connect(socket, "gobmigrate", kGobd);
     if (!gobd) return gobd.error();
-    std::chrono::steady_clock::time_point next_sweep{};
-    std::uint64_t swept = 0;
+    Sweeps sweeps;
+    std::uint64_t epoch = 0;
     while (::poll(&stop, 1, 0) == 0) {
-      const auto epoch = epoch_of(**gobd);
-      if (!epoch) return epoch.error();
-      if (const auto now = std::chrono::steady_clock::now(); now >= next_sweep || *epoch != swept) {
-        next_sweep = now + kSweep;
-        swept = *epoch;
-        start_sweep(program, socket);
-      }
+      const auto now = epoch_of(**gobd, epoch);
+      if (!now) return now.error();
+      epoch = *now;
+      sweeps.go_on(epoch, program, socket);
       const auto size = load(bytes);
       if (!size) return size.error();
       if (*size == 0) {

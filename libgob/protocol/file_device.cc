@@ -78,8 +78,11 @@ std::uint32_t Core::note_dirty(PageId page, DirectoryEntry& entry, NodeId writer
   Message message = make(MessageType::kExists, page);
   message.dirty = true;
   if (home == config_.self) {
-    // Noted after what this node has just told itself: that a write-back before was needless.
-    send(home, message, out);
+    // After what this node has just told itself, such as that a write-back before was needless.
+    if (out.has_own_message())
+      send(home, message, out);
+    else
+      remember_dirty(page);
     return 0;
   }
   // A home that writes itself knows.

@@ -10,10 +10,10 @@ void Core::start_job(PageId page, Pending::Job job, Out& out) {
   const bool discard = job == Pending::Job::kDiscard;
   const auto container = containers_.find(page.container);
   if (container == containers_.end() || container->second.home != config_.self ||
-      page.page.value() >= container->second.pages || phase_ == Phase::kLeft || left_said_) {
-    out.act(action::JobDone{PageSet::of(page), discard, Refusal::kRemoved});
-    return;
-  }
+      page.page.value() >= container->second.pages)
+    return out.act(action::JobDone{PageSet::of(page), discard, Refusal::kRemoved});
+  if (phase_ == Phase::kLeft || left_said_)
+    return out.act(action::JobDone{PageSet::of(page), discard, Refusal::kLeaving});
   const auto [found, is_new] = pending_.try_emplace(key_of(page));
   if (!is_new) {
     jobs_wait_[key_of(page)].insert(job);

@@ -77,15 +77,18 @@ void Shard::perform_one(const action::Synced& synced) {
   const auto found = surveys_.find(synced.container);
   if (found == surveys_.end()) return;
   for (const std::shared_ptr<FileJob>& job : found->second.jobs) {
+    jobs_to_go_on_.push_back(job);
+    // One that was removed has no file open any more: it was written back before, and nobody asks.
     if (synced.refusal == Refusal::kLeaving && job->join != nullptr)
       job->join->fail(make_error(ErrorCode::kUnavailable,
-                                 "this node is leaving: others may have newer pages of the file",
+                                 job->discard ? "this node is leaving: others may have old pages"
+                                              : "this node is leaving: others may have newer pages",
                                  EIO));
+    if (synced.refusal != Refusal::kNone) continue;
     for (const PageSet& known : core_.file_pages(job->container, job->discard)) {
       const PageSet pages = clip(known, job->first, job->end);
       if (!pages.empty()) job->todo.push_back(pages);
     }
-    jobs_to_go_on_.push_back(job);
   }
   found->second.jobs.clear();
   start_survey(synced.container);

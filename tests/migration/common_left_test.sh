@@ -30,7 +30,7 @@ until_true 10 said n2 "removed; whoever had this memory died"
 serve_anew n1
 serve_anew n3
 
-# and from time to time. A node hangs when the last user of another one ends, and then it is put out.
+# and when one is gone. A node hangs when the last user of another one ends, and then it is put out.
 share hung anonymous 16
 move "$child" n3 n2
 both_right hung
@@ -39,7 +39,7 @@ kill -9 "$there"
 until_true 100 no_keepers n2
 kill -9 "$(gobd_of n3)" "$pid"
 until_true 60 no_keepers n3
-until_true 100 none_on_n2
+until_true 30 none_on_n2
 wait "${server[n3]}"
 unset "server[n3]"
 
@@ -56,7 +56,7 @@ until_true 60 gone "$gobd_n1"
 until_true 60 no_keepers n1
 until_true 60 zombie_or_gone "$pid"
 never_wrong left
-until_true 100 none_on_n2
+until_true 30 none_on_n2
 wait "${server[n1]}"
 unset "server[n1]"
 end_server n2

@@ -84,9 +84,9 @@ SYNC_CHECKS = [
     (EXPLORER, "3 nodes, a file at its manager, a sync",
      "--nodes 3 --files --home 1 --accesses 3 --write-backs 1 --syncs 1"),
     (SIMULATOR, "100 seeds, files, syncs",
-     "--seed 20000 --seeds 100 --steps 10000 --files --syncs --jobs 2"),
+     "--seed 20000 --seeds 100 --steps 10000 --files --syncs"),
     (SIMULATOR, "200 seeds, files, syncs, crashes",
-     "--seed 50000 --seeds 200 --steps 10000 --files --syncs --crashes --jobs 2"),
+     "--seed 50000 --seeds 200 --steps 10000 --files --syncs --crashes"),
 ]
 # For mutants named choice_*.
 CHOICE_CHECKS = [(UNIT, "reclaim of files", "")]

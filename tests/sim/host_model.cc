@@ -154,6 +154,7 @@ void NodeModel::finish_file_io(const Io& io, bool ok, Effects& fx) {
   read.message.pages = io.pages;
   for_each_page(io.pages, [&](PageId id) {
     read.bytes.push_back(slots_[geometry_.index(id)].value);
+    fx.touched.push_back(geometry_.index(id));  // nobody may want it any more
     --present_;  // what the core keeps of it, it installs
   });
   step(event::SwappedIn{io.pages, ok}, &read, fx);

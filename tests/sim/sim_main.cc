@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
                "connections break; nodes that were cut off join again");
   app.add_flag("--swap", arguments.swap, "pages may be swapped out");
   app.add_flag("--files", arguments.files, "containers are files on the nodes' disks");
-  app.add_flag("--syncs", arguments.syncs, "with --files: homes sync their files");
+  app.add_flag("--syncs", arguments.syncs, "homes sync their files")->needs("--files");
   app.add_option("--budget", arguments.budget, "frames of each node");
   app.add_option("--shrink", arguments.effort, "replays to spend on a shorter scenario");
   app.add_option("--out", arguments.out, "where the scenario of a violation is written");
