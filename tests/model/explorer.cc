@@ -328,9 +328,8 @@ void Explorer::settle_step(const State& before, State& next, const sim::WorldEve
     if ((step.refused_lost & ~now) != 0 && (next.truth & kCrashed) == 0)
       fail("a page was refused as lost, but no node ever died");
   }
-  const auto goes = [&](std::uint32_t node) { return node == kDown || parts_.facts(node).leaving; };
   const bool home_away =
-      config_.files != 0 && ((next.truth & kCrashed) != 0 || std::ranges::any_of(next.nodes, goes));
+      config_.files != 0 && ((next.truth & kCrashed) != 0 || left(next, kLeaves) < bounds_.leaves);
   if (step.refused_io != 0 && (next.truth & kFailed) == 0 && !home_away)
     fail("an I/O error, but no I/O ever failed");
   if (step.left || step.serving) {
