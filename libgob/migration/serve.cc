@@ -4,13 +4,13 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <utility>
 
 #include "libgob/base/unique_fd.h"
+#include "libgob/migration/proc.h"
 #include "libgob/migration/session.h"
 #include "libgob/migration/shared_memory.h"
 #include "libgob/migration/talk.h"
@@ -52,12 +52,13 @@ void start_session(const std::string& program, const std::string& socket, const 
 UniqueFd start_sweep(const std::string& program, const std::string& socket) {
   const pid_t server = ::getpid();
   const pid_t pid = ::fork();
-  if (pid < 0)
+  if (pid < 0) {
     spdlog::error(
-        "{}; it is tried again in a minute",
+        "{}; it is tried again within a minute",
         system_error("starting a process that looks for shared memory nobody has").message());
-  if (pid > 0) return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (pid != 0) return {};
+    return {};
+  }
+  if (pid != 0) return open_process(pid);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != server) ::_exit(0);
   ::signal(SIGCHLD, SIG_DFL);

@@ -417,13 +417,18 @@ PageMask Explorer::may_be_stale(const State& state, unsigned node) const {
 
 // Pages whose last write is with a member, or on its way between two.
 PageMask Explorer::in_memory(const State& state) const {
+  return with_members(state, &NodeFacts::keeps_last, &LinkFacts::carries_last);
+}
+
+PageMask Explorer::with_members(const State& state, PageMask NodeFacts::*at,
+                                PageMask LinkFacts::*between) const {
   const sim::ViewOracle& oracle = parts_.oracle(state.oracle);
   PageMask pages = 0;
   for (unsigned i = 0; i < n_; ++i) {
     if (!oracle.alive(node_id(i))) continue;
-    pages |= parts_.facts(state.nodes[i]).keeps_last;
+    pages |= parts_.facts(state.nodes[i]).*at;
     for (unsigned to = 0; to < n_; ++to)
-      if (oracle.alive(node_id(to))) pages |= parts_.link(state.links[i * n_ + to]).carries_last;
+      if (oracle.alive(node_id(to))) pages |= parts_.link(state.links[i * n_ + to]).*between;
   }
   return pages;
 }

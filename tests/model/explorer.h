@@ -133,6 +133,9 @@ class Explorer {
   void check_rest(const State& state);
   [[nodiscard]] bool is_quiet(const State& state) const;
   [[nodiscard]] PageMask in_memory(const State& state) const;
+  // What the facts `at` each member and `between` each two say.
+  [[nodiscard]] PageMask with_members(const State& state, PageMask NodeFacts::*at,
+                                      PageMask LinkFacts::*between) const;
   [[nodiscard]] PageMask existing(const State& state) const;
   // Pages of files whose last write ended with their home: the file's bytes are what counts.
   [[nodiscard]] PageMask rolled_back(const State& state) const;

@@ -90,15 +90,8 @@ void Explorer::settle_sync(State& next) const {
     if (disk_has_last(next, page)) next.sync &= ~(1u << page);
   // Which of the older bytes the file has is not known; tests/sim/world.cc knows.
   next.sync &= ~may_be_stale(next, home_of(0).value());
-  const sim::ViewOracle& oracle = parts_.oracle(next.oracle);
-  PageMask in_memory = 0;
-  for (unsigned i = 0; i < n_; ++i) {
-    if (!oracle.alive(node_id(i))) continue;
-    in_memory |= parts_.facts(next.nodes[i]).in_memory;
-    for (unsigned to = 0; to < n_; ++to)
-      if (oracle.alive(node_id(to))) in_memory |= parts_.link(next.links[i * n_ + to]).carries;
-  }
-  next.sync &= ~(0xffu << kToList) | in_memory << kToList;
+  const PageMask there = with_members(next, &NodeFacts::in_memory, &LinkFacts::carries);
+  next.sync &= ~(0xffu << kToList) | there << kToList;
 }
 
 void Explorer::end_sync(State& next, NodeId home, const NodeStep& step) {
