@@ -75,7 +75,6 @@ class SourceStore {
   // Waits, while another thread fills, until the early pages are in: then there is room, and the
   // process can be given up here. False: the filling has failed.
   [[nodiscard]] bool await_early() const;
-  [[nodiscard]] bool is_early_in() const { return early_state_ == Early::kIn; }
   // Once all is filled, and before the processes go: nothing is read from them any more.
   void end_live();
   enum class Pace {
@@ -172,6 +171,8 @@ class TargetStore {
   // Has the source nothing to put into container `index` any more? `ask`: its state, and perhaps
   // wait for that; else what is known.
   [[nodiscard]] bool is_filled(std::uint32_t index, bool ask);
+  // Has it filled the first `pages`? Asks its state if that is not known.
+  [[nodiscard]] bool has_filled(std::uint64_t pages);
   // Removes container `index` from the cluster, with what is in it. Any thread, if nobody asks for
   // pages of it any more.
   Status remove(std::uint32_t index);
@@ -224,6 +225,8 @@ class TargetStores {
   Result<const std::byte*> bring(std::uint64_t page, std::uint64_t pages, Asker asker,
                                  unsigned lane);
   [[nodiscard]] bool complete() const;
+  // Are the early pages of the move of this name in its containers? Any thread.
+  [[nodiscard]] bool is_early_in(const std::string& session) const;
   // Session, first page and pages of each, in the order of add().
   void describe(Memory& memory) const;
   // Notes that all containers but those with these numbers are used up, and gives the new ones; in

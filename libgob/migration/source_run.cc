@@ -225,7 +225,7 @@ Status SourceRun::freeze_and_move(const Progress& progress) {
                       "node " + options_.node +
                           " has not taken over all locks that the process holds; "
                           "does gobmigrate serve there have this release?");
-  if (Status filling = check_filling(); !filling) return filling;
+  if (Status filling = check_filling(restored->restored().early()); !filling) return filling;
   moved_.phases.fetch = restored->restored().fetch_ms();
   moved_.phases.make = restored->restored().make_ms();
   moved_.phases.join = restored->restored().join_ms();
@@ -396,16 +396,14 @@ void SourceRun::start_filling() {
 }
 
 // The last moment at which the process can go on here if its memory cannot get into the containers.
-Status SourceRun::check_filling() {
+// Without `early` (Restored) these may have taken long, and the process may be there no more.
+Status SourceRun::check_filling(bool early) {
   if (!filler_.joinable()) return {};
-  // The process may be there already: its faults need no containers. If these took a while, it may
-  // be there no more.
-  const bool at_once = store_->is_early_in();
   if (!store_->await_early() || filler_ended_) {
     filler_.join();
-    return filled_;
+    if (!filled_) return talk_->reason_of(filled_.error());
   }
-  if (at_once) return {};
+  if (early) return {};
   Message ask;
   ask.set_still(true);
   if (Status said = talk_->send(ask, kTakeOver); !said) return said;

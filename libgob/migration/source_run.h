@@ -55,7 +55,7 @@ class SourceRun {
   Status ask_what_is_out(std::vector<LazyTask>& tasks);
   Status send_images();
   void start_filling();
-  Status check_filling();
+  Status check_filling(bool early);
   Status take_over();
   Status finish();
   void await_arrival();

@@ -122,8 +122,7 @@ void await_end(const gobelins::Connection& gob, const std::string& life,
   if (taken == 0 || taken == -EOWNERDEAD) gob_unlock(gob.get(), life.c_str());
 }
 
-// Why the container cannot be reached: often since the other end died, and it was removed.
-Error Talk::lost(const Error& error) {
+Error Talk::reason_of(const Error& error) {
   const Status peer = check_peer();
   return peer ? error : peer.error();
 }
@@ -151,7 +150,7 @@ Status Talk::send(const Message& message, Milliseconds timeout) {
       if (full && *full != 0 && Clock::now() > deadline)
         return make_error(ErrorCode::kTimedOut, "the other end does not take messages");
     }
-    if (!full) return lost(full.error());
+    if (!full) return reason_of(full.error());
     if (Status put = store(mine.data, bytes.data(), bytes.size()); !put) return put;
     const std::uint32_t head[2] = {1, static_cast<std::uint32_t>(bytes.size())};
     if (Status put = store(&mine, head, sizeof head); !put) return put;
@@ -178,7 +177,7 @@ Result<Message> Talk::receive(Milliseconds timeout) {
       if (Clock::now() > deadline)
         return make_error(ErrorCode::kTimedOut, "the other end does not answer");
     }
-    if (!full) return lost(full.error());
+    if (!full) return reason_of(full.error());
     const auto size = load(&theirs.bytes);
     if (!size) return size.error();
     std::string bytes(std::min<std::size_t>(*size, sizeof theirs.data), '\0');

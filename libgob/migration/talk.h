@@ -35,6 +35,9 @@ class Talk {
   void warm_room(std::size_t bytes) const;
   // kUnavailable if the other end has died, or this node's gobd.
   Status check_peer();
+  // Why a container of the session cannot be reached: since the other end has died, and it was
+  // removed, or as `error` says.
+  Error reason_of(const Error& error);
 
   static std::string container_of(const std::string& session) { return session + ".talk"; }
   // Name of the lock that says that this end of the session lives.
@@ -46,7 +49,6 @@ class Talk {
        gobelins::Mapping memory);
   [[nodiscard]] Slot* slot(End end) const;
   Status wait(gobelins::Condition& changed);
-  Error lost(const Error& error);
 
   gobelins::Connection gob_;
   End self_;

@@ -149,6 +149,7 @@ Status TargetRun::take_over() {
     locks = std::move(*joined);
     message.mutable_restored()->set_locks(locks.size());
   }
+  message.mutable_restored()->set_early(stores_ && stores_->is_early_in(options_.session));
   message.mutable_restored()->set_fetch_ms(Milliseconds(released - sent).count());
   message.mutable_restored()->set_make_ms(Milliseconds(made - released).count());
   message.mutable_restored()->set_join_ms(Milliseconds(Clock::now() - made).count());

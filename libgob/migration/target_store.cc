@@ -127,6 +127,12 @@ bool TargetStore::is_filled(std::uint32_t index, bool ask) {
   return true;
 }
 
+bool TargetStore::has_filled(std::uint64_t pages) {
+  for (std::uint64_t run = 0; run * kFillPages < pages; ++run)
+    if (const auto filled = look(run); !filled || !*filled) return false;
+  return true;
+}
+
 Status TargetStore::remove(std::uint32_t index) {
   try {
     gob_.remove(store_name(session_, index));
@@ -232,6 +238,12 @@ Result<const std::byte*> TargetStores::bring(std::uint64_t page, std::uint64_t p
 
 bool TargetStores::complete() const {
   return std::ranges::all_of(parts_, [](const Part& part) { return part.store->complete(); });
+}
+
+bool TargetStores::is_early_in(const std::string& session) const {
+  return std::ranges::all_of(parts_, [&](const Part& part) {
+    return part.place.session() != session || part.store->has_filled(part.place.early());
+  });
 }
 
 void TargetStores::describe(Memory& memory) const {
