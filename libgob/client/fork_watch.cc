@@ -38,11 +38,14 @@ void in_child() {
 
 }  // namespace
 
-Status watch_forks(gob_connection* connection) {
+Status register_fork_handlers() {
   static const int registered = ::pthread_atfork(before_fork, in_parent, in_child);
-  if (registered != 0) {
-    return make_error(ErrorCode::kSystem, "registering what to do at fork", registered);
-  }
+  if (registered == 0) return {};
+  return make_error(ErrorCode::kSystem, "registering what to do at fork", registered);
+}
+
+Status watch_forks(gob_connection* connection) {
+  if (Status registered = register_fork_handlers(); !registered) return registered;
   const std::lock_guard guard(watch().mutex);
   watch().connections.insert(connection);
   return {};

@@ -9,6 +9,9 @@ struct gob_connection;
 
 namespace gob::client {
 
+// pthread_atfork(3), once for all connections. Who has handlers of its own that use connections
+// registers them after this: they come first before a fork, and last in the child.
+Status register_fork_handlers();
 Status watch_forks(gob_connection* connection);
 void unwatch_forks(gob_connection* connection);
 

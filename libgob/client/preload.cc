@@ -3,7 +3,7 @@
 // the program gets a mapping of the file's container instead. All else is left to the system.
 //
 // Of such a mapping: msync() is fsync() of the file, mremap() may move it, munmap() of a part only
-// takes access away until the last part goes. A forked child does not have it (gob.h).
+// takes access away until the last part goes. A forked child gets one of its own in the same place.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -18,8 +18,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <utility>
 
 #include "libgob/client/connection.h"
+#include "libgob/client/fork_watch.h"
 #include "libgob/client/last_error.h"
 #include "libgob/gob.h"
 
@@ -47,6 +50,10 @@ class Mappings {
   bool unmap(void* address, std::size_t bytes, int& result);
   bool remap(void* address, std::size_t old_bytes, std::size_t bytes, int flags, void*& result);
   bool sync(void* address, std::size_t bytes, int& result);
+  // Around fork(2).
+  void before_fork() { mutex_.lock(); }
+  void after_fork_in_parent() { mutex_.unlock(); }
+  void after_fork_in_child();
 
  private:
   using Table = std::map<std::uintptr_t, Mapped>;
@@ -55,6 +62,7 @@ class Mappings {
   gob_connection* connect();
   Table::iterator find(std::uintptr_t at, std::size_t bytes);
   void end(Table::iterator mapping);
+  bool map_again(std::uintptr_t at, const Mapped& theirs);
 
   std::atomic<bool> used_ = false;  // once there was a mapping; before that nothing costs anything
   std::recursive_mutex mutex_;      // libgob maps and unmaps memory, too
@@ -78,20 +86,67 @@ void* failed_with(int error) {
   return MAP_FAILED;
 }
 
+// An access raises SIGBUS, or, without an `empty` file, SIGSEGV. `how`: MAP_FIXED, or that which
+// leaves what is there, and fails.
+bool keep_free(std::uintptr_t at, std::size_t bytes, int empty, int how) {
+  const int kind = empty >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  return ::mmap(reinterpret_cast<void*>(at), bytes, empty >= 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+                kind | how | MAP_NORESERVE, empty, 0) != MAP_FAILED;
+}
+
 int real_munmap(void* address, std::size_t bytes) {
   static auto* const call = real<int(void*, std::size_t)>("munmap");
   return call(address, bytes);
 }
 
 Mappings::Mappings() {
-  // A forked child begins anew: it has none of its parent's mappings.
-  const int error = ::pthread_atfork([] { all().mutex_.lock(); }, [] { all().mutex_.unlock(); },
-                                     [] {
-                                       all().table_.clear();
-                                       all().connection_ = nullptr;
-                                       all().mutex_.unlock();
-                                     });
-  if (error != 0) std::fprintf(stderr, "libgob_preload: forked children may hang\n");
+  const bool registered =
+      gob::client::register_fork_handlers().ok() &&
+      ::pthread_atfork([] { all().before_fork(); }, [] { all().after_fork_in_parent(); },
+                       [] { all().after_fork_in_child(); }) == 0;
+  if (!registered) std::fprintf(stderr, "libgob_preload: forked children may hang\n");
+}
+
+// The connection and its mappings are the parent's. What cannot be had here raises SIGBUS.
+void Mappings::after_fork_in_child() {
+  new (&mutex_) std::recursive_mutex;  // it was locked by a thread that has another number here
+  const std::lock_guard lock(mutex_);
+  connection_ = nullptr;
+  if (table_.empty()) return;
+  Table theirs = std::exchange(table_, {});
+  const auto nothing = gob::client::MappingTable::make_empty_file("gob-preload");
+  const int empty = nothing ? nothing->get() : -1;
+  // All places first, so that nothing else comes there. Where something is, the program has put it,
+  // or the parent had lost its gobd.
+  std::erase_if(theirs, [&](const auto& each) {
+    return !keep_free(each.first, each.second.bytes, empty, MAP_FIXED_NOREPLACE);
+  });
+  for (const auto& [at, mapped] : theirs) {
+    if (!map_again(at, mapped)) keep_free(at, mapped.bytes, empty, MAP_FIXED);
+    mapped.container->file.reset();  // the parent's others use it, there
+  }
+}
+
+bool Mappings::map_again(std::uintptr_t at, const Mapped& theirs) {
+  gob_connection* const connection = connect();
+  if (connection == nullptr) return false;
+  const auto fail = [](const char* why) {
+    std::fprintf(stderr, "libgob_preload: forked process %d lacks a shared mapping: %s\n",
+                 static_cast<int>(::getpid()), why);
+    return false;
+  };
+  Mapped mine = theirs;
+  if (gob_open_file(connection, theirs.container->file->get(), &mine.container) != 0)
+    return fail(gob_last_error());
+  void* const place = reinterpret_cast<void*>(at);
+  const auto mapped = connection->map(*mine.container, mine.offset, mine.bytes, true, place);
+  if (!mapped) {
+    gob_close(mine.container);
+    return fail(mapped.error().message().c_str());
+  }
+  if (!mine.writable) ::mprotect(place, mine.bytes, PROT_READ);
+  table_[at] = mine;
+  return true;
 }
 
 gob_connection* Mappings::connect() {

@@ -359,32 +359,46 @@ TEST(MappedFiles, OnlyADescriptorThatMayReadAndWriteIsMapped) {
   }));
 }
 
-// A program that knows nothing of libgob, on two nodes, with libgob_preload.so.
-TEST(MappedFiles, AnUnmodifiedProgramSharesAMappingOfAFile) {
-  constexpr const char* kAdditions = "5000";
-  Nodes nodes(2, file_settings());
-  const SharedFolder folder;
-  folder.attach(nodes);
+// A program that knows nothing of libgob, with libgob_preload.so.
+pid_t start_counter(const Nodes& nodes, unsigned node, bool preload, const char* generations) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::setenv("GOB_SOCKET", nodes.socket_of(node).c_str(), 1);
+    if (preload) ::setenv("LD_PRELOAD", GOB_PRELOAD, 1);
+    const std::string path = seen_at(nodes, node) + "/counter";
+    ::execl(MAP_COUNTER, MAP_COUNTER, path.c_str(), "5000", generations, nullptr);
+    ::_exit(127);
+  }
+  return pid;
+}
+
+// What two of them come to, one on each node.
+std::uint64_t count_on_two(const Nodes& nodes, const SharedFolder& folder,
+                           const char* generations) {
   std::ofstream(folder.tree() + "/counter") << std::string(2 * kPage, '\0');
-  const auto start = [&](unsigned node, bool preload) {
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-      ::setenv("GOB_SOCKET", nodes.socket_of(node).c_str(), 1);
-      if (preload) ::setenv("LD_PRELOAD", GOB_PRELOAD, 1);
-      const std::string path = seen_at(nodes, node) + "/counter";
-      ::execl(MAP_COUNTER, MAP_COUNTER, path.c_str(), kAdditions, nullptr);
-      ::_exit(127);
-    }
-    return pid;
-  };
-  const pid_t one = start(0, true);
-  const pid_t two = start(1, true);
+  const pid_t one = start_counter(nodes, 0, true, generations);
+  const pid_t two = start_counter(nodes, 1, true, generations);
   EXPECT_EQ(Nodes::wait_for(one, 120'000), 0);
   EXPECT_EQ(Nodes::wait_for(two, 120'000), 0);
   std::uint64_t sum = 0;
   std::memcpy(&sum, content(folder.tree() + "/counter").data() + kPage, sizeof sum);
-  EXPECT_EQ(sum, 10'000u);
-  EXPECT_EQ(Nodes::wait_for(start(0, false), 60'000), ENODEV) << "without it: refused, not stale";
+  return sum;
+}
+
+TEST(MappedFiles, AnUnmodifiedProgramSharesAMappingOfAFile) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  EXPECT_EQ(count_on_two(nodes, folder, nullptr), 10'000u);
+  EXPECT_EQ(Nodes::wait_for(start_counter(nodes, 0, false, nullptr), 60'000), ENODEV)
+      << "without it: refused, not stale";
+}
+
+TEST(MappedFiles, ForkedChildrenOfAnUnmodifiedProgramShareItsMapping) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  EXPECT_EQ(count_on_two(nodes, folder, "2"), 30'000u);
 }
 
 }  // namespace
