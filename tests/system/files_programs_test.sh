@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Programs as people use them, on files that two nodes mount: fio with verification, git and a
-# build, sqlite3. Arguments: gobctl gobd.
+# build, sqlite3. Arguments: gobctl gobd libgob_preload.so.
 # shellcheck source=../gobctl/checks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/../gobctl/checks.sh"
-gobctl=$1 gobd=$2
+gobctl=$1 gobd=$2 preload=$3
 for program in fio git cc make sqlite3; do
   command -v "$program" >/dev/null || fail "$program is not installed; see scripts/packages.txt"
 done
@@ -75,6 +75,25 @@ wait
 [ ! -e "$dir/failed" ] || fail "an insert failed while the other node inserted"
 expect 0 sqlite3 "$two/data.db" "select count(*) from t; pragma integrity_check;"
 equal "$out" $'26\nok'
+
+# With its write-ahead log, by which processes share memory: a file that they map. At once, too.
+with_preload() {
+  local node=$1
+  shift
+  env GOB_SOCKET="$GOB_DIR/n$node/gobd.sock" LD_PRELOAD="$preload" "$@"
+}
+expect 0 with_preload 1 sqlite3 "$one/data.db" "pragma journal_mode=wal; create table w(node int, i int);"
+equal "$out" wal
+for node in 1 2; do
+  for i in $(seq 20); do echo "insert into w values($node, $i);"; done |
+    with_preload "$node" sqlite3 -bail -cmd ".timeout 60000" "$GOB_DIR/n$node.mnt/work/data.db" \
+      >"$dir/inserts$node" 2>&1 || echo "node $node" >>"$dir/failed" &
+done
+wait
+[ ! -e "$dir/failed" ] || fail "sqlite3 with a write-ahead log: $(cat "$dir/failed" "$dir"/inserts*)"
+expect 0 with_preload 2 sqlite3 "$two/data.db" \
+  "select count(*) from w; pragma integrity_check; pragma journal_mode=delete;"
+equal "$out" $'40\nok\ndelete'
 
 # One file by itself.
 echo alone >"$dir/single"
