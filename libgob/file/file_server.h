@@ -114,11 +114,15 @@ class FileServer {
   int fill(const File& file, Reply& reply) const;
 
   // file_server_names.cc: entries of folders. Each gives 0 or an errno.
-  int lookup(const Life& from, const File& folder, const Request& request, Reply& reply);
-  int make_node(const Life& from, const File& folder, const Request& request, Reply& reply);
-  int make_folder(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int lookup(const Life& from, File& folder, const Request& request, Reply& reply);
+  void lease_name(const Life& from, File& folder, const Request& request, Reply& reply);
+  void change_names(const std::shared_ptr<Asked>& asked,
+                    const std::vector<std::shared_ptr<File>>& folders);
+  [[nodiscard]] std::vector<std::shared_ptr<File>> renamed_in(const Asked& asked) const;
+  int make_node(const Life& from, File& folder, const Request& request, Reply& reply);
+  int make_folder(const Life& from, File& folder, const Request& request, Reply& reply);
   int remove(const File& folder, const Request& request, int flags) const;
-  int make_link(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int make_link(const Life& from, File& folder, const Request& request, Reply& reply);
   int rename(const File& folder, const Request& request) const;
   int link(const Life& from, const File& file, const Request& request, Reply& reply);
   int read_link(const File& file, Reply& reply) const;
@@ -135,7 +139,7 @@ class FileServer {
   int open(const Life& from, const std::shared_ptr<File>& file, const Request& request,
            Reply& reply);
   void let_read(const Life& from, File& file, Reply& reply);
-  int create(const Life& from, const File& folder, const Request& request, Reply& reply);
+  int create(const Life& from, File& folder, const Request& request, Reply& reply);
   int read(const OpenFile& opened, const Request& request, Reply& reply) const;
   int write(const OpenFile& opened, const Request& request, Reply& reply) const;
   int copy_range(const Life& from, const OpenFile& opened, const Request& request,

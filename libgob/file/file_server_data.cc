@@ -46,7 +46,7 @@ void FileServer::let_read(const Life& from, File& file, Reply& reply) {
   if (!from.over) reply.set_lease(file.changes.try_lease(from.node));
 }
 
-int FileServer::create(const Life& from, const File& folder, const Request& request, Reply& reply) {
+int FileServer::create(const Life& from, File& folder, const Request& request, Reply& reply) {
   // A file that another node made meanwhile is not cut here: the kernel does so as if it had opened
   // it, by setting its size (see Mount::create).
   const unsigned flags = (request.flags() & ~static_cast<unsigned>(O_TRUNC)) | O_CREAT;

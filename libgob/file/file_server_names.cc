@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,23 +32,85 @@ struct KernelEntry {
 };
 constexpr std::size_t kEntryNameAt = 19;
 
-}  // namespace
-
-int FileServer::lookup(const Life& from, const File& folder, const Request& request, Reply& reply) {
-  UniqueFd path = open_entry(folder, request.name());
-  if (!path) return errno;
-  return give(from, folder, std::move(path), reply);
+bool anyone_may_search(const File& folder) {
+  constexpr mode_t kSearch = S_IXUSR | S_IXGRP | S_IXOTH;
+  struct stat status {};
+  return ::fstat(folder.path.get(), &status) == 0 && (status.st_mode & kSearch) == kSearch &&
+         ::getxattr(descriptor_path(folder.path.get()).c_str(), "system.posix_acl_access", nullptr,
+                    0) < 0 &&
+         (errno == ENODATA || errno == ENOTSUP);
 }
 
-int FileServer::make_node(const Life& from, const File& folder, const Request& request,
-                          Reply& reply) {
+}  // namespace
+
+int FileServer::lookup(const Life& from, File& folder, const Request& request, Reply& reply) {
+  UniqueFd path = open_entry(folder, request.name());
+  if (!path) return errno;
+  const int error = give(from, folder, std::move(path), reply);
+  if (error == 0 && op_of(request) == FileOp::kLookup) lease_name(from, folder, request, reply);
+  return error;
+}
+
+// A folder is looked up again and again, by all paths that lead through it. It keeps its name until
+// that is renamed or removed, which takes this lease on the folder around it back before. Who has
+// the lease asks for nobody's rights: so only where nobody lacks them.
+void FileServer::lease_name(const Life& from, File& folder, const Request& request, Reply& reply) {
+  if (!S_ISDIR(reply.attributes().mode())) return;
+  std::uint64_t lease = 0;
+  {
+    const std::lock_guard guard(folder.changes_mutex);
+    if (!from.over) lease = folder.changes.try_lease(from.node);
+  }
+  // As it is under the lease.
+  struct stat now {};
+  if (lease != 0 && anyone_may_search(folder) &&
+      ::fstatat(folder.path.get(), request.name().c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+      visible_inode(folder, now.st_dev, now.st_ino) == reply.attributes().inode())
+    reply.set_name_lease(lease);
+}
+
+// The folders in which the request may change what lease_name() relies on.
+std::vector<std::shared_ptr<File>> FileServer::renamed_in(const Asked& asked) const {
+  const Request& request = asked.request;
+  std::vector<std::shared_ptr<File>> folders;
+  if (request.incarnation() != incarnation_) return folders;
+  const auto add = [&](std::uint64_t number) {
+    auto file = table_.find(number);
+    struct stat status {};
+    if (file != nullptr && ::fstat(file->path.get(), &status) == 0 && S_ISDIR(status.st_mode))
+      folders.push_back(std::move(file));
+  };
+  switch (op_of(request)) {
+    case FileOp::kRename:
+      if (request.to_file() != request.file()) add(request.to_file());
+      [[fallthrough]];
+    case FileOp::kRemoveFolder:
+    case FileOp::kSetAttributes:
+    case FileOp::kSetXattr:
+      add(request.file());
+      break;
+    default:
+      break;
+  }
+  return folders;
+}
+
+void FileServer::change_names(const std::shared_ptr<Asked>& asked,
+                              const std::vector<std::shared_ptr<File>>& folders) {
+  if (folders.empty()) return answer_now(asked);
+  resize(folders.back(), [this, asked, folders](const std::function<void()>& made) {
+    change_names(asked, {folders.begin(), folders.end() - 1});
+    made();
+  });
+}
+
+int FileServer::make_node(const Life& from, File& folder, const Request& request, Reply& reply) {
   if (::mknodat(folder.path.get(), request.name().c_str(), request.mode(), request.device()) != 0)
     return errno;
   return lookup(from, folder, request, reply);
 }
 
-int FileServer::make_folder(const Life& from, const File& folder, const Request& request,
-                            Reply& reply) {
+int FileServer::make_folder(const Life& from, File& folder, const Request& request, Reply& reply) {
   if (::mkdirat(folder.path.get(), request.name().c_str(), request.mode()) != 0) return errno;
   return lookup(from, folder, request, reply);
 }
@@ -56,8 +119,7 @@ int FileServer::remove(const File& folder, const Request& request, int flags) co
   return ::unlinkat(folder.path.get(), request.name().c_str(), flags) == 0 ? 0 : errno;
 }
 
-int FileServer::make_link(const Life& from, const File& folder, const Request& request,
-                          Reply& reply) {
+int FileServer::make_link(const Life& from, File& folder, const Request& request, Reply& reply) {
   if (::symlinkat(request.to_name().c_str(), folder.path.get(), request.name().c_str()) != 0)
     return errno;
   return lookup(from, folder, request, reply);

@@ -29,6 +29,14 @@ std::uint64_t InodeTable::enter(const RemoteFile& remote) {
   return number->second;
 }
 
+std::uint64_t InodeTable::enter_again(const RemoteFile& remote) {
+  const std::lock_guard guard(mutex_);
+  const auto found = numbers_.find(remote);
+  if (found == numbers_.end()) return 0;
+  ++inodes_.at(found->second).lookups;
+  return found->second;
+}
+
 void InodeTable::note_name(std::uint64_t inode, std::uint64_t folder, std::string name) {
   const std::lock_guard guard(mutex_);
   const auto found = inodes_.find(inode);

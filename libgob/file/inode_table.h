@@ -32,6 +32,8 @@ class InodeTable {
   // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
   // never used again.
   std::uint64_t enter(const RemoteFile& remote);
+  // The kernel will be told without a new reference: 0 if it knows the file no more.
+  std::uint64_t enter_again(const RemoteFile& remote);
   // The kernel was told that this is the file's name. Of several it is the latest that counts.
   void note_name(std::uint64_t inode, std::uint64_t folder, std::string name);
   struct Name {

@@ -27,6 +27,7 @@
 #include "libgob/file/fetch_ahead.h"
 #include "libgob/file/file_client.h"
 #include "libgob/file/file_tickets.h"
+#include "libgob/file/folder_names.h"
 #include "libgob/file/inode_table.h"
 #include "libgob/file/lock_ioctl.h"
 #include "libgob/file/lock_owners.h"
@@ -149,6 +150,8 @@ class Mount final : private KernelCache {
 
   // mount_names.cc
   static void lookup(fuse_req_t req, fuse_ino_t parent, const char* name);
+  void note_name(const RemoteFile& folder, const std::string& name, const Reply& reply);
+  bool answer_known(fuse_req_t req, const RemoteFile& folder, const char* name);
   static void forget(fuse_req_t req, fuse_ino_t inode, std::uint64_t lookups);
   static void forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets);
   static void readlink(fuse_req_t req, fuse_ino_t inode);
@@ -251,6 +254,7 @@ class Mount final : private KernelCache {
   BufferPool buffers_{kMaxIoBytes, kBuffersAtHand};
   InodeTable inodes_;
   SizeLeases leases_;  // no answer comes later than a timeout of client_
+  FolderNames names_;
   LockOwners lock_owners_;
   FetchAhead fetch_ahead_;
   FileTickets tickets_;

@@ -21,10 +21,16 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   Mount& self = of(req);
   if (parent != InodeTable::kRootInode) {
     const auto remote = self.inodes_.find(parent);
+    if (remote && self.answer_known(req, *remote, name)) return;
     Request request;
     request.set_name(name);
     self.ask(req, parent, FileOp::kLookup, std::move(request),
-             self.entry(req, remote ? remote->home : kNoNode, parent, name));
+             [&self, remote, name = std::string(name),
+              done = self.entry(req, remote ? remote->home : kNoNode, parent, name)](
+                 const Reply& reply) {
+               if (reply.name_lease() != 0) self.note_name(*remote, name, reply);
+               done(reply);
+             });
     return;
   }
   Attachment found{};
@@ -42,6 +48,28 @@ void Mount::lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   request.set_file(found.container.value());
   put_caller(req, request, false);
   self.client_.call(found.home, std::move(request), self.entry(req, found.home, parent, name));
+}
+
+void Mount::note_name(const RemoteFile& folder, const std::string& name, const Reply& reply) {
+  leases_.grant(folder, {reply.name_lease(), 0});
+  names_.note(
+      folder, name,
+      {{folder.home, reply.incarnation(), reply.file()}, reply.attributes(), reply.name_lease()});
+}
+
+// A folder that was looked up a moment ago. The kernel takes the attributes for old ones.
+bool Mount::answer_known(fuse_req_t req, const RemoteFile& folder, const char* name) {
+  const auto known = names_.find(folder, name);
+  if (!known) return false;
+  fuse_entry_param out{};
+  out.ino = inodes_.enter_again(known->file);
+  if (out.ino == 0) return false;
+  out.attr = to_stat(known->attributes);
+  bool taken = false;
+  const bool answered = leases_.answer_under(folder, known->lease,
+                                             [&] { taken = sent(fuse_reply_entry(req, &out)); });
+  if (!taken) forget_one(out.ino, 1);
+  return answered;
 }
 
 void Mount::forget(fuse_req_t req, fuse_ino_t inode, std::uint64_t lookups) {

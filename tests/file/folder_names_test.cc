@@ -1,0 +1,115 @@
+// Names of folders that nodes keep: on the nodes (FolderNames), and the leases at their home.
+#include <gtest/gtest.h>
+#include <sys/xattr.h>
+
+#include <chrono>
+
+#include "libgob/file/folder_names.h"
+#include "tests/file/file_server_fixture.h"
+
+namespace gob::file {
+namespace {
+
+const RemoteFile kFolder{NodeId{0}, 1, 7};
+
+TEST(FolderNames, AreKnownForAWhile) {
+  FolderNames::Clock::time_point now{};
+  FolderNames names([&] { return now; });
+  EXPECT_FALSE(names.find(kFolder, "a"));
+  names.note(kFolder, "a", {{NodeId{0}, 1, 8}, {}, 3});
+  now += FolderNames::kLongest - std::chrono::milliseconds(1);
+  ASSERT_TRUE(names.find(kFolder, "a"));
+  EXPECT_EQ(names.find(kFolder, "a")->file.file, 8u);
+  EXPECT_EQ(names.find(kFolder, "a")->lease, 3u);
+  EXPECT_FALSE(names.find(kFolder, "b"));
+  EXPECT_FALSE(names.find({NodeId{0}, 2, 7}, "a"));
+  now += std::chrono::milliseconds(1);
+  EXPECT_FALSE(names.find(kFolder, "a"));
+}
+
+TEST(FolderNames, AreNotMoreThanThereIsRoomFor) {
+  FolderNames::Clock::time_point now{};
+  FolderNames names([&] { return now; });
+  for (std::size_t i = 0; i < FolderNames::kMost; ++i)
+    names.note(kFolder, std::to_string(i), {{NodeId{0}, 1, i}, {}, 3});
+  names.note(kFolder, "one more", {{NodeId{0}, 1, 1}, {}, 3});
+  EXPECT_FALSE(names.find(kFolder, "one more"));
+  now += FolderNames::kLongest;
+  names.note(kFolder, "one more", {{NodeId{0}, 1, 1}, {}, 3});
+  EXPECT_TRUE(names.find(kFolder, "one more"));
+}
+
+class NameLeases : public FileServerTest {
+ protected:
+  void SetUp() override {
+    FileServerTest::SetUp();
+    store_.gives_back_to = &server_;
+    fs::create_directories(folder_ / "tree/outer/inner");
+    fs::create_directory(folder_ / "tree/other");
+    write_file("tree/outer/file", "x");
+    top_ = root(kPeer).file();
+    outer_ = look(top_, "outer").file();
+    other_ = look(top_, "other").file();
+  }
+  peer::FileReply look(std::uint64_t folder, const std::string& name) {
+    return ask(kPeer, make(FileOp::kLookup, folder, name));
+  }
+  // The peer has a lease on the folder, and is asked to give it back.
+  void expect_taken_back(std::uint64_t folder, const std::string& name, peer::FileRequest request) {
+    ASSERT_NE(look(folder, name).name_lease(), 0u);
+    const int before = store_.sends;
+    EXPECT_EQ(ask(kHere, std::move(request)).error(), 0u);
+    EXPECT_EQ(store_.sends, before + 1);
+  }
+
+  std::uint64_t top_ = 0;
+  std::uint64_t outer_ = 0;
+  std::uint64_t other_ = 0;
+};
+
+TEST_F(NameLeases, ComeWithFoldersThatEverybodyMayLookFor) {
+  EXPECT_NE(look(outer_, "inner").name_lease(), 0u);
+  EXPECT_EQ(look(outer_, "file").name_lease(), 0u) << "no folder";
+  ASSERT_EQ(::chmod((folder_ / "tree/outer").c_str(), 0701), 0);
+  EXPECT_EQ(look(outer_, "inner").name_lease(), 0u) << "not for the owner's group";
+  EXPECT_NE(look(top_, "outer").name_lease(), 0u) << "it may be found itself";
+}
+
+TEST_F(NameLeases, DoNotComeWhereAListSaysWhoMay) {
+  struct {
+    std::uint32_t version = 2;
+    struct {
+      std::uint16_t tag, permissions;
+      std::uint32_t id;
+    } entries[5] = {{1, 7, ~0u}, {2, 0, kNobody}, {4, 7, ~0u}, {16, 7, ~0u}, {32, 7, ~0u}};
+  } list;
+  const std::string path = folder_ / "tree/outer";
+  if (::setxattr(path.c_str(), "system.posix_acl_access", &list, sizeof list, 0) != 0)
+    GTEST_SKIP() << "the file system of /tmp has no access control lists";
+  EXPECT_EQ(look(outer_, "inner").name_lease(), 0u);
+}
+
+TEST_F(NameLeases, AreTakenBackBeforeANameOrARightChanges) {
+  root(kHere);
+  auto rename = make(FileOp::kRename, outer_, "inner");
+  rename.set_to_file(other_);
+  rename.set_to_name("moved");
+  expect_taken_back(outer_, "inner", rename);
+  auto back = make(FileOp::kRename, other_, "moved");
+  back.set_to_file(outer_);
+  back.set_to_name("inner");
+  ASSERT_NE(look(top_, "outer").name_lease(), 0u);
+  const int before = store_.sends;
+  ASSERT_NE(look(other_, "moved").name_lease(), 0u);
+  EXPECT_EQ(ask(kHere, back).error(), 0u);
+  EXPECT_EQ(store_.sends, before + 1) << "of the one folder that it had a lease on";
+  auto rights = make(FileOp::kSetAttributes, outer_);
+  rights.set_set(kSetMode);
+  rights.mutable_attributes()->set_mode(0755);
+  expect_taken_back(outer_, "inner", rights);
+  expect_taken_back(outer_, "inner", make(FileOp::kRemoveFolder, outer_, "inner"));
+  EXPECT_EQ(look(outer_, "inner").error(), static_cast<std::uint32_t>(ENOENT));
+}
+
+}  // namespace
+}  // namespace gob::file
