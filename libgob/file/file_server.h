@@ -186,8 +186,9 @@ class FileServer {
   void end_turn(File& file);
   void write_through(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
                      FileRange range, const std::function<void(int)>& end);
-  int make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset,
-                std::uint64_t& before);
+  int make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset);
+  void clear_behind(ContainerId container, std::uint64_t size, std::uint64_t end,
+                    const std::function<void()>& then, const FileData::Done& failed);
   // Zeros, then the bytes of a write: places in a container, done one after the other.
   struct Piece {
     std::uint64_t offset;

@@ -43,6 +43,13 @@ bool may_write(int fd) {
   return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
+// How long the file has to be for what is no write; 0: whatever it is.
+std::uint64_t size_wanted(const peer::FileRequest& request) {
+  if (op_of(request) == FileOp::kSetAttributes) return request.attributes().size();
+  const bool keeps = (request.mode() & FALLOC_FL_KEEP_SIZE) != 0;
+  return op_of(request) == FileOp::kAllocate && !keeps ? request.offset() + request.size() : 0;
+}
+
 int error_of(const Status& status) {
   if (status) return 0;
   return status.error().errno_value != 0 ? status.error().errno_value : EIO;
@@ -209,15 +216,31 @@ void FileServer::write_through(const std::shared_ptr<Asked>& asked,
   });
 }
 
+// Forgets what mappings have stored behind the end of the file, at `size`, as far as `end` and to
+// the end of the page there: it must not come to light when the file grows. Before it does, so that
+// write-back does not bring it to the disk. `then` may wait for the disk.
+void FileServer::clear_behind(ContainerId container, std::uint64_t size, std::uint64_t end,
+                              const std::function<void()>& then, const FileData::Done& failed) {
+  const auto cleared = [this, then, failed](const Status& status) {
+    if (!status) return failed(status);
+    pool_.resume(then);  // not on a shard's thread
+  };
+  write_pieces(container, {{size, zeros(size, page_end(size))}},
+               [this, container, size, end, cleared](const Status& written) {
+                 const std::uint64_t last = page_end(end);
+                 if (!written || last <= page_end(size)) return cleared(written);
+                 store_.data().discard(container, {size, last - size}, cleared);
+               });
+}
+
 // Room on the disk and length for a write, so that a full disk is told to the writer; an append
-// gets its place. `before`: how long the file was. 0 or an errno.
-int FileServer::make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset,
-                          std::uint64_t& before) {
+// gets its place. 0 or an errno.
+int FileServer::make_room(const Request& request, const OpenFile& opened, std::uint64_t& offset) {
   File& file = *opened.file;
   const int fd = opened.fd.get();
   if (!may_write(fd)) return EBADF;
   const std::lock_guard guard(file.room_mutex);
-  before = size_of(file);
+  const std::uint64_t before = size_of(file);
   offset = (request.flags() & O_APPEND) != 0 ? before : request.offset();
   const auto length = static_cast<off_t>(request.data().size());
   if (length == 0) return 0;
@@ -293,68 +316,71 @@ void FileServer::apply_mapped(const std::shared_ptr<Asked>& asked, const Effect&
     // neither for who goes through the whole table nor for the disk when the file is closed.
     const auto opened = table_.find_open(asked->from->node, request.handle());
     if (opened == nullptr || opened->file != file) return end(ESTALE);
+    const auto write = [this, asked, file, opened, container, reply, finish, end, end_pages] {
+      std::uint64_t offset = 0;
+      if (const int error = make_room(asked->request, *opened, offset); error != 0)
+        return end(error);
+      const std::string& data = asked->request.data();
+      reply->set_value(data.size());
+      const bool synchronous = is_synchronous(opened->fd.get());
+      const auto written = [this, asked, file, offset, synchronous, finish,
+                            end_pages](const Status& changed) {
+        if (!changed || !synchronous) return end_pages(changed);
+        end_turn(*file);  // nobody waits for the disk of another
+        write_through(asked, file, {offset, asked->request.data().size()}, finish);
+      };
+      write_pieces(container, {{offset, std::as_bytes(std::span(data.data(), data.size()))}},
+                   written);
+    };
+    const std::uint64_t before = size_of(*file);
+    if ((request.flags() & O_APPEND) != 0 || request.offset() <= before) return write();
     // While writes go together it only grows.
-    if (!alone && (request.flags() & O_APPEND) == 0 && request.offset() > size_of(*file)) {
+    if (!alone) {
       end_turn(*file);
       return begin_mapped(asked, effect, true, applied);
     }
-    std::uint64_t offset = 0;
-    std::uint64_t before = 0;
-    if (const int error = make_room(request, *opened, offset, before); error != 0)
-      return end(error);
-    const std::string& data = request.data();
-    reply->set_value(data.size());
-    // A mapping may have left bytes in the last page, beyond the end of the file.
-    const std::uint64_t gap = std::min(offset, page_end(before));
-    std::vector<Piece> pieces;
-    if (gap > before) pieces.push_back({before, zeros(before, gap)});
-    pieces.push_back({offset, std::as_bytes(std::span(data.data(), data.size()))});
-    const bool synchronous = is_synchronous(opened->fd.get());
-    const auto written = [this, asked, file, offset, synchronous, finish,
-                          end_pages](const Status& changed) {
-      if (!changed || !synchronous) return end_pages(changed);
-      end_turn(*file);  // nobody waits for the disk of another
-      write_through(asked, file, {offset, asked->request.data().size()}, finish);
-    };
-    return write_pieces(container, std::move(pieces), written);
+    return clear_behind(container, before, request.offset(), write, end_pages);
   }
 
   constexpr std::uint32_t kMakesZeros = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
   constexpr std::uint32_t kAllowed = kMakesZeros | FALLOC_FL_KEEP_SIZE;
   if (op == FileOp::kAllocate && (request.mode() & ~kAllowed) != 0) return end(EOPNOTSUPP);
-  std::uint64_t before = 0;
-  std::uint64_t after = 0;
-  {
-    const std::lock_guard guard(file->room_mutex);
-    before = size_of(*file);
-    store_.data().resize(container, [&] {
-      work(*asked->from, request, *reply);
-      return after = size_of(*file);
-    });
-  }
-  if (reply->error() != 0) return end(0);
-  std::vector<Piece> pieces;
-  FileRange gone{0, 0};
-  if (after < before) {
-    pieces.push_back({after, zeros(after, page_end(after))});
-    gone = {after, FileRange::kToEnd};
-  } else if (after > before) {
-    pieces.push_back({before, zeros(before, std::min(after, page_end(before)))});
-  }
-  if (op == FileOp::kAllocate && (request.mode() & kMakesZeros) != 0) {
-    const std::uint64_t first = request.offset();
-    const std::uint64_t last = first + request.size();
-    const std::uint64_t left = std::min(page_end(first), last);
-    const std::uint64_t right = std::max(last / kPageSize * kPageSize, left);
-    pieces.push_back({first, zeros(first, left)});
-    pieces.push_back({right, zeros(right, last)});
-    gone = {first, request.size()};
-  }
-  write_pieces(container, std::move(pieces),
-               [this, container, gone, end_pages](const Status& written) {
-                 if (!written || gone.length == 0) return end_pages(written);
-                 store_.data().discard(container, gone, end_pages);
-               });
+  const std::uint64_t before = size_of(*file);
+  const auto change = [this, asked, file, container, reply, before, end, end_pages] {
+    const Request& wanted = asked->request;
+    std::uint64_t after = 0;
+    {
+      const std::lock_guard guard(file->room_mutex);
+      store_.data().resize(container, [&] {
+        work(*asked->from, wanted, *reply);
+        return after = size_of(*file);
+      });
+    }
+    if (reply->error() != 0) return end(0);
+    std::vector<Piece> pieces;
+    FileRange gone{0, 0};
+    if (after < before) {
+      pieces.push_back({after, zeros(after, page_end(after))});
+      gone = {after, FileRange::kToEnd};
+    }
+    if (op_of(wanted) == FileOp::kAllocate && (wanted.mode() & kMakesZeros) != 0) {
+      const std::uint64_t first = wanted.offset();
+      const std::uint64_t last = first + wanted.size();
+      const std::uint64_t left = std::min(page_end(first), last);
+      const std::uint64_t right = std::max(last / kPageSize * kPageSize, left);
+      pieces.push_back({first, zeros(first, left)});
+      pieces.push_back({right, zeros(right, last)});
+      gone = {first, wanted.size()};
+    }
+    write_pieces(container, std::move(pieces),
+                 [this, container, gone, end_pages](const Status& written) {
+                   if (!written || gone.length == 0) return end_pages(written);
+                   store_.data().discard(container, gone, end_pages);
+                 });
+  };
+  const std::uint64_t after = size_wanted(request);
+  if (after <= before) return change();
+  clear_behind(container, before, after, change, end_pages);
 }
 
 }  // namespace gob::file

@@ -82,6 +82,7 @@ class Store final : public FileStore, public FileData {
       const std::lock_guard guard(mutex_);
       discarded.push_back(range);
       for (std::uint64_t page = (range.offset + kPageSize - 1) / kPageSize * kPageSize;
+      size_at_discard = size.load();
            page < pages.size(); page += kPageSize)
         if (page + kPageSize - range.offset <= range.length)
           pages.replace(page, kPageSize, std::min(kPageSize, pages.size() - page), '\0');
@@ -111,6 +112,7 @@ class Store final : public FileStore, public FileData {
   std::vector<FileRange> discarded;
   bool refuses_once = false;  // the next container
   std::function<void()> while_providing;
+  std::uint64_t size_at_discard = 0;  // how far write-back went at the last of them
   std::atomic<std::uint64_t> size = 0;  // of the file, as it was last told
   std::atomic<int> writes = 0;
   std::string pages;                      // of the one file, as they were written

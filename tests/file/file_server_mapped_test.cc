@@ -84,6 +84,34 @@ TEST_F(MappedFileServerTest, AWriteInTheGapThatAnotherLeavesIsKept) {
                                                 "between" + std::string(93, '\0') + "behind");
 }
 
+// A mapping can store there. A local file has zeros in what it grows by, and gives SIGBUS before.
+TEST_F(MappedFileServerTest, WhatIsStoredBehindTheEndDoesNotComeToLightWhenItGrows) {
+  const std::uint64_t longer = 3 * kPageSize + 50;
+  auto allocate = make(FileOp::kAllocate, file_);
+  allocate.set_handle(handle_);
+  allocate.set_size(longer);
+  for (const peer::FileRequest& grow : {cut(longer), allocate, write(longer - 1, "b")}) {
+    ASSERT_EQ(ask(kPeer, cut(100)).error(), 0u);
+    store_.pages = std::string(100, 'a') + std::string(5 * kPageSize - 100, 'x');
+    ASSERT_EQ(ask(kPeer, grow).error(), 0u);
+    EXPECT_EQ(size(), longer);
+    EXPECT_EQ(store_.size, longer);
+    std::string expected = std::string(100, 'a') + std::string(longer - 100, '\0');
+    if (grow.op() == static_cast<std::uint32_t>(FileOp::kWrite)) expected.back() = 'b';
+    EXPECT_TRUE(store_.pages.substr(0, longer) == expected) << "operation " << grow.op();
+    EXPECT_EQ(store_.size_at_discard, 100u) << "it could have been written back";
+  }
+}
+
+TEST_F(MappedFileServerTest, WhatIsStoredBehindAnAppendDoesNotComeToLightLater) {
+  ASSERT_EQ(ask(kPeer, cut(100)).error(), 0u);
+  store_.pages = std::string(100, 'a') + std::string(3 * kPageSize - 100, 'x');
+  ASSERT_EQ(ask(kPeer, write(0, std::string(kPageSize, 'b'), O_APPEND)).error(), 0u);
+  ASSERT_EQ(ask(kPeer, cut(3 * kPageSize)).error(), 0u);
+  EXPECT_TRUE(store_.pages == std::string(100, 'a') + std::string(kPageSize, 'b') +
+                                  std::string(2 * kPageSize - 100, '\0'));
+}
+
 TEST_F(MappedFileServerTest, WriteBackStandsStillWhileItIsCut) {
   std::uint64_t found = 0;
   store_.before_resize = [&] { found = size(); };

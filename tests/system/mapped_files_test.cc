@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <random>
 #include <thread>
@@ -96,6 +97,42 @@ TEST(MappedFiles, ACutBesideAppendsLeavesNoZeros) {
   }));
 }
 
+// What a file grows by is zeros, whatever mappings have stored there before.
+TEST(MappedFiles, WhatIsStoredBehindTheEndDoesNotComeToLightWhenItGrows) {
+  constexpr std::size_t kMost = 8 * kPage;
+  constexpr std::size_t kKept = 100;
+  constexpr std::size_t kLonger = 5 * kPage + 50;
+  Nodes nodes(3, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/short") << std::string(kKept, '.');
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const MappedFile one(nodes, 0, "/short", kMost);
+    const MappedFile two(nodes, 1, "/short", kMost);
+    const UniqueFd other(::open((seen_at(nodes, 2) + "/short").c_str(), O_RDWR));
+    using Grow = std::function<bool(int)>;
+    const Grow ways[] = {
+        [](int fd) { return ::ftruncate(fd, kLonger) == 0; },
+        [](int fd) { return ::pwrite(fd, "", 1, kLonger - 1) == 1; },  // a zero
+        [](int fd) { return ::fallocate(fd, 0, 0, kLonger) == 0; },
+        [](int fd) { return ::fallocate(fd, FALLOC_FL_ZERO_RANGE, kLonger - kPage, kPage) == 0; },
+    };
+    const std::string expected = std::string(kKept, '.') + std::string(kLonger - kKept, '\0');
+    for (const Grow& grow : ways)
+      for (const int fd : {one.fd(), two.fd(), other.get()}) {
+        std::memset(one.at(kKept), 'x', 3 * kPage);
+        std::memset(two.at(3 * kPage), 'y', kMost - 3 * kPage);
+        if (!grow(fd)) return false;
+        for (const MappedFile* file : {&one, &two})
+          if (std::string(file->at(0), kLonger) != expected) return false;
+        if (content(seen_at(nodes, 2) + "/short") != expected) return false;
+        if (::fsync(fd) != 0 || content(folder.tree() + "/short") != expected) return false;
+        if (::ftruncate(fd, kKept) != 0) return false;
+      }
+    return true;
+  }));
+}
+
 // What each page shows is the file, as a model of one array has it. GOB_FILE_SEED repeats a run.
 TEST(MappedFiles, RandomOperationsOnMappingsAndDescriptorsAgreeWithAModel) {
   constexpr std::size_t kMost = 12 * kPage;
@@ -128,10 +165,10 @@ TEST(MappedFiles, RandomOperationsOnMappingsAndDescriptorsAgreeWithAModel) {
           return false;
         };
         switch (below(9)) {
-          case 0: {  // store, inside of the file: beyond its end nothing is kept
+          case 0: {  // store: beyond the end of the file it is not kept
             const std::size_t here =
                 offset < model.size() ? std::min(length, model.size() - offset) : 0;
-            std::memcpy(file.at(offset), fresh.data(), here);
+            std::memcpy(file.at(offset), fresh.data(), length);
             model.replace(std::min(offset, model.size()), here, fresh.substr(0, here));
             break;
           }
@@ -175,10 +212,9 @@ TEST(MappedFiles, RandomOperationsOnMappingsAndDescriptorsAgreeWithAModel) {
               model[i] = '\0';
             break;
           }
-          case 7: {  // bytes beyond the end of the file never come to light
-            if (model.size() % kPage != 0) *file.at(model.size()) = 'X';
+          case 7:  // nor does it come to light when the file grows
+            if (model.size() < kMost) *file.at(model.size()) = 'X';
             break;
-          }
           case 8:
             if (::fsync(file.fd()) != 0) return wrong("fsync() fails");
             if (content(folder.tree() + name) != model) return wrong("the disk has other bytes");
