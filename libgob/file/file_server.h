@@ -81,7 +81,8 @@ class FileServer {
   [[nodiscard]] static bool is_below(const std::string& source, ContainerId attached) {
     return source.starts_with(std::to_string(attached.value()) + ":");
   }
-  // Held while a file of reopen() is written: who ends the attachment waits for it.
+  // Held while a file of reopen() is written: who ends the attachment waits for it, and who opens
+  // or cuts the file. What was written before must not come over what is written from now on.
   [[nodiscard]] std::shared_ptr<LastWrites::Write> reopened(const std::string& source);
   // Calls `done` when what was written into it is on the disk; never, once this ends.
   void sync_reopened(std::shared_ptr<UniqueFd> file, std::function<void(const Status&)> done);
@@ -204,6 +205,7 @@ class FileServer {
 
   // file_server_containers.cc
   int need_container(File& file);
+  [[nodiscard]] bool waits_for_last_write(const std::shared_ptr<Asked>& asked);
   void forgotten(File& file);
   void look_for_names(std::uint64_t number);
 

@@ -65,6 +65,12 @@ bool parse_source(const std::string& source, ContainerId& attached, Handle& hand
   return true;
 }
 
+// The handle alone: the file may be reached by another attachment now.
+std::string handle_of(const std::string& source) {
+  const std::size_t colon = source.find(':');
+  return colon == std::string::npos ? "" : source.substr(colon + 1);
+}
+
 }  // namespace
 
 void FileServer::reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done) {
@@ -103,7 +109,20 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
 std::shared_ptr<LastWrites::Write> FileServer::reopened(const std::string& source) {
   ContainerId attached;
   Handle handle{};
-  return parse_source(source, attached, handle) ? last_writes_.begin(attached) : nullptr;
+  if (!parse_source(source, attached, handle)) return nullptr;
+  return last_writes_.begin(attached, handle_of(source));
+}
+
+// Of a file that an earlier life of this node provided: all bytes go by one that was opened in this
+// life, but for a cut.
+bool FileServer::waits_for_last_write(const std::shared_ptr<Asked>& asked) {
+  const Request& request = asked->request;
+  const bool cuts = op_of(request) == FileOp::kSetAttributes && (request.set() & kSetSize) != 0;
+  if (!cuts && op_of(request) != FileOp::kOpen) return false;
+  const std::shared_ptr<File> file = table_.find(request.file());
+  return file != nullptr &&
+         last_writes_.after([&] { return handle_of(source_of(*file)); },
+                            [this, asked] { pool_.resume([this, asked] { dispatch(asked); }); });
 }
 
 // Sees that every node knows the file's container. 0 or an errno; ENOSPC: there are too many.

@@ -1,13 +1,15 @@
 #include "libgob/file/last_writes.h"
 
+#include <algorithm>
+
 namespace gob::file {
 
-std::shared_ptr<LastWrites::Write> LastWrites::begin(ContainerId attached) {
+std::shared_ptr<LastWrites::Write> LastWrites::begin(ContainerId attached, std::string file) {
   std::uint64_t number = 0;
   {
     const std::lock_guard guard(mutex_);
     number = ++last_;
-    under_way_[number].attached = attached;
+    under_way_[number] = {attached, std::move(file), {}, {}};
   }
   return std::make_shared<Write>(*this, number);
 }
@@ -24,6 +26,21 @@ void LastWrites::await_all(const std::shared_ptr<Gathered>& all) {
   for (auto& [number, write] : under_way_) write.waiting.push_back(all);
 }
 
+bool LastWrites::after(const std::function<std::string()>& file, std::function<void()> go_on) {
+  const auto of_a_file = [](const auto& item) { return !item.second.file.empty(); };
+  {
+    const std::lock_guard guard(mutex_);
+    if (std::ranges::none_of(under_way_, of_a_file)) return false;
+  }
+  const std::string wanted = file();
+  const std::lock_guard guard(mutex_);
+  const auto found = std::ranges::find_if(
+      under_way_, [&](const auto& item) { return of_a_file(item) && item.second.file == wanted; });
+  if (found == under_way_.end()) return false;
+  found->second.after.push_back(std::move(go_on));
+  return true;
+}
+
 void LastWrites::fail(std::uint64_t number, const Error& error) {
   const std::lock_guard guard(mutex_);
   const UnderWay& write = under_way_.at(number);
@@ -33,10 +50,13 @@ void LastWrites::fail(std::uint64_t number, const Error& error) {
 
 void LastWrites::over(std::uint64_t number) {
   UnderWay ended;  // who waits is told without the lock
-  const std::lock_guard guard(mutex_);
-  const auto found = under_way_.find(number);
-  ended = std::move(found->second);
-  under_way_.erase(found);
+  {
+    const std::lock_guard guard(mutex_);
+    const auto found = under_way_.find(number);
+    ended = std::move(found->second);
+    under_way_.erase(found);
+  }
+  for (const auto& go_on : ended.after) go_on();
 }
 
 }  // namespace gob::file

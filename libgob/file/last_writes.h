@@ -1,5 +1,5 @@
 // LastWrites: what still goes to the disk of files that no node knows any more, by attachment, and
-// who waits for that. Any thread.
+// of containers of an earlier life of this node; and who waits for that. Any thread.
 #pragma once
 
 #include <cerrno>
@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -92,7 +93,11 @@ class LastWrites {
   };
 
   // Everything begun is over before this is.
-  [[nodiscard]] std::shared_ptr<Write> begin(ContainerId attached);
+  // `file`: who wants to use that one may wait for it.
+  [[nodiscard]] std::shared_ptr<Write> begin(ContainerId attached, std::string file = {});
+  // True: one of the file is under way, and `go_on` is called when it is over, on that one's
+  // thread. `file` is asked only if one of any such file is.
+  [[nodiscard]] bool after(const std::function<std::string()>& file, std::function<void()> go_on);
   // `all` is held until those of the attachment that have begun by now are over, and hears which
   // failed; also of one that failed earlier, when nobody waited.
   void await(ContainerId attached, const std::shared_ptr<Gathered>& all);
@@ -101,7 +106,9 @@ class LastWrites {
  private:
   struct UnderWay {
     ContainerId attached;
+    std::string file;
     std::vector<std::shared_ptr<Gathered>> waiting;
+    std::vector<std::function<void()>> after;
   };
   void fail(std::uint64_t number, const Error& error);
   void over(std::uint64_t number);

@@ -101,9 +101,13 @@ void Node::recover_file(const ContainerRecord& record) {
     if (::fstat(file->get(), &status) != 0) return drop(system_error("its length is not known"));
     const auto same = std::make_shared<UniqueFd>(::fcntl(file->get(), F_DUPFD_CLOEXEC, 0));
     if (!*same) return drop(system_error("it cannot be synced"));
-    const auto sync = [this, same, drop](const Status& written) {
-      if (!written) return drop(written);
-      file_server_->sync_reopened(same, drop);
+    const auto sync = [this, id, same, drop](const Status& written) {
+      file_server_->sync_reopened(same, [this, id, written, drop](const Status& synced) {
+        // What is still stored into it is lost with it, and must not come over what is written to
+        // the file from now on.
+        files_->resize(id, [] { return std::uint64_t{0}; });
+        drop(written ? synced : written);
+      });
     };
     files_->bind(id, std::move(*file), static_cast<std::uint64_t>(status.st_size),
                  [this, id, sync](const Status& bound) {

@@ -36,8 +36,9 @@ inline constexpr std::uint32_t kNobody = 65534;
 // Containers that are only numbers, and what was asked of their bytes.
 class Store final : public FileStore, public FileData {
  public:
-  void provide(const std::string&, const std::string&, UniqueFd, std::uint64_t,
+  void provide(const std::string&, const std::string& found_by, UniqueFd, std::uint64_t,
                std::function<void(Result<ContainerId>)> done) override {
+    source = found_by;
     if (std::exchange(refuses_once, false))
       return done(make_error(ErrorCode::kUnavailable, "not now", EAGAIN));
     if (while_providing) std::exchange(while_providing, nullptr)();
@@ -81,8 +82,8 @@ class Store final : public FileStore, public FileData {
     {
       const std::lock_guard guard(mutex_);
       discarded.push_back(range);
-      for (std::uint64_t page = (range.offset + kPageSize - 1) / kPageSize * kPageSize;
       size_at_discard = size.load();
+      for (std::uint64_t page = (range.offset + kPageSize - 1) / kPageSize * kPageSize;
            page < pages.size(); page += kPageSize)
         if (page + kPageSize - range.offset <= range.length)
           pages.replace(page, kPageSize, std::min(kPageSize, pages.size() - page), '\0');
@@ -108,11 +109,12 @@ class Store final : public FileStore, public FileData {
   void set_kernel_cache(KernelCache*) override {}
 
   FileServer* gives_back_to = nullptr;  // every node gives leases back at once
+  std::string source;                   // of the last container
   std::vector<ContainerId> withdrawn;
   std::vector<FileRange> discarded;
+  std::uint64_t size_at_discard = 0;  // how far write-back went at the last of them
   bool refuses_once = false;  // the next container
   std::function<void()> while_providing;
-  std::uint64_t size_at_discard = 0;  // how far write-back went at the last of them
   std::atomic<std::uint64_t> size = 0;  // of the file, as it was last told
   std::atomic<int> writes = 0;
   std::string pages;                      // of the one file, as they were written

@@ -120,6 +120,25 @@ TEST_F(MappedFileServerTest, WriteBackStandsStillWhileItIsCut) {
   EXPECT_EQ(store_.size, 100u);
 }
 
+// What programs wrote in an earlier life of this node goes to the disk once it is back.
+TEST_F(MappedFileServerTest, WhatIsWrittenOfAnEarlierLifeIsWrittenBeforeTheFileIsCutOrOpened) {
+  write_file("tree/b", "other");
+  const std::uint64_t other = ask(kPeer, make(FileOp::kLookup, root(kPeer).file(), "b")).file();
+  auto held = server_.reopened(store_.source);
+  ASSERT_NE(held, nullptr);
+  auto one = begin(cut(100));
+  auto open = begin(make(FileOp::kOpen, file_));
+  EXPECT_EQ(ask(kPeer, resize(other, 2)).error(), 0u) << "no other file waits";
+  EXPECT_EQ(one.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  EXPECT_EQ(open.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  EXPECT_EQ(size(), 2 * kPageSize);
+  held->end({});
+  held.reset();
+  EXPECT_EQ(one.get(), 0u);
+  EXPECT_EQ(open.get(), 0u);
+  EXPECT_EQ(size(), 100u);
+}
+
 TEST_F(MappedFileServerTest, WritesOfBytesThatTheFileHasGoTogether) {
   store_.holds_write = true;
   auto one = begin(write(0, "one"));

@@ -39,6 +39,24 @@ TEST(LastWrites, WhoWaitsHearsOfThoseOfTheAttachmentThatHaveBegun) {
   EXPECT_TRUE(told.failed());
 }
 
+TEST(LastWrites, WhoWantsAFileWaitsForThatFileOnly) {
+  LastWrites writes;
+  int begun = 0;
+  const auto wants = [&](const char* file) {
+    return writes.after([file] { return std::string(file); }, [&begun] { ++begun; });
+  };
+  const auto nameless = writes.begin(kTree);
+  EXPECT_FALSE(wants(""));
+  auto write = writes.begin(kTree, "one");
+  EXPECT_FALSE(wants("other"));
+  EXPECT_TRUE(wants("one"));
+  EXPECT_EQ(begun, 0);
+  write->end({});
+  write.reset();
+  EXPECT_EQ(begun, 1);
+  EXPECT_FALSE(wants("one"));
+}
+
 TEST(LastWrites, AWriteHasManyHolders) {
   LastWrites writes;
   auto write = writes.begin(kTree);

@@ -202,6 +202,35 @@ TEST(Detach, FilesOfANodeThatIsAwayStayUntilItReturns) {
   EXPECT_TRUE(content(path) == std::string(kBytes, 'w'));
 }
 
+// It writes what others have of the time before, which takes a while; the file is used meanwhile.
+TEST(Detach, WhatAHomeThatReturnedWritesDoesNotComeOverWhatIsDoneSince) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to find a file again after a restart";
+  constexpr std::size_t kBytes = 6144 * kPage;
+  constexpr std::size_t kKept = 100;
+  Nodes nodes(3, no_clock());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const std::string cut = folder.tree() + "/cut";
+  const std::string written = folder.tree() + "/written";
+  make_file(cut, kBytes);
+  make_file(written, kBytes);
+  const Writer one(nodes, "/cut", kBytes);
+  const Writer other(nodes, "/written", kBytes);
+  ASSERT_TRUE(one.wrote() && other.wrote());
+  nodes.kill_node(0);
+  nodes.start(0);
+  nodes.wait_ready();
+  EXPECT_TRUE(runs_to_its_end([&] {
+    while (::truncate((seen_at(nodes, 2) + "/cut").c_str(), kKept) != 0) ::usleep(1000);
+    const UniqueFd fd(::open((seen_at(nodes, 2) + "/written").c_str(), O_WRONLY));
+    return ::pwrite(fd.get(), "new", 3, kBytes - 3) == 3;
+  }));
+  EXPECT_EQ(nodes.detach(0, "tree"), "");
+  EXPECT_EQ(std::filesystem::file_size(cut), kKept);
+  EXPECT_TRUE(content(cut) == std::string(kKept, 'w'));
+  EXPECT_TRUE(content(written) == std::string(kBytes - 3, 'w') + "new");
+}
+
 // Nobody has read or written any of it, so nothing can be lost.
 TEST(Detach, AFolderNobodyUsedGoesWithoutItsHome) {
   Nodes nodes(3, no_clock());
