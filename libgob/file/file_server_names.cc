@@ -104,9 +104,21 @@ void FileServer::change_names(const std::shared_ptr<Asked>& asked,
   });
 }
 
+// A regular file is known by the descriptor that made it, whatever becomes of its name. Linux has
+// no such call for what else is made here: that is looked up, and may be another's by then.
 int FileServer::make_node(const Life& from, File& folder, const Request& request, Reply& reply) {
-  if (::mknodat(folder.path.get(), request.name().c_str(), request.mode(), request.device()) != 0)
-    return errno;
+  const char* const name = request.name().c_str();
+  const mode_t type = request.mode() & S_IFMT;
+  if (type == S_IFREG || type == 0) {
+    const UniqueFd made(::openat(folder.path.get(), name,
+                                 O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                                 request.mode() & 07777));
+    if (!made) return errno;
+    UniqueFd path(::open(descriptor_path(made.get()).c_str(), O_PATH | O_CLOEXEC));
+    if (!path) return errno;
+    return give(from, folder, std::move(path), reply);
+  }
+  if (::mknodat(folder.path.get(), name, request.mode(), request.device()) != 0) return errno;
   return lookup(from, folder, request, reply);
 }
 

@@ -1,4 +1,6 @@
 // The home's side: what happens at the same time to one file, or to one disk.
+#include <cstdarg>
+
 #include "tests/file/file_server_fixture.h"
 
 namespace {
@@ -11,6 +13,13 @@ std::atomic<bool> disk_is_slow = false;
 std::atomic<int> syncs = 0;
 // Somebody removes the name as soon as a link has it.
 std::atomic<bool> links_go_at_once = false;
+// Somebody moves the file "other" to the name as soon as it was made.
+std::atomic<bool> others_come_at_once = false;
+
+long made(int folder, const char* name, long result) {
+  if (result >= 0 && others_come_at_once.exchange(false)) ::renameat(folder, "other", folder, name);
+  return result;
+}
 
 }  // namespace
 
@@ -31,6 +40,17 @@ extern "C" ssize_t pwritev2(int file, const iovec* parts, int count, off_t offse
     disk_is_slow.wait(true);
   }
   return ::syscall(SYS_pwritev2, file, parts, count, offset, 0L, flags);
+}
+extern "C" int openat(int folder, const char* name, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
+  va_end(rest);
+  const long opened = ::syscall(SYS_openat, folder, name, flags, mode);
+  return static_cast<int>((flags & O_CREAT) != 0 ? made(folder, name, opened) : opened);
+}
+extern "C" int mknodat(int folder, const char* name, mode_t mode, dev_t device) noexcept {
+  return static_cast<int>(made(folder, name, ::syscall(SYS_mknodat, folder, name, mode, device)));
 }
 extern "C" int linkat(int folder, const char* name, int to_folder, const char* to_name,
                       int flags) noexcept {
@@ -96,6 +116,18 @@ TEST_F(FileServerTest, ALinkThatIsRemovedAtOnceWasMade) {
   EXPECT_EQ(linked.error(), 0u);
   EXPECT_EQ(linked.file(), a.file());
   EXPECT_EQ(linked.attributes().links(), 1u);
+}
+
+TEST_F(FileServerTest, ANewFileIsAnsweredThoughAnotherHasItsNameAtOnce) {
+  write_file("tree/other", "not this one");
+  auto make_it = make(FileOp::kMakeNode, root(kPeer).file(), "new");
+  make_it.set_mode(S_IFREG | 0640);
+  others_come_at_once = true;
+  const auto made = ask(kPeer, make_it);
+  EXPECT_EQ(made.error(), 0u);
+  EXPECT_EQ(made.attributes().mode(), mode_t{S_IFREG | 0640});
+  EXPECT_EQ(made.attributes().size(), 0u);
+  EXPECT_EQ(made.attributes().links(), 0u);
 }
 
 TEST_F(FileServerTest, AFileThatGrewWhileItWasMappedIsWrittenBackToItsEnd) {
