@@ -247,7 +247,16 @@ void Mount::attach(ContainerId container, const std::string& name, NodeId home) 
 
 void Mount::detach(ContainerId container) {
   const std::lock_guard guard(mutex_);
-  std::erase_if(attachments_, [&](const auto& item) { return item.second.container == container; });
+  for (auto it = attachments_.begin(); it != attachments_.end();) {
+    const auto entry = it++;
+    if (entry->second.container != container) continue;
+    // On another thread: this waits for those who look for a name in the mount's own folder.
+    post_drop([this, name = entry->first] {
+      static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, InodeTable::kRootInode,
+                                                         name.c_str(), name.size()));
+    });
+    attachments_.erase(entry);
+  }
 }
 
 Mount& Mount::of(fuse_req_t req) { return *static_cast<Mount*>(fuse_req_userdata(req)); }
@@ -316,9 +325,13 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
       return;
     }
     give_attributes(req, {home, reply.incarnation(), reply.file()}, reply,
-                    [this, req, out](const Reply& current) mutable {
+                    [this, req, out, folder](const Reply& current) mutable {
                       const int error = static_cast<int>(current.error());
                       if (error == 0) out.attr = to_stat(current.attributes());
+                      // An attachment's name stays until detach(). Should the kernel be told late,
+                      // or should its home have begun anew, the home answers ESTALE, for which the
+                      // kernel looks the whole path up again.
+                      if (folder == InodeTable::kRootInode) out.entry_timeout = kUntilTold;
                       // A program that was killed meanwhile takes nothing.
                       const bool taken = sent(error != 0 ? fuse_reply_err(req, error)
                                                          : fuse_reply_entry(req, &out));

@@ -276,6 +276,9 @@ class Mount final : private KernelCache {
 // for it, that is in the log.
 bool sent(int result);
 
+// In seconds. What the kernel may keep until the mount tells it to forget.
+inline constexpr double kUntilTold = 3600;
+
 // Attributes as the kernel wants them.
 [[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);
 

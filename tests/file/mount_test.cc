@@ -7,10 +7,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <mutex>
 #include <set>
+#include <thread>
 
 namespace gob::file {
 namespace {
@@ -71,14 +73,28 @@ class MountTest : public testing::Test {
     reply.set_incarnation(1);
     switch (op_of(request)) {
       case FileOp::kRoot:
-        reply.set_file(kFolder);
-        [[fallthrough]];
+        ++roots;
+        reply.set_file(folder);
+        reply.mutable_attributes()->set_mode(S_IFDIR | 0755);
+        reply.mutable_attributes()->set_inode(folder);
+        break;
       case FileOp::kGetAttributes:
+        ++asked;
+        if (request.file() == kFile) {
+          reply = found;
+          break;
+        }
         reply.mutable_attributes()->set_mode(S_IFDIR | 0755);
         reply.mutable_attributes()->set_inode(kFolder);
         break;
       case FileOp::kLookup:
-        reply.set_error(ENOENT);
+        if (found.file() == 0)
+          reply.set_error(ENOENT);
+        else
+          reply = found;
+        break;
+      case FileOp::kOpen:
+        reply.set_handle(kHandle);
         break;
       case FileOp::kCreate:
         reply = created;
@@ -96,6 +112,11 @@ class MountTest : public testing::Test {
   }
 
   peer::FileReply created;
+  peer::FileReply found;  // no file: there is none
+  std::atomic<std::uint64_t> folder = kFolder;
+  std::atomic<int> roots = 0;    // how often it was looked up
+  std::atomic<int> asked = 0;    // for attributes
+  std::atomic<int> revoked = 0;  // leases that went back
   // What went back to the home; handles before the call that they are due to returns.
   using Numbers = std::multiset<std::uint64_t>;
   Numbers released() {
@@ -112,6 +133,7 @@ class MountTest : public testing::Test {
   bool receive(peer::FileBody body) {
     if (body.has_forget())
       for (const std::uint64_t file : body.forget().files()) note(forgotten_, file);
+    if (body.has_revoked()) ++revoked;
     if (!body.has_request()) return true;
     peer::FileReply reply = answer(body.request());
     reply.set_id(body.request().id());
@@ -129,6 +151,8 @@ class MountTest : public testing::Test {
   std::string folder_;
   NoData data_;
   std::unique_ptr<FileClient> client_;
+
+ protected:
   std::unique_ptr<Mount> mount_;
 };
 
@@ -153,6 +177,22 @@ TEST_F(MountTest, WhatAHomeOpenedAndThenFailedWithGoesBack) {
   EXPECT_EQ(errno, EIO);
   EXPECT_EQ(released(), (Numbers{kHandle}));
   EXPECT_EQ(forgotten(), (Numbers{kFile}));
+}
+
+TEST_F(MountTest, AnAttachmentIsLookedUpOnceUntilItIsDetached) {
+  struct stat status {};
+  EXPECT_EQ(::stat(path().c_str(), &status), -1);
+  EXPECT_EQ(::stat(path().c_str(), &status), -1);
+  EXPECT_EQ(roots, 1);
+  mount_->detach(kTree);
+  folder = kFile + 1;
+  const std::string tree = path().substr(0, path().rfind('/'));
+  // The kernel is told on another thread.
+  while (::stat(tree.c_str(), &status) == 0) std::this_thread::yield();
+  EXPECT_EQ(errno, ENOENT);
+  mount_->attach(kTree, "tree", kHome);
+  ASSERT_EQ(::stat(tree.c_str(), &status), 0);
+  EXPECT_EQ(roots, 2);
 }
 
 }  // namespace
