@@ -72,6 +72,10 @@ bool ChangeGate::settled(NodeId node, Start start) {
   return false;
 }
 
+bool ChangeGate::others_hold(NodeId node) const {
+  return !changes_.empty() || holders_.size() > holders_.count(node);
+}
+
 ChangeGate::Works ChangeGate::acknowledged(NodeId node, std::uint64_t number) {
   const auto asked = std::ranges::find(changes_, number, &Change::number);
   if (asked == changes_.end() || !asked->awaited.contains(node)) return {};

@@ -47,6 +47,9 @@ class ChangeGate {
   // and those that come later have not begun.
   bool settled(NodeId node, Start start);
 
+  // Whether another node has a lease, or may have one that it is asked for.
+  [[nodiscard]] bool others_hold(NodeId node) const;
+
   // The node has no lease of before the change. What may be done now.
   [[nodiscard]] Works acknowledged(NodeId node, std::uint64_t number);
   // The node is gone, and its lease.

@@ -149,6 +149,7 @@ class FileServer {
   // file_server_changes.cc
   void dispatch(const std::shared_ptr<Asked>& asked);
   void answer_now(const std::shared_ptr<Asked>& asked);
+  void answer_done(const std::shared_ptr<Asked>& asked, Reply reply);
   void answer_settled(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file,
                       Reply reply);
   struct Effect {
@@ -171,6 +172,9 @@ class FileServer {
   void begin_later(const File& file, ChangeGate::Begun& begun);
   void lease(const std::shared_ptr<Asked>& asked, const std::shared_ptr<File>& file);
   void let_go_changes(File& file, NodeId node);
+  [[nodiscard]] static bool is_kept(File& file);
+  void take_attributes_back(const std::shared_ptr<File>& file, const std::function<void()>& then);
+  [[nodiscard]] std::vector<std::shared_ptr<File>> touched_by(const Asked& asked) const;
   [[nodiscard]] std::vector<std::shared_ptr<File>> detached();
 
   // file_server_mapped.cc

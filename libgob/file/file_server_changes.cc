@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 
 #include "libgob/base/ids.h"
 #include "libgob/file/file_server.h"
@@ -23,6 +25,17 @@ FileRange of_bytes(std::uint64_t offset, std::uint64_t length) {
   const std::uint64_t first = offset / kPageSize * kPageSize;
   const std::uint64_t end = (offset + length + kPageSize - 1) / kPageSize * kPageSize;
   return {first, end - first};
+}
+
+// Who changes a file whose attributes are kept waits for those who keep them: of a file that is
+// written all the time nobody does.
+bool rests(const peer::FileAttributes& attributes) {
+  using std::chrono::nanoseconds;
+  using std::chrono::seconds;
+  constexpr std::chrono::milliseconds kRest{50};
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const peer::FileTime& changed = attributes.changed();
+  return seconds(changed.seconds()) + nanoseconds(changed.nanoseconds()) + kRest < now;
 }
 
 }  // namespace
@@ -48,8 +61,29 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
 }
 
 void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
+  std::vector<std::shared_ptr<File>> touched = touched_by(*asked);
   Reply reply;
   work(*asked->from, asked->request, reply);
+  const FileOp op = op_of(asked->request);
+  const bool removes = op == FileOp::kUnlink || op == FileOp::kRename;
+  std::erase_if(touched, [&](const std::shared_ptr<File>& file) {
+    struct stat status {};
+    const bool gone = removes && ::fstat(file->path.get(), &status) == 0 && status.st_nlink == 0;
+    const std::lock_guard guard(file->changes_mutex);
+    // That it is gone the kernel of who asked knows by itself, or will hear (look_for_names).
+    return !file->kept || (gone && !file->changes.others_hold(asked->from->node));
+  });
+  if (touched.empty()) return answer_done(asked, std::move(reply));
+  // Also if it failed: a part may have been done.
+  const auto kept = std::make_shared<Reply>(std::move(reply));
+  const auto left = std::make_shared<std::atomic<std::size_t>>(touched.size());
+  for (const std::shared_ptr<File>& file : touched)
+    take_attributes_back(file, [this, asked, kept, left] {
+      if (--*left == 0) answer_done(asked, std::move(*kept));
+    });
+}
+
+void FileServer::answer_done(const std::shared_ptr<Asked>& asked, Reply reply) {
   std::shared_ptr<File> file;
   if (reply.error() == 0 && reply.has_attributes())
     file = table_.find(reply.file() != 0 ? reply.file() : asked->request.file());
@@ -62,7 +96,9 @@ void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
 // nobody hears of a size before all nodes have forgotten such pages: his own change may have ended
 // before another that is in front of it in the file.
 // Attributes for a kernel come with a lease if nodes may have pages: it cuts what it has to the
-// size that it is told, so it must not be told an older one than that of its pages.
+// size that it is told, so it must not be told an older one than that of its pages. It may keep
+// them under that lease, where it looks whether it heard of a change since it asked: so not with
+// the answers to what changes something.
 void FileServer::answer_settled(const std::shared_ptr<Asked>& asked,
                                 const std::shared_ptr<File>& file, Reply reply) {
   bool leases = reply.has_attributes() && op_of(asked->request) != FileOp::kWrite;
@@ -70,9 +106,18 @@ void FileServer::answer_settled(const std::shared_ptr<Asked>& asked,
     const std::lock_guard guard(file->data_mutex);
     leases = file->data == File::Data::kReady;
   }
+  const FileOp op = op_of(asked->request);
+  const bool keeps = leases && (op == FileOp::kLookup || op == FileOp::kGetAttributes) &&
+                     rests(reply.attributes());
   const auto kept = std::make_shared<Reply>(std::move(reply));
-  const auto answer_anew = [this, asked, file, kept](std::uint64_t lease) {
+  const auto answer_anew = [this, asked, file, kept, keeps](std::uint64_t lease) {
     kept->set_lease(lease);
+    if (keeps && lease != 0) {
+      // Said before they are looked at: who changes them later sees it (take_attributes_back).
+      const std::lock_guard guard(file->changes_mutex);
+      kept->set_keep(!file->varies);
+      file->kept |= kept->keep();
+    }
     // If that fails the file is gone, and this is what it was last.
     if (kept->has_attributes()) static_cast<void>(fill(*file, *kept));
     asked->answer(std::move(*kept));
@@ -144,9 +189,10 @@ void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& 
     const auto kept = std::make_shared<Reply>(std::move(reply));
     // Not on the shard's thread that says that the pages are forgotten: the disk may be slow.
     pool_.resume([this, asked, effect, before, kept] {
-      if (size_of(*effect.file) <= before)
+      if (size_of(*effect.file) <= before && !is_kept(*effect.file))
         return answer_settled(asked, effect.file, std::move(*kept));
-      // It was cut while the write was on its way, which then made it longer.
+      // It was cut while the write was on its way, which then made it longer; or nodes keep the
+      // times that it had before.
       resize(effect.file, [this, asked, effect, kept](const std::function<void()>& made) {
         made();
         answer_settled(asked, effect.file, std::move(*kept));
@@ -159,6 +205,11 @@ void FileServer::make_change(const std::shared_ptr<Asked>& asked, const Effect& 
 void FileServer::resize(const std::shared_ptr<File>& file,
                         const std::function<void(const std::function<void()>&)>& change) {
   const auto begin = [this, file, change](std::uint64_t number) {
+    {
+      // All leases are back, and none is given before the change has ended.
+      const std::lock_guard guard(file->changes_mutex);
+      file->kept = false;
+    }
     change([this, file, number] { end_change(file, number); });
   };
   ChangeGate::Begun begun;
@@ -168,6 +219,56 @@ void FileServer::resize(const std::shared_ptr<File>& file,
   }
   take_back(*file, begun);
   for (const auto& make : begun.ready) make();
+}
+
+bool FileServer::is_kept(File& file) {
+  const std::lock_guard guard(file.changes_mutex);
+  return file.kept;
+}
+
+// After a change of attributes: `then` is called once no node keeps those of before.
+void FileServer::take_attributes_back(const std::shared_ptr<File>& file,
+                                      const std::function<void()>& then) {
+  if (!is_kept(*file)) return then();
+  resize(file, [then](const std::function<void()>& made) {
+    made();
+    then();
+  });
+}
+
+// The files whose attributes the request changes, but not their bytes. Nodes keep none of folders.
+std::vector<std::shared_ptr<File>> FileServer::touched_by(const Asked& asked) const {
+  const Request& request = asked.request;
+  std::vector<std::shared_ptr<File>> files;
+  if (request.incarnation() != incarnation_) return files;
+  const auto add = [&](std::shared_ptr<File> file) {
+    if (file != nullptr) files.push_back(std::move(file));
+  };
+  const auto add_named = [&](std::uint64_t number, const std::string& name) {
+    const auto folder = table_.find(number);
+    struct stat status {};
+    if (folder != nullptr &&
+        ::fstatat(folder->path.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+      add(table_.find(folder->attached, status.st_dev, status.st_ino));
+  };
+  switch (op_of(request)) {
+    case FileOp::kSetAttributes:
+    case FileOp::kSetXattr:
+    case FileOp::kRemoveXattr:
+    case FileOp::kLink:
+      add(table_.find(request.file()));
+      break;
+    case FileOp::kUnlink:
+      add_named(request.file(), request.name());
+      break;
+    case FileOp::kRename:
+      add_named(request.file(), request.name());
+      add_named(request.to_file(), request.to_name());
+      break;
+    default:
+      break;
+  }
+  return files;
 }
 
 void FileServer::take_back(const File& file, const ChangeGate::Begun& begun) {

@@ -125,9 +125,15 @@ void FileServer::map(const std::shared_ptr<Asked>& asked) {
                          log_failure("bind", *file, *asked, bound.error().message());
                          return answer(error_of(bound), nullptr);
                        }
+                       {
+                         const std::lock_guard guard(file->changes_mutex);
+                         file->varies = true;
+                       }
                        // The answer says what the disk has: not on a shard's thread.
                        const auto mapped = [this, answer, file] {
-                         pool_.resume([answer, file] { answer(0, file.get()); });
+                         pool_.resume([this, answer, file] {
+                           take_attributes_back(file, [answer, file] { answer(0, file.get()); });
+                         });
                        };
                        {
                          const std::lock_guard guard(file->data_mutex);

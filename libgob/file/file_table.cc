@@ -42,6 +42,12 @@ std::shared_ptr<File> FileTable::find(std::uint64_t number) const {
   return found == files_.end() ? nullptr : found->second.file;
 }
 
+std::shared_ptr<File> FileTable::find(ContainerId attached, dev_t device, ino_t inode) const {
+  const std::lock_guard guard(mutex_);
+  const auto known = numbers_.find(Identity{attached.value(), device, inode});
+  return known == numbers_.end() ? nullptr : files_.at(known->second).file;
+}
+
 std::vector<NodeId> FileTable::holders(std::uint64_t number) const {
   std::vector<NodeId> nodes;
   const std::lock_guard guard(mutex_);

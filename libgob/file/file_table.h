@@ -38,7 +38,10 @@ struct File : std::enable_shared_from_this<File> {
   LockTable locks;  // guarded by locks_mutex
 
   std::mutex changes_mutex;
-  ChangeGate changes;  // of its size; guarded by changes_mutex
+  // Guarded by changes_mutex:
+  ChangeGate changes;   // of its size
+  bool kept = false;    // some node with a lease may keep the attributes as well
+  bool varies = false;  // it is mapped: its attributes change by themselves
 
   // Held while the disk makes room for a write to a mapped file, so that each append has its place,
   // and while its size is looked at and told to FileData, so that the last to tell it has the
@@ -92,6 +95,8 @@ class FileTable {
   std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device,
                               UniqueFd path);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
+  // By what the host knows it as; null if no node knows it by this attachment.
+  [[nodiscard]] std::shared_ptr<File> find(ContainerId attached, dev_t device, ino_t inode) const;
   // The nodes that have references to it.
   [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;
   // The node gives `count` references back. Those of a peer that counts wrongly hurt only itself.

@@ -18,6 +18,16 @@ std::uint64_t InodeTable::number_of(const RemoteFile& remote) const {
   return found == numbers_.end() ? 0 : found->second;
 }
 
+std::vector<RemoteFile> InodeTable::of(NodeId home) const {
+  std::vector<RemoteFile> files;
+  const std::lock_guard guard(mutex_);
+  for (auto it = numbers_.lower_bound({home, 0, 0}); it != numbers_.end(); ++it) {
+    if (it->first.home != home) break;
+    files.push_back(it->first);
+  }
+  return files;
+}
+
 std::uint64_t InodeTable::enter(const RemoteFile& remote) {
   const std::lock_guard guard(mutex_);
   const auto [number, fresh] = numbers_.try_emplace(remote, last_ + 1);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "libgob/base/ids.h"
 
@@ -29,6 +30,8 @@ class InodeTable {
   [[nodiscard]] std::optional<RemoteFile> find(std::uint64_t inode) const;
   // The kernel's number for the file; 0 if it knows none.
   [[nodiscard]] std::uint64_t number_of(const RemoteFile& remote) const;
+  // Those of a home's files.
+  [[nodiscard]] std::vector<RemoteFile> of(NodeId home) const;
   // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
   // never used again.
   std::uint64_t enter(const RemoteFile& remote);

@@ -167,6 +167,7 @@ void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
 
 void Mount::forget_gone(NodeId home, const peer::FileGone& gone) {
   post_drop([this, file = RemoteFile{home, gone.incarnation(), gone.file()}] {
+    forget_attributes(file, [] {});
     const auto known = inodes_.name_of(file);
     if (!known || known->folder == 0) return;
     // The kernel may know another file by that name since: then it asks for it anew.
@@ -250,6 +251,7 @@ void Mount::detach(ContainerId container) {
   for (auto it = attachments_.begin(); it != attachments_.end();) {
     const auto entry = it++;
     if (entry->second.container != container) continue;
+    home_down(entry->second.home);
     // On another thread: this waits for those who look for a name in the mount's own folder.
     post_drop([this, name = entry->first] {
       static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, InodeTable::kRootInode,
@@ -328,6 +330,7 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
                     [this, req, out, folder](const Reply& current) mutable {
                       const int error = static_cast<int>(current.error());
                       if (error == 0) out.attr = to_stat(current.attributes());
+                      if (current.keep()) out.attr_timeout = kUntilTold;
                       // An attachment's name stays until detach(). Should the kernel be told late,
                       // or should its home have begun anew, the home answers ESTALE, for which the
                       // kernel looks the whole path up again.

@@ -1,8 +1,8 @@
 // Mount: the cluster's attached files and folders as a file system of this node (FUSE, low level).
 // Each operation becomes a request to the file's home and is answered when that is; no thread
-// waits. Names and attributes are asked for each time. Bytes are read from the file's container, by
-// whatever node has them; the kernel keeps those of files that are opened for reading only, until
-// they change on some node.
+// waits. Names are asked for each time, and attributes but for those that the kernel may keep until
+// their lease ends. Bytes are read from the file's container, by whatever node has them; the kernel
+// keeps those of files that are opened for reading only, until they change on some node.
 //
 // Threads: the kernel's requests come on threads of the mount; the rest may be called by any
 // thread.
@@ -62,7 +62,10 @@ class Mount final : private KernelCache {
   void attach(ContainerId container, const std::string& name, NodeId home);
   void detach(ContainerId container);
 
-  // A home wants to change the size of a file.
+  // What is known of the home's files is not to be relied on any more.
+  void home_down(NodeId home);
+
+  // A home wants to change the size of a file, or has changed its attributes.
   void revoke(NodeId home, const peer::FileRevoke& revoke);
 
   // A file has no name any more: the kernel is to forget the one that it knows.
@@ -224,6 +227,8 @@ class Mount final : private KernelCache {
   void give_attributes(fuse_req_t req, const RemoteFile& remote, const Reply& reply, Done give,
                        unsigned tries = 0);
   void tell_revoked(const RemoteFile& file, std::uint64_t number);
+  void forget_attributes(const RemoteFile& file, const std::function<void()>& then,
+                         unsigned tries = 0);
 
   // mount_locks.cc
   static void getlk(fuse_req_t req, fuse_ino_t inode, fuse_file_info* info, struct flock* lock);

@@ -1,4 +1,5 @@
 // Leases on the sizes of files: under which reads are answered and attributes given to the kernel.
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr unsigned kMostTries = 64;                    // to give attributes while they are true
 constexpr std::chrono::milliseconds kLongestHold{20};  // of a lease that a home wants back
+constexpr unsigned kMostAskings = 1000;                // of a kernel, to forget attributes
+constexpr std::chrono::milliseconds kBetweenAskings{1};
 
 }  // namespace
 
@@ -66,9 +69,25 @@ void Mount::give_attributes(fuse_req_t req, const RemoteFile& remote, const Repl
 // Attributes that the kernel was given under the lease, and has not looked at yet, would cut pages
 // that come after it: it leaves them aside if it hears of a change. This does not wait for pages.
 void Mount::tell_revoked(const RemoteFile& file, std::uint64_t number) {
-  if (const std::uint64_t inode = inodes_.number_of(file); inode != 0)
-    static_cast<void>(fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0));
-  client_.tell_revoked(file, number);
+  forget_attributes(file, [this, file, number] { client_.tell_revoked(file, number); });
+}
+
+// A kernel that says that it does not know a file may have the answer that tells it of the file,
+// and go on to keep attributes out of that.
+void Mount::forget_attributes(const RemoteFile& file, const std::function<void()>& then,
+                              unsigned tries) {
+  const std::uint64_t inode = inodes_.number_of(file);
+  if (inode == 0 || fuse_lowlevel_notify_inval_inode(session_, inode, -1, 0) != -ENOENT ||
+      tries == kMostAskings)
+    return then();
+  client_.later(kBetweenAskings,
+                [this, file, then, tries] { forget_attributes(file, then, tries + 1); });
+}
+
+void Mount::home_down(NodeId home) {
+  post_drop([this, home] {
+    for (const RemoteFile& file : inodes_.of(home)) forget_attributes(file, [] {});
+  });
 }
 
 void Mount::revoke(NodeId home, const peer::FileRevoke& revoke) {

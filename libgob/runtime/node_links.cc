@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "libgob/file/mount.h"
 #include "libgob/runtime/node.h"
 #include "libgob/runtime/peer_codec.h"
 
@@ -40,6 +41,7 @@ void Node::link_down(unsigned channel, NodeId peer, DownReason reason, const std
           name_of(peer));
     pulse_.down(peer);
     file_client_->node_down(peer);
+    if (mount_ != nullptr) mount_->home_down(peer);
     file_server_->drop_node(peer);
     file_messages_.erase(peer);
     step_membership(membership::PeerDown{peer, link_end(reason, may_be_put_out)});

@@ -48,6 +48,7 @@ class Store final : public FileStore, public FileData {
     withdrawn.push_back(container);
   }
   void send(NodeId to, peer::FileBody body) override {
+    if (body.has_revoke() && to == kPeer) ++revokes;
     if (gives_back_to != nullptr && body.has_revoke()) {
       peer::FileRevoked revoked;
       revoked.set_incarnation(body.revoke().incarnation());
@@ -128,6 +129,7 @@ class Store final : public FileStore, public FileData {
   std::promise<Done> held_write_back;
   std::promise<peer::FileBody> first_sent;
   std::atomic<int> sends = 0;
+  std::atomic<int> revokes = 0;  // that kPeer was asked for
 
  private:
   std::mutex mutex_;

@@ -296,5 +296,131 @@ TEST_F(FileServerTest, WhatADeadNodeHadAskedForIsNotGivenToIt) {
   EXPECT_FALSE(answered);  // its next life may wait for another answer of that number
 }
 
+// A node that keeps attributes is asked before a change of them is answered, whatever the change.
+class KeptAttributes : public FileServerTest {
+ protected:
+  void SetUp() override {
+    FileServerTest::SetUp();
+    store_.gives_back_to = &server_;
+    write_file("tree/a", "hello");
+    top_ = root(kPeer).file();
+    file_ = look().file();
+    auto open = make(FileOp::kOpen, file_);
+    open.set_flags(O_RDWR);
+    handle_ = ask(kPeer, open).handle();
+  }
+  peer::FileReply look() { return ask(kPeer, make(FileOp::kLookup, top_, name_)); }
+  // The file is at rest, and a node keeps its attributes.
+  void keep() {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const auto seen = look();
+    ASSERT_TRUE(seen.keep());
+    ASSERT_NE(seen.lease(), 0u);
+  }
+  void expect_taken_back_by(peer::FileRequest request) {
+    keep();
+    const int before = store_.revokes;
+    EXPECT_EQ(ask(NodeId{2}, std::move(request)).error(), 0u);
+    EXPECT_EQ(store_.revokes, before + 1);
+  }
+
+  std::string name_ = "a";
+  std::uint64_t top_ = 0;
+  std::uint64_t file_ = 0;
+  std::uint64_t handle_ = 0;
+};
+
+TEST_F(KeptAttributes, AreTakenBackByEveryChangeOfThem) {
+  root(NodeId{2});
+  auto write = make(FileOp::kWrite, file_);
+  auto open = make(FileOp::kOpen, file_);
+  open.set_flags(O_RDWR);
+  write.set_handle(ask(NodeId{2}, open).handle());
+  write.set_data("H");
+  expect_taken_back_by(write);
+  auto mode = make(FileOp::kSetAttributes, file_);
+  mode.set_set(kSetMode);
+  mode.mutable_attributes()->set_mode(0600);
+  expect_taken_back_by(mode);
+  auto value = make(FileOp::kSetXattr, file_, "user.a");
+  value.set_data("v");
+  expect_taken_back_by(value);
+  expect_taken_back_by(make(FileOp::kRemoveXattr, file_, "user.a"));
+  auto link = make(FileOp::kLink, file_);
+  link.set_to_file(top_);
+  link.set_to_name("b");
+  expect_taken_back_by(link);
+  expect_taken_back_by(make(FileOp::kUnlink, top_, "b"));
+  auto rename = make(FileOp::kRename, top_, "a");
+  rename.set_to_file(top_);
+  rename.set_to_name("c");
+  expect_taken_back_by(rename);
+  name_ = "c";
+  write_file("tree/d", "other");
+  rename.set_name("d");
+  expect_taken_back_by(rename);  // its name goes to another file
+}
+
+TEST_F(KeptAttributes, AWriteThatLeavesTheSizeWaitsForThem) {
+  store_.gives_back_to = nullptr;
+  keep();
+  std::promise<std::uint64_t> written;
+  auto write = make(FileOp::kWrite, file_);
+  write.set_handle(handle_);
+  write.set_data("H");
+  write.set_id(1000);
+  write.set_incarnation(kIncarnation);
+  write.mutable_caller()->set_uid(::geteuid());
+  server_.handle(kPeer, write,
+                 [&](const peer::FileReply& reply) { written.set_value(reply.value()); });
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  ASSERT_TRUE(sent.has_revoke());
+  auto result = written.get_future();
+  EXPECT_EQ(result.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(file_);
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  EXPECT_EQ(result.get(), 1u);
+}
+
+// Its own kernel knows what it removes.
+TEST_F(KeptAttributes, WhoAloneKeepsThemIsNotAskedWhenItRemovesTheFile) {
+  keep();
+  EXPECT_EQ(ask(kPeer, make(FileOp::kUnlink, top_, "a")).error(), 0u);
+  EXPECT_EQ(store_.revokes, 0);
+}
+
+TEST_F(KeptAttributes, AreNotGivenWithWhatChangesThem) {
+  keep();
+  auto mode = make(FileOp::kSetAttributes, file_);
+  mode.set_set(kSetMode);
+  mode.mutable_attributes()->set_mode(0600);
+  EXPECT_FALSE(ask(kPeer, mode).keep());
+}
+
+TEST_F(KeptAttributes, AreNotGivenOfAFileThatChangesAllTheTime) {
+  keep();
+  auto write = make(FileOp::kWrite, file_);
+  write.set_handle(handle_);
+  write.set_data("H");
+  EXPECT_EQ(ask(kPeer, write).error(), 0u);
+  const auto seen = look();
+  EXPECT_FALSE(seen.keep());
+  EXPECT_NE(seen.lease(), 0u);  // on the size
+}
+
+TEST_F(KeptAttributes, AreTakenBackAndNotGivenAgainWhenTheFileIsMapped) {
+  auto map = make(FileOp::kMap, file_);
+  map.set_handle(handle_);
+  keep();
+  const int before = store_.revokes;
+  ASSERT_EQ(ask(kPeer, map).error(), 0u);
+  EXPECT_EQ(store_.revokes, before + 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_FALSE(look().keep());
+}
+
 }  // namespace
 }  // namespace gob::file

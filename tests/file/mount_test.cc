@@ -153,6 +153,16 @@ class MountTest : public testing::Test {
   std::unique_ptr<FileClient> client_;
 
  protected:
+  // Attributes of that size come with a lease.
+  void keep(std::uint64_t size, std::uint64_t lease) {
+    found.set_incarnation(1);
+    found.set_file(kFile);
+    found.set_lease(lease);
+    found.set_keep(true);
+    found.mutable_attributes()->set_mode(S_IFREG | 0644);
+    found.mutable_attributes()->set_inode(kFile);
+    found.mutable_attributes()->set_size(size);
+  }
   std::unique_ptr<Mount> mount_;
 };
 
@@ -193,6 +203,33 @@ TEST_F(MountTest, AnAttachmentIsLookedUpOnceUntilItIsDetached) {
   mount_->attach(kTree, "tree", kHome);
   ASSERT_EQ(::stat(tree.c_str(), &status), 0);
   EXPECT_EQ(roots, 2);
+}
+
+TEST_F(MountTest, AttributesThatMayBeKeptAreAskedForOnceUntilTheirLeaseEnds) {
+  keep(100, 1);
+  const int fd = ::open(path().c_str(), O_RDONLY);
+  ASSERT_GE(fd, 0);
+  const int before = asked;  // of the folder, perhaps
+  struct stat status {};
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(::fstat(fd, &status), 0);
+    EXPECT_EQ(status.st_size, 100);
+  }
+  EXPECT_EQ(asked, before);
+  keep(200, 3);
+  peer::FileRevoke revoke;
+  revoke.set_incarnation(1);
+  revoke.set_file(kFile);
+  revoke.set_number(2);
+  mount_->revoke(kHome, revoke);  // the home hears of it before this returns
+  EXPECT_EQ(revoked, 1);
+  ASSERT_EQ(::fstat(fd, &status), 0);
+  EXPECT_EQ(status.st_size, 200);
+  EXPECT_EQ(asked, before + 1);
+  // Nobody will say any more that they have changed.
+  mount_->home_down(kHome);
+  while (asked == before + 1) ASSERT_EQ(::fstat(fd, &status), 0);
+  ::close(fd);
 }
 
 }  // namespace

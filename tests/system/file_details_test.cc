@@ -11,11 +11,13 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <thread>
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/file/lock_ioctl.h"
@@ -382,6 +384,104 @@ TEST(FileDetails, LocksAreHandedOverByRootOnly) {
   ASSERT_EQ(::ioctl(there.get(), file::kIoctlJoinLocks, &from), 0);
   EXPECT_EQ(::flock(there.get(), LOCK_EX | LOCK_NB), -1);
   EXPECT_EQ(errno, EAGAIN);
+}
+
+// A kernel keeps attributes of files that it reads; whoever changes them waits until it forgot
+// them.
+TEST(FileDetails, AttributesThatAKernelKeepsAreThoseOfTheLastChange) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const std::string here = seen_at(nodes, 0) + "/file";
+  const std::string there = seen_at(nodes, 1) + "/file";
+  std::ofstream(here) << "hello";
+  const UniqueFd open_there(::open(there.c_str(), O_RDONLY));
+  const UniqueFd open_here(::open(here.c_str(), O_RDWR));
+  ASSERT_TRUE(open_there && open_here);
+  const auto keep = [&] {
+    ::usleep(100'000);  // a file that has just changed is not kept
+    struct stat status {};
+    ASSERT_EQ(::fstat(open_there.get(), &status), 0);
+    ASSERT_EQ(::stat(there.c_str(), &status), 0);
+  };
+  const auto seen = [&] {
+    struct stat status {};
+    EXPECT_EQ(::fstat(open_there.get(), &status), 0);
+    return status;
+  };
+  const auto modified = [](const struct stat& of) {
+    return of.st_mtim.tv_sec * 1'000'000'000 + of.st_mtim.tv_nsec;
+  };
+  keep();
+  const auto before = modified(seen());
+  ASSERT_EQ(::pwrite(open_here.get(), "H", 1, 0), 1);
+  EXPECT_GT(modified(seen()), before);
+  EXPECT_EQ(modified(seen()), modified(look(folder.tree() + "/file")));
+  keep();
+  ASSERT_EQ(::pwrite(open_here.get(), "longer", 6, 5), 6);
+  EXPECT_EQ(seen().st_size, 11);
+  keep();
+  ASSERT_EQ(::fchmod(open_here.get(), 0600), 0);
+  EXPECT_EQ(seen().st_mode & 07777, 0600u);
+  keep();
+  ASSERT_EQ(::link(here.c_str(), (here + "2").c_str()), 0);
+  EXPECT_EQ(seen().st_nlink, 2u);
+  keep();
+  ASSERT_EQ(::unlink((here + "2").c_str()), 0);
+  EXPECT_EQ(seen().st_nlink, 1u);
+  keep();
+  std::ofstream(here + "3") << "x";
+  ASSERT_EQ(::rename((here + "3").c_str(), here.c_str()), 0);
+  EXPECT_EQ(seen().st_nlink, 0u);
+  EXPECT_EQ(look(there).st_size, 1);
+}
+
+// As often as it can: one node writes, and the other looks, by name and by descriptor, and reads.
+TEST(FileDetails, WhoLooksAfterAWriteSeesItsTime) {
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  std::ofstream(folder.tree() + "/file") << std::string(5000, 'x');
+  const std::string here = seen_at(nodes, 0) + "/file";
+  const std::string there = seen_at(nodes, 1) + "/file";
+  std::atomic<std::int64_t> written = 0;  // when the file last changed that a write has ended for
+  std::atomic<std::int64_t> length = 5000;
+  std::atomic<bool> end = false;
+  const auto time_of = [](const struct stat& of) {
+    return of.st_mtim.tv_sec * 1'000'000'000 + of.st_mtim.tv_nsec;
+  };
+  std::vector<std::thread> lookers;
+  for (const bool by_name : {false, true})
+    lookers.emplace_back([&, by_name] {
+      UniqueFd fd(::open(there.c_str(), O_RDONLY));
+      while (!end) {
+        const std::int64_t oldest = written;
+        const std::int64_t shortest = length;
+        struct stat status {};
+        ASSERT_EQ(by_name ? ::stat(there.c_str(), &status) : ::fstat(fd.get(), &status), 0);
+        ASSERT_GE(time_of(status), oldest);
+        ASSERT_GE(status.st_size, shortest);
+        if (by_name) fd.reset(::open(there.c_str(), O_RDONLY));
+        char byte = 0;
+        ASSERT_EQ(::pread(fd.get(), &byte, 1, shortest - 1), 1);
+        ASSERT_EQ(byte, 'x');
+      }
+    });
+  const UniqueFd fd(::open(here.c_str(), O_RDWR));
+  std::uint32_t steps = 1;
+  for (int i = 0; i < 120; ++i) {
+    const std::int64_t at = i % 4 == 3 ? length.load() : 100;
+    ASSERT_EQ(::pwrite(fd.get(), "x", 1, at), 1);
+    struct stat status {};
+    ASSERT_EQ(::stat((folder.tree() + "/file").c_str(), &status), 0);
+    written = time_of(status);
+    length = status.st_size;
+    // Around the time after which attributes are kept.
+    steps = steps * 1103515245 + 12345;
+    ::usleep(35'000 + (steps >> 16) % 40'000);
+  }
+  end = true;
+  for (std::thread& looker : lookers) looker.join();
 }
 
 }  // namespace
