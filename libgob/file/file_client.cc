@@ -18,6 +18,9 @@ bool waits_for_others(const peer::FileRequest& request) {
   return op == FileOp::kSync || (op == FileOp::kSetLock && request.lock().wait());
 }
 
+// Nobody waits for the end of these, and the home does not tell it.
+bool is_answered(FileOp op) { return op != FileOp::kRelease && op != FileOp::kReleaseFolder; }
+
 }  // namespace
 
 peer::FileReply failed_reply(int error) {
@@ -60,6 +63,7 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
                to_words(request),
                std::move(done),
                waits_for_others(request) ? Clock::time_point::max() : Clock::now() + timeout_};
+  const bool answered = is_answered(made.op);
   request.set_id(1);  // any: it is the rest that is looked at
   if (const Status allowed = check_file_request(request); !allowed) {
     fail(made, "nonsense", allowed.error().message() + ", which is not sent; report this");
@@ -74,8 +78,9 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
     if (!stopped && reachable && pending_.size() < kMaxPending) {
       id = ++last_id_;
       // Every deadline is later than those before it: a watcher that has one need not hear of it.
-      wake = made.deadline != Clock::time_point::max() && std::exchange(watcher_idle_, false);
-      pending_.emplace(id, std::move(made));
+      wake = answered && made.deadline != Clock::time_point::max() &&
+             std::exchange(watcher_idle_, false);
+      if (answered) pending_.emplace(id, std::move(made));
     }
   }
   if (id == 0) {
@@ -92,7 +97,9 @@ std::uint64_t FileClient::call(NodeId home, peer::FileRequest request, Callback 
   peer::FileBody body;
   *body.mutable_request() = std::move(request);
   body.mutable_request()->set_id(id);
-  if (send_(home, std::move(body))) return id;
+  const bool is_sent = send_(home, std::move(body));
+  if (!answered) made.done(is_sent ? peer::FileReply() : failed_reply(EIO));
+  if (!answered || is_sent) return id;
   Pending unsent;
   {
     const std::lock_guard guard(mutex_);
@@ -147,8 +154,7 @@ void FileClient::log_failure(const std::string& kind, const RemoteFile& file,
 }
 
 void FileClient::fail(const Pending& pending, const char* kind, const std::string& why) {
-  // Nobody waits for the end of these.
-  if (pending.op == FileOp::kRelease || pending.op == FileOp::kReleaseFolder) return;
+  if (!is_answered(pending.op)) return;
   log_failure(kind, pending.file, pending.tried, why);
 }
 

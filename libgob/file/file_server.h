@@ -64,7 +64,7 @@ class FileServer {
   void reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done);
 
   // `request` was checked. `answer` is called exactly once, later or at once, on any thread; not
-  // when the node has gone meanwhile: the next life of it counts its requests anew.
+  // for a release, nor when the node has gone: its next life counts its requests anew.
   void handle(NodeId from, peer::FileRequest request, Answer answer);
   void forget(NodeId from, const peer::FileForget& forget);
   // The request waits for a lock no more: EINTR, unless it was granted before.

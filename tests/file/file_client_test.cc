@@ -139,6 +139,20 @@ TEST(FileClient, ASilentHomeIsGivenUpInTimeAndWhatItHandsOutLateGoesBack) {
   EXPECT_EQ(wire.at(2).forget().files(0), 8u);
 }
 
+TEST(FileClient, NobodyWaitsForAnAnswerToAClose) {
+  Wire wire;
+  FileClient client(1h, wire.sender());
+  client.node_up(kHome);
+  std::vector<std::uint32_t> errors;
+  peer::FileRequest close = request(FileOp::kRelease);
+  close.set_handle(9);
+  client.call(kHome, close, [&](const peer::FileReply& reply) { errors.push_back(reply.error()); });
+  ASSERT_EQ(wire.count(), 1u);
+  EXPECT_EQ(wire.at(0).request().handle(), 9u);
+  client.node_down(kHome);
+  EXPECT_EQ(errors, (std::vector<std::uint32_t>{0}));
+}
+
 // A program gets it, on a node whose log knew nothing of it.
 TEST(FileClient, AnIOErrorOfTheHomeIsInThisNodesLog) {
   std::ostringstream log;
