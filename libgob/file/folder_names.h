@@ -1,7 +1,7 @@
-// FolderNames: which folder a name in another folder stands for, as far as this node may believe it:
-// as long as the lease on that other folder holds under which its home said so (FileReply.name_lease), and
-// for a second at most, so that what programs of the home do to its disk by themselves is seen. Any
-// thread.
+// FolderNames: which folder a name in another folder stands for, as far as this node may believe
+// it: as long as the lease on that other folder holds under which its home said so
+// (FileReply.name_lease), and for a second at most, so that what programs of the home do to its
+// disk by themselves is seen. Any thread.
 #pragma once
 
 #include <chrono>

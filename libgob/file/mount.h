@@ -281,8 +281,11 @@ class Mount final : private KernelCache {
 // for it, that is in the log.
 bool sent(int result);
 
-// In seconds. What the kernel may keep until the mount tells it to forget.
-inline constexpr double kUntilTold = 3600;
+// In seconds. How long the kernel may keep what the mount tells it to forget when that changes:
+// names of attachments, which change by gobd alone, and attributes, which programs of the home may
+// change on its disk by themselves.
+inline constexpr double kNameKept = 3600;
+inline constexpr double kAttributesKept = 1;
 
 // Attributes as the kernel wants them.
 [[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);

@@ -33,7 +33,7 @@ std::function<void(const peer::FileReply&)> attributes_of(fuse_req_t req) {
       return;
     }
     const struct stat status = to_stat(reply.attributes());
-    sent(fuse_reply_attr(req, &status, reply.keep() ? kUntilTold : kNoTimeout));
+    sent(fuse_reply_attr(req, &status, reply.keep() ? kAttributesKept : kNoTimeout));
   };
 }
 

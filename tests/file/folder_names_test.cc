@@ -1,10 +1,11 @@
 // Names of folders that nodes keep: on the nodes (FolderNames), and the leases at their home.
+#include "libgob/file/folder_names.h"
+
 #include <gtest/gtest.h>
 #include <sys/xattr.h>
 
 #include <chrono>
 
-#include "libgob/file/folder_names.h"
 #include "tests/file/file_server_fixture.h"
 
 namespace gob::file {
