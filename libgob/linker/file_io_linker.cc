@@ -152,7 +152,7 @@ Status FileIoLinker::submit(PageSet pages, IoCompletion::Kind kind, const std::b
   if (pages.empty())
     return make_error(ErrorCode::kInvalidArgument, "no page of a file was given", EINVAL);
   IoWorker& lane = lane_of(pages, *file->second);
-  if (lane.full())
+  if (bytes != nullptr && lane.full())
     return make_error(ErrorCode::kUnavailable, "too many operations on files are under way",
                       EAGAIN);
   auto job = std::make_unique<Job>(kind, pages, file->second);

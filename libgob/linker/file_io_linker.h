@@ -19,7 +19,7 @@ namespace gob {
 
 class FileIoLinker final : public IoLinker {
  public:
-  // `max_under_way`: operations of up to a stripe each, on each thread.
+  // `max_under_way`: beyond so many operations of a thread none is flushed by it.
   static Result<std::unique_ptr<FileIoLinker>> create(std::size_t max_under_way = 16384);
   ~FileIoLinker() override;
 

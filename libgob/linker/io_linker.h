@@ -26,12 +26,13 @@ class IoLinker {
   virtual ~IoLinker() = default;
 
   // Reads pages that the device has, for page frames to be filled. The device keeps its copy.
-  // An Error: nothing was queued (kNotFound: the device has not all of them; kUnavailable: too much
-  // is under way, try again after a completion).
+  // However much is under way: who needs the page would be refused it. An Error: nothing was queued
+  // (kNotFound: the device has not all of them).
   virtual Status first_touch(PageSet pages) = 0;
   // Writes pages whose frames are to be given up. `bytes`, packed, are copied before the call
   // returns. The device has the pages once the completion says so, and not before. kNoSpace if it
-  // is full, kUnavailable as above: nothing was queued. Pages it has already are replaced.
+  // is full, kUnavailable if too much is under way (try again after a completion): nothing was
+  // queued. Pages it has already are replaced.
   virtual Status flush_page(PageSet pages, const std::byte* bytes) = 0;
   // The pages are gone for good, or newer elsewhere for good: forget them. No completion; one of an
   // operation under way may still come. Pages it does not have are no matter.

@@ -32,7 +32,8 @@ class IoJob {
 
 class IoWorker {
  public:
-  // At most `capacity` jobs are accepted and not yet collected.
+  // `capacity`: jobs that were accepted and are not yet collected, beyond which it calls itself
+  // full.
   static Result<std::unique_ptr<IoWorker>> start(std::size_t capacity);
   // Waits for the job that runs; those behind it are dropped.
   ~IoWorker();
@@ -40,7 +41,6 @@ class IoWorker {
   IoWorker& operator=(const IoWorker&) = delete;
 
   [[nodiscard]] bool full() const { return under_way_ >= capacity_; }
-  // Requires !full().
   void submit(std::unique_ptr<IoJob> job);
   // Readable when collect() has jobs.
   [[nodiscard]] int fd() const { return event_.get(); }

@@ -28,7 +28,8 @@ AlignedBytes aligned_pages(unsigned count) {
 
 class MemoryIoLinker::Job final : public IoJob {
  public:
-  Job(IoCompletion::Kind kind, PageSet pages, SwapFile& file, AlignedBytes bytes)
+  // `bytes`: of a flush.
+  Job(IoCompletion::Kind kind, PageSet pages, SwapFile& file, AlignedBytes bytes = nullptr)
       : kind_(kind), pages_(pages), file_(file), bytes_(std::move(bytes)) {}
 
   void run() override {
@@ -38,7 +39,11 @@ class MemoryIoLinker::Job final : public IoJob {
         status_ = file_.write(slots_, bytes_.get());
         return;
       case IoCompletion::Kind::kTouched:
-        status_ = file_.read(slots_, bytes_.get());
+        // Not before: many may wait for their turn.
+        bytes_ = aligned_pages(pages_.size());
+        status_ = bytes_ ? file_.read(slots_, bytes_.get())
+                         : Status(make_error(ErrorCode::kNoSpace,
+                                             "no memory for pages to be read from swap", ENOMEM));
         if (status_) verify();
         return;
     }
@@ -97,11 +102,6 @@ Result<std::unique_ptr<MemoryIoLinker>> MemoryIoLinker::create(const Config& con
 
 MemoryIoLinker::~MemoryIoLinker() = default;
 
-Status MemoryIoLinker::check_room() const {
-  if (!worker_->full()) return {};
-  return make_error(ErrorCode::kUnavailable, "too many swap operations are under way", EAGAIN);
-}
-
 void MemoryIoLinker::submit(std::unique_ptr<Job> job) {
   // Jobs run one after another, so a slot that is released and taken again is read by those who
   // were promised its old content before it is overwritten.
@@ -114,11 +114,7 @@ Status MemoryIoLinker::first_touch(PageSet pages) {
                       "container " + std::to_string(pages.container.value()) + " stripe " +
                           std::to_string(pages.stripe) + ": not all pages asked for are in swap",
                       ENOENT);
-  if (Status room = check_room(); !room) return room;
-  AlignedBytes bytes = aligned_pages(pages.size());
-  if (!bytes)
-    return make_error(ErrorCode::kNoSpace, "no memory for pages to be read from swap", ENOMEM);
-  auto job = std::make_unique<Job>(IoCompletion::Kind::kTouched, pages, file_, std::move(bytes));
+  auto job = std::make_unique<Job>(IoCompletion::Kind::kTouched, pages, file_);
   for_each_page(pages, [&](PageId page) {
     const Kept* kept = kept_.find(key_of(page));
     job->slots_.push_back(kept->slot);
@@ -131,7 +127,8 @@ Status MemoryIoLinker::first_touch(PageSet pages) {
 Status MemoryIoLinker::flush_page(PageSet pages, const std::byte* bytes) {
   if (pages.empty())
     return make_error(ErrorCode::kInvalidArgument, "no page was given to swap out", EINVAL);
-  if (Status room = check_room(); !room) return room;
+  if (worker_->full())
+    return make_error(ErrorCode::kUnavailable, "too many swap operations are under way", EAGAIN);
   AlignedBytes copy = aligned_pages(pages.size());
   if (!copy)
     return make_error(ErrorCode::kNoSpace, "no memory for pages to be written to swap", ENOMEM);

@@ -23,7 +23,7 @@ class MemoryIoLinker final : public IoLinker {
   struct Config {
     std::string directory;                             // where the swap file is
     std::uint64_t max_bytes = std::uint64_t{4} << 30;  // it never grows beyond
-    std::size_t max_under_way = 128;                   // operations, of up to a stripe each
+    std::size_t max_under_way = 128;                   // beyond so many operations none is flushed
   };
   static Result<std::unique_ptr<MemoryIoLinker>> create(const Config& config);
   ~MemoryIoLinker() override;
@@ -47,7 +47,6 @@ class MemoryIoLinker final : public IoLinker {
 
   MemoryIoLinker(SwapFile file, std::uint64_t max_slots, std::unique_ptr<IoWorker> worker)
       : file_(std::move(file)), slots_(max_slots), worker_(std::move(worker)) {}
-  Status check_room() const;
   void submit(std::unique_ptr<Job> job);
   void end_flush(const Job& job);
   void forget(PageKey key);

@@ -66,6 +66,22 @@ int descriptor_below(const std::string& directory) {
   return found;
 }
 
+TEST(MemoryIoLinkerTest, ReadsAreTakenHoweverManyAreUnderWay) {
+  const TemporaryDirectory directory;
+  auto linker =
+      make({.directory = directory.path(), .max_bytes = 100 * kPageSize, .max_under_way = 1});
+  const PageSet pages{kOne, 0, 0xffff};
+  ASSERT_TRUE(linker->flush_page(pages, bytes_of(pages, 1).data()));
+  const PageSet more{kOne, 1, 1};
+  const Status later = linker->flush_page(more, bytes_of(more, 1).data());
+  ASSERT_FALSE(later);
+  EXPECT_EQ(later.error().code, ErrorCode::kUnavailable);
+  finish(*linker, 1);
+  for (unsigned i = 0; i < 16; ++i)
+    ASSERT_TRUE(linker->first_touch(pages.with(std::uint64_t{1} << i))) << i;
+  for (const IoCompletion& read : finish(*linker, 16)) EXPECT_TRUE(read.status);
+}
+
 TEST(MemoryIoLinkerTest, FullSwapRefusesAndLosesNothing) {
   const TemporaryDirectory directory;
   auto linker = make({.directory = directory.path(), .max_bytes = 100 * kPageSize});
