@@ -119,7 +119,9 @@ void Mappings::after_fork_in_child() {
   // All places first, so that nothing else comes there. Where something is, the program has put it,
   // or the parent had lost its gobd.
   std::erase_if(theirs, [&](const auto& each) {
-    return !keep_free(each.first, each.second.bytes, empty, MAP_FIXED_NOREPLACE);
+    const bool is_free = keep_free(each.first, each.second.bytes, empty, MAP_FIXED_NOREPLACE);
+    if (!is_free) each.second.container->file.reset();
+    return !is_free;
   });
   for (const auto& [at, mapped] : theirs) {
     if (!map_again(at, mapped)) keep_free(at, mapped.bytes, empty, MAP_FIXED);

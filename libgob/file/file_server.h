@@ -118,7 +118,8 @@ class FileServer {
   int lookup(const Life& from, File& folder, const Request& request, Reply& reply);
   void lease_name(const Life& from, File& folder, const Request& request, Reply& reply);
   void change_names(const std::shared_ptr<Asked>& asked,
-                    const std::vector<std::shared_ptr<File>>& folders);
+                    const std::vector<std::shared_ptr<File>>& folders,
+                    const std::function<void()>& made);
   [[nodiscard]] std::vector<std::shared_ptr<File>> renamed_in(const Asked& asked) const;
   int make_node(const Life& from, File& folder, const Request& request, Reply& reply);
   int make_folder(const Life& from, File& folder, const Request& request, Reply& reply);

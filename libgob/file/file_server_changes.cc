@@ -62,7 +62,7 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
   const auto file = leases ? table_.find(asked->request.file()) : nullptr;
   if (file != nullptr) return lease(asked, file);
   if (needs_file_current(*asked)) return make_file_current(asked);
-  change_names(asked, renamed_in(*asked));
+  change_names(asked, renamed_in(*asked), [] {});
 }
 
 void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {

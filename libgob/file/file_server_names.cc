@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -34,11 +35,13 @@ constexpr std::size_t kEntryNameAt = 19;
 
 bool anyone_may_search(const File& folder) {
   constexpr mode_t kSearch = S_IXUSR | S_IXGRP | S_IXOTH;
+  const std::string path = descriptor_path(folder.path.get());
+  const auto has_no = [&](const char* list) {
+    return ::getxattr(path.c_str(), list, nullptr, 0) < 0 && (errno == ENODATA || errno == ENOTSUP);
+  };
   struct stat status {};
   return ::fstat(folder.path.get(), &status) == 0 && (status.st_mode & kSearch) == kSearch &&
-         ::getxattr(descriptor_path(folder.path.get()).c_str(), "system.posix_acl_access", nullptr,
-                    0) < 0 &&
-         (errno == ENODATA || errno == ENOTSUP);
+         has_no("system.posix_acl_access") && has_no("system.nfs4_acl");
 }
 
 }  // namespace
@@ -55,7 +58,8 @@ int FileServer::lookup(const Life& from, File& folder, const Request& request, R
 // that is renamed or removed, which takes this lease on the folder around it back before. Who has
 // the lease asks for nobody's rights: so only where nobody lacks them.
 void FileServer::lease_name(const Life& from, File& folder, const Request& request, Reply& reply) {
-  if (!S_ISDIR(reply.attributes().mode())) return;
+  // Kernels look at a sticky bit, and whose folder it is, without asking for newer attributes.
+  if (!S_ISDIR(reply.attributes().mode()) || (reply.attributes().mode() & S_ISVTX) != 0) return;
   std::uint64_t lease = 0;
   {
     const std::lock_guard guard(folder.changes_mutex);
@@ -92,15 +96,24 @@ std::vector<std::shared_ptr<File>> FileServer::renamed_in(const Asked& asked) co
     default:
       break;
   }
+  // So that two that wait for the same folders do not wait for each other.
+  std::ranges::sort(folders, {}, &File::number);
   return folders;
 }
 
+// Of all folders at once: no lease on any is given before the change is made in all of them.
 void FileServer::change_names(const std::shared_ptr<Asked>& asked,
-                              const std::vector<std::shared_ptr<File>>& folders) {
-  if (folders.empty()) return answer_now(asked);
-  resize(folders.back(), [this, asked, folders](const std::function<void()>& made) {
-    change_names(asked, {folders.begin(), folders.end() - 1});
-    made();
+                              const std::vector<std::shared_ptr<File>>& folders,
+                              const std::function<void()>& made) {
+  if (folders.empty()) {
+    answer_now(asked);
+    return made();
+  }
+  resize(folders.back(), [this, asked, folders, made](const std::function<void()>& made_here) {
+    change_names(asked, {folders.begin(), folders.end() - 1}, [made, made_here] {
+      made_here();
+      made();
+    });
   });
 }
 

@@ -12,6 +12,11 @@ void FolderNames::note(const RemoteFile& folder, const std::string& name, Known 
   entries_.insert_or_assign({folder, name}, Entry{std::move(known), now + kLongest});
 }
 
+void FolderNames::forget(NodeId home) {
+  const std::lock_guard guard(mutex_);
+  std::erase_if(entries_, [&](const auto& each) { return each.first.first.home == home; });
+}
+
 std::optional<FolderNames::Known> FolderNames::find(const RemoteFile& folder,
                                                     const std::string& name) {
   const Clock::time_point now = now_();

@@ -35,6 +35,7 @@ class FolderNames {
   explicit FolderNames(Now now = &Clock::now) : now_(std::move(now)) {}
 
   void note(const RemoteFile& folder, const std::string& name, Known known);
+  void forget(NodeId home);
   [[nodiscard]] std::optional<Known> find(const RemoteFile& folder, const std::string& name);
 
  private:

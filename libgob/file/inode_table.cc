@@ -15,7 +15,12 @@ std::optional<RemoteFile> InodeTable::find(std::uint64_t inode) const {
 std::uint64_t InodeTable::number_of(const RemoteFile& remote) const {
   const std::lock_guard guard(mutex_);
   const auto found = numbers_.find(remote);
-  return found == numbers_.end() ? 0 : found->second;
+  return found == numbers_.end() || !inodes_.at(found->second).told ? 0 : found->second;
+}
+
+void InodeTable::note_told(std::uint64_t inode) {
+  const std::lock_guard guard(mutex_);
+  if (const auto found = inodes_.find(inode); found != inodes_.end()) found->second.told = true;
 }
 
 std::vector<RemoteFile> InodeTable::of(NodeId home) const {

@@ -28,13 +28,15 @@ class InodeTable {
   static constexpr std::uint64_t kRootInode = 1;  // the mount's own folder, which is nobody's file
 
   [[nodiscard]] std::optional<RemoteFile> find(std::uint64_t inode) const;
-  // The kernel's number for the file; 0 if it knows none.
+  // The kernel's number for the file; 0 if it knows none, or was not told yet.
   [[nodiscard]] std::uint64_t number_of(const RemoteFile& remote) const;
   // Those of a home's files.
   [[nodiscard]] std::vector<RemoteFile> of(NodeId home) const;
   // The home gave a reference, and the kernel will be told: its number for the file. Numbers are
   // never used again.
   std::uint64_t enter(const RemoteFile& remote);
+  // The answer that tells the kernel is about to be given.
+  void note_told(std::uint64_t inode);
   // The kernel will be told without a new reference: 0 if it knows the file no more.
   std::uint64_t enter_again(const RemoteFile& remote);
   // The kernel was told that this is the file's name. Of several it is the latest that counts.
@@ -69,6 +71,7 @@ class InodeTable {
     Name name;
     std::uint64_t lookups = 0;
     std::uint64_t references = 0;
+    bool told = false;
     bool record_locks = false;
     bool flocks = false;
   };

@@ -330,11 +330,11 @@ Mount::Done Mount::entry(fuse_req_t req, NodeId home, fuse_ino_t folder, const c
                     [this, req, out, folder](const Reply& current) mutable {
                       const int error = static_cast<int>(current.error());
                       if (error == 0) out.attr = to_stat(current.attributes());
-                      if (current.keep()) out.attr_timeout = kAttributesKept;
-                      // An attachment's name stays until detach(). Should the kernel be told late,
-                      // or should its home have begun anew, the home answers ESTALE, for which the
-                      // kernel looks the whole path up again.
-                      if (folder == InodeTable::kRootInode) out.entry_timeout = kNameKept;
+                      if (current.keep()) out.attr_timeout = config_.kept_seconds;
+                      // An attachment changes by gobd alone.
+                      if (folder == InodeTable::kRootInode)
+                        out.entry_timeout = config_.kept_seconds;
+                      inodes_.note_told(out.ino);
                       // A program that was killed meanwhile takes nothing.
                       const bool taken = sent(error != 0 ? fuse_reply_err(req, error)
                                                          : fuse_reply_entry(req, &out));

@@ -1,8 +1,9 @@
 // Mount: the cluster's attached files and folders as a file system of this node (FUSE, low level).
 // Each operation becomes a request to the file's home and is answered when that is; no thread
-// waits. Names are asked for each time, and attributes but for those that the kernel may keep until
-// their lease ends. Bytes are read from the file's container, by whatever node has them; the kernel
-// keeps those of files that are opened for reading only, until they change on some node.
+// waits. The home is asked for names and attributes each time, but for folders that were found a
+// moment ago (FolderNames), attachments, and attributes that the kernel may keep until their lease
+// ends. Bytes are read from the file's container, by whatever node has them; the kernel keeps those
+// of files that are opened for reading only, until they change on some node.
 //
 // Threads: the kernel's requests come on threads of the mount; the rest may be called by any
 // thread.
@@ -45,6 +46,9 @@ class Mount final : private KernelCache {
     NodeId self;
     std::uint64_t fetch_whole_bytes = 0;  // files up to this size may be fetched whole
     unsigned threads = 4;
+    // How long the kernel may keep what it is told to forget once it changes: attributes, which
+    // programs of the home may change on its disk by themselves, and names of attachments.
+    double kept_seconds = 1;
   };
   // Mounts. A mount that a gobd left behind when it died is taken away first. `client` and
   // `data` outlive the mount, and so does the calling thread, until gobd ends.
@@ -62,7 +66,7 @@ class Mount final : private KernelCache {
   void attach(ContainerId container, const std::string& name, NodeId home);
   void detach(ContainerId container);
 
-  // What is known of the home's files is not to be relied on any more.
+  // What is known of the home's files and folders is not to be relied on any more, but for sizes.
   void home_down(NodeId home);
 
   // A home wants to change the size of a file, or has changed its attributes.
@@ -280,12 +284,6 @@ class Mount final : private KernelCache {
 // Of fuse_reply_*: whether the kernel took the answer. If it did not, though somebody still waits
 // for it, that is in the log.
 bool sent(int result);
-
-// In seconds. How long the kernel may keep what the mount tells it to forget when that changes:
-// names of attachments, which change by gobd alone, and attributes, which programs of the home may
-// change on its disk by themselves.
-inline constexpr double kNameKept = 3600;
-inline constexpr double kAttributesKept = 1;
 
 // Attributes as the kernel wants them.
 [[nodiscard]] struct stat to_stat(const peer::FileAttributes& from);

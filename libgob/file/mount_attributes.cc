@@ -26,14 +26,14 @@ void put_time(const timespec& from, peer::FileTime& to) {
   to.set_nanoseconds(static_cast<std::uint32_t>(from.tv_nsec));
 }
 
-std::function<void(const peer::FileReply&)> attributes_of(fuse_req_t req) {
-  return [req](const peer::FileReply& reply) {
+std::function<void(const peer::FileReply&)> attributes_of(fuse_req_t req, double kept_seconds) {
+  return [req, kept_seconds](const peer::FileReply& reply) {
     if (reply.error() != 0) {
       sent(fuse_reply_err(req, static_cast<int>(reply.error())));
       return;
     }
     const struct stat status = to_stat(reply.attributes());
-    sent(fuse_reply_attr(req, &status, reply.keep() ? kAttributesKept : kNoTimeout));
+    sent(fuse_reply_attr(req, &status, reply.keep() ? kept_seconds : kNoTimeout));
   };
 }
 
@@ -66,7 +66,8 @@ void Mount::ask_attributes(fuse_req_t req, fuse_ino_t inode, FileOp op, Request 
   ask(
       req, inode, op, std::move(request),
       [this, req, remote](const Reply& reply) {
-        give_attributes(req, remote.value_or(RemoteFile{}), reply, attributes_of(req));
+        give_attributes(req, remote.value_or(RemoteFile{}), reply,
+                        attributes_of(req, config_.kept_seconds));
       },
       groups);
 }

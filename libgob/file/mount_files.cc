@@ -79,6 +79,7 @@ void Mount::create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t m
                                                        const Reply* current = nullptr) {
           fuse_entry_param entry = out;
           if (current != nullptr) entry.attr = to_stat(current->attributes());
+          self.inodes_.note_told(entry.ino);
           if (!sent(fuse_reply_create(req, &entry, &file_info))) {
             self.release_handle(*made, FileOp::kRelease);
             self.forget_one(entry.ino, 1);

@@ -85,6 +85,7 @@ void Mount::forget_attributes(const RemoteFile& file, const std::function<void()
 }
 
 void Mount::home_down(NodeId home) {
+  names_.forget(home);
   post_drop([this, home] {
     for (const RemoteFile& file : inodes_.of(home)) forget_attributes(file, [] {});
   });

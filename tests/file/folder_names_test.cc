@@ -28,6 +28,16 @@ TEST(FolderNames, AreKnownForAWhile) {
   EXPECT_FALSE(names.find(kFolder, "a"));
 }
 
+TEST(FolderNames, AreForgottenWithTheirHome) {
+  FolderNames names;
+  const RemoteFile other{NodeId{1}, 1, 7};
+  names.note(kFolder, "a", {{NodeId{0}, 1, 8}, {}, 3});
+  names.note(other, "a", {{NodeId{1}, 1, 8}, {}, 3});
+  names.forget(NodeId{0});
+  EXPECT_FALSE(names.find(kFolder, "a"));
+  EXPECT_TRUE(names.find(other, "a"));
+}
+
 TEST(FolderNames, AreNotMoreThanThereIsRoomFor) {
   FolderNames::Clock::time_point now{};
   FolderNames names([&] { return now; });
@@ -74,6 +84,39 @@ TEST_F(NameLeases, ComeWithFoldersThatEverybodyMayLookFor) {
   ASSERT_EQ(::chmod((folder_ / "tree/outer").c_str(), 0701), 0);
   EXPECT_EQ(look(outer_, "inner").name_lease(), 0u) << "not for the owner's group";
   EXPECT_NE(look(top_, "outer").name_lease(), 0u) << "it may be found itself";
+}
+
+// The kernel looks at their sticky bit as it was told, and may have been told an older one.
+TEST_F(NameLeases, DoNotComeWithStickyFolders) {
+  ASSERT_EQ(::chmod((folder_ / "tree/outer/inner").c_str(), 01777), 0);
+  EXPECT_EQ(look(outer_, "inner").name_lease(), 0u);
+}
+
+TEST_F(NameLeases, AreNotGivenInEitherFolderBeforeARenameIsMade) {
+  root(kHere);
+  fs::create_directory(folder_ / "tree/other/goes");
+  ASSERT_NE(look(outer_, "inner").name_lease(), 0u);
+  store_.gives_back_to = nullptr;
+  auto rename = make(FileOp::kRename, other_, "goes");
+  rename.set_to_file(outer_);
+  rename.set_to_name("came");
+  rename.set_id(1000);
+  rename.set_incarnation(kIncarnation);
+  rename.mutable_caller()->set_uid(::geteuid());
+  std::promise<peer::FileReply> moved;
+  server_.handle(kHere, rename, [&](peer::FileReply reply) { moved.set_value(std::move(reply)); });
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  ASSERT_TRUE(sent.has_revoke());
+  EXPECT_EQ(sent.revoke().file(), outer_);
+  EXPECT_EQ(look(other_, "goes").name_lease(), 0u) << "of the folder that nobody has a lease on";
+  EXPECT_TRUE(fs::exists(folder_ / "tree/other/goes"));
+  peer::FileRevoked revoked;
+  revoked.set_incarnation(kIncarnation);
+  revoked.set_file(outer_);
+  revoked.set_number(sent.revoke().number());
+  server_.revoked(kPeer, revoked);
+  EXPECT_EQ(moved.get_future().get().error(), 0u);
+  EXPECT_NE(look(outer_, "came").name_lease(), 0u);
 }
 
 TEST_F(NameLeases, DoNotComeWhereAListSaysWhoMay) {

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <mutex>
 #include <set>
@@ -54,7 +55,8 @@ class MountTest : public testing::Test {
     client_ = std::make_unique<FileClient>(
         10s, [this](NodeId, peer::FileBody body) { return receive(std::move(body)); });
     client_->node_up(kHome);
-    auto mount = Mount::open({folder_, "test", kHere, 0}, *client_, data_);
+    auto mount = Mount::open(
+        {.path = folder_, .source = "test", .self = kHere, .kept_seconds = 3600}, *client_, data_);
     if (!mount && ::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << mount.error().message();
     ASSERT_TRUE(mount.ok()) << mount.error().message();
     mount_ = std::move(*mount);
@@ -228,7 +230,10 @@ TEST_F(MountTest, AttributesThatMayBeKeptAreAskedForOnceUntilTheirLeaseEnds) {
   EXPECT_EQ(asked, before + 1);
   // Nobody will say any more that they have changed.
   mount_->home_down(kHome);
-  while (asked == before + 1) ASSERT_EQ(::fstat(fd, &status), 0);
+  const auto deadline = std::chrono::steady_clock::now() + 30s;
+  while (asked == before + 1 && std::chrono::steady_clock::now() < deadline)
+    ASSERT_EQ(::fstat(fd, &status), 0);
+  EXPECT_EQ(asked, before + 2);
   ::close(fd);
 }
 

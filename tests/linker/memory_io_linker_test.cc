@@ -79,7 +79,7 @@ TEST(MemoryIoLinkerTest, ReadsAreTakenHoweverManyAreUnderWay) {
   finish(*linker, 1);
   for (unsigned i = 0; i < 16; ++i)
     ASSERT_TRUE(linker->first_touch(pages.with(std::uint64_t{1} << i))) << i;
-  for (const IoCompletion& read : finish(*linker, 16)) EXPECT_TRUE(read.status);
+  for (const Finished& read : finish(*linker, 16)) EXPECT_TRUE(read.completion.status);
 }
 
 TEST(MemoryIoLinkerTest, FullSwapRefusesAndLosesNothing) {

@@ -61,6 +61,28 @@ TEST_F(FolderNames, ARenamedFolderIsAtItsNewPlaceAtOnceForEveryNode) {
   }));
 }
 
+// In both directions at once: neither waits for the other for ever.
+TEST_F(FolderNames, FoldersGoFromOneFolderToAnother) {
+  std::filesystem::create_directories(folder_.tree() + "/a/to/y");
+  EXPECT_TRUE(runs_to_its_end([&] {
+    std::atomic<bool> right = true;
+    const auto carry = [&](unsigned who, const std::string& one, const std::string& other) {
+      for (int i = 0; i < 100 && right; ++i) {
+        const std::string& from = i % 2 == 0 ? one : other;
+        const std::string& to = i % 2 == 0 ? other : one;
+        right = right && ::rename(at(who, from).c_str(), at(who, to).c_str()) == 0;
+        for (unsigned node = 0; node < 3; ++node)
+          right =
+              right && errno_of_look(at(node, from)) == ENOENT && errno_of_look(at(node, to)) == 0;
+      }
+    };
+    std::thread there([&] { carry(1, "/a/b/c", "/a/to/c"); });
+    carry(2, "/a/to/y", "/a/b/y");
+    there.join();
+    return right.load();
+  }));
+}
+
 TEST_F(FolderNames, ANewFolderOfTheSameNameIsAnotherOne) {
   EXPECT_TRUE(runs_to_its_end([&] {
     for (int i = 0; i < 50; ++i) {
