@@ -145,8 +145,10 @@ void Shard::perform_one(const action::SwapOut& swap) {
   if (files_.contains(swap.pages.container)) return write_to_file(swap.pages, FileWrite::kLeaves);
   const Status queued = io_linker_->flush_page(swap.pages, staging_.data());
   if (queued) return;
-  spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
-               queued.error().message());
+  // While the disk is busy it is tried again.
+  if (queued.error().code != ErrorCode::kUnavailable)
+    spdlog::warn("container {} stripe {}: {}", swap.pages.container.value(), swap.pages.stripe,
+                 queued.error().message());
   step(event::SwappedOut{swap.pages, false});
 }
 
