@@ -18,9 +18,6 @@ bool waits_for_others(const peer::FileRequest& request) {
   return op == FileOp::kSync || (op == FileOp::kSetLock && request.lock().wait());
 }
 
-// Nobody waits for the end of these, and the home does not tell it.
-bool is_answered(FileOp op) { return op != FileOp::kRelease && op != FileOp::kReleaseFolder; }
-
 }  // namespace
 
 peer::FileReply failed_reply(int error) {

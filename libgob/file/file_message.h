@@ -72,6 +72,11 @@ inline constexpr std::uint32_t kSetModifiedNow = 128;
 // `offset`.
 inline constexpr std::uint32_t kWithLease = 1;
 
+// Of a release nobody waits for the end, and the home does not tell it.
+[[nodiscard]] constexpr bool is_answered(FileOp op) {
+  return op != FileOp::kRelease && op != FileOp::kReleaseFolder;
+}
+
 inline constexpr std::size_t kMaxFileNameBytes = 255;
 inline constexpr std::size_t kMaxLinkBytes = 4095;
 inline constexpr std::size_t kMaxIoBytes = 1 << 20;  // of one read or write

@@ -128,6 +128,8 @@ void FileServer::handle(NodeId from, Request request, Answer answer) {
     if (!life->over) told(std::move(reply));
   };
   const auto asked = std::make_shared<Asked>(Asked{life, std::move(request), answer_it});
+  // What would be kept for ever if it were refused is taken however many wait.
+  if (!is_answered(op_of(asked->request))) return pool_.resume([this, asked] { dispatch(asked); });
   if (pool_of(asked->request).post([this, asked] { dispatch(asked); })) return;
   log_.add("full", [&] {
     return "a program of node " + std::to_string(from.value()) + " gets an I/O error: cannot " +

@@ -47,9 +47,8 @@ std::uint64_t size_of(const File& file) {
 
 void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
   if (locks(*asked->from, asked->request, asked->answer) || waits_for_last_write(asked)) return;
-  if (op_of(asked->request) == FileOp::kRelease ||
-      op_of(asked->request) == FileOp::kReleaseFolder) {
-    Reply unsaid;  // nobody waits for it
+  if (!is_answered(op_of(asked->request))) {
+    Reply unsaid;
     return work(*asked->from, asked->request, unsaid);
   }
   if (op_of(asked->request) == FileOp::kMap) return map(asked);

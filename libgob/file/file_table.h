@@ -39,7 +39,7 @@ struct File : std::enable_shared_from_this<File> {
 
   std::mutex changes_mutex;
   // Guarded by changes_mutex:
-  ChangeGate changes;   // of its size
+  ChangeGate changes;   // of its size; of a folder, of the names of folders in it
   bool kept = false;    // some node with a lease may keep the attributes as well
   bool varies = false;  // it is mapped: its attributes change by themselves
 
