@@ -46,7 +46,7 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
       timeout_(timeout),
       store_(store),
       removals_([this](std::uint64_t number) { look_for_names(number); }),
-      table_([this](File& file) { forgotten(file); }) {}
+      table_([this](File& file, const auto& attachments) { forgotten(file, attachments); }) {}
 
 Status FileServer::start() {
   if (Status watching = removals_.start(); !watching) return watching;
@@ -104,12 +104,11 @@ void FileServer::detach(ContainerId attached) {
     const std::lock_guard guard(mutex_);
     roots_.erase(attached);
   }
-  const std::vector<std::shared_ptr<File>> files = table_.all();
+  const std::vector<std::shared_ptr<File>> files = table_.reached_by(attached);
   {
     const std::lock_guard guard(mutex_);
     std::erase_if(detached_, [](const auto& item) { return item.second.expired(); });
-    for (const std::shared_ptr<File>& file : files)
-      if (file->attached == attached) detached_[file->number] = file;
+    for (const std::shared_ptr<File>& file : files) detached_[file->number] = file;
   }
   FileTable::Garbage garbage;
   table_.drop_attachment(attached, garbage);

@@ -206,12 +206,12 @@ class FileServer {
   void write_back(const std::shared_ptr<Asked>& asked);
   void write_back(const std::shared_ptr<File>& file, bool again, const std::shared_ptr<Part>& part);
   [[nodiscard]] static Status sync(const File& file);
-  void write_last(const std::shared_ptr<File>& file);
+  void write_last(const std::shared_ptr<File>& file, const FileTable::Attachments& attachments);
 
   // file_server_containers.cc
   int need_container(File& file);
   [[nodiscard]] bool waits_for_last_write(const std::shared_ptr<Asked>& asked);
-  void forgotten(File& file);
+  void forgotten(File& file, const FileTable::Attachments& attachments);
   void look_for_names(std::uint64_t number);
 
   // file_server_locks.cc

@@ -253,7 +253,7 @@ std::vector<std::shared_ptr<File>> FileServer::touched_by(const Asked& asked) co
     struct stat status {};
     if (folder != nullptr &&
         ::fstatat(folder->path.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
-      add(table_.find(folder->attached, status.st_dev, status.st_ino));
+      add(table_.find_regular(status.st_dev, status.st_ino));
   };
   switch (op_of(request)) {
     case FileOp::kSetAttributes:

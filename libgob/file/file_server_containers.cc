@@ -5,14 +5,17 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <future>
+#include <optional>
 #include <sstream>
 #include <system_error>
+#include <vector>
 
 #include "libgob/file/file_server.h"
 #include "libgob/file/impersonate.h"
@@ -21,12 +24,29 @@ namespace gob::file {
 
 namespace {
 
-// A file as the host knows it whatever becomes of its name: device, type and bytes of its handle.
+// A file as the host knows it whatever becomes of its name: type and bytes of its handle.
 constexpr std::size_t kMaxHandleBytes = MAX_HANDLE_SZ;
 struct Handle {
   file_handle head;
   unsigned char bytes[kMaxHandleBytes];
 };
+
+// What a container says of where its bytes are: by which attachment the file was first reached, on
+// which file system it is, and its handle there.
+struct Source {
+  ContainerId attached;
+  std::uint64_t file_system = 0;  // 0: not known
+  Handle handle{};
+};
+
+// A number that a file system keeps when it is mounted anew, if it has one at all.
+std::uint64_t file_system_of(int fd) {
+  struct statfs status {};
+  std::uint64_t id = 0;
+  static_assert(sizeof id == sizeof status.f_fsid);
+  if (::fstatfs(fd, &status) == 0) std::memcpy(&id, &status.f_fsid, sizeof id);
+  return id;
+}
 
 std::string source_of(const File& file) {
   Handle handle{};
@@ -34,8 +54,9 @@ std::string source_of(const File& file) {
   int mount = 0;
   if (::name_to_handle_at(file.path.get(), "", &handle.head, &mount, AT_EMPTY_PATH) != 0)
     return "-";  // this file system has none
-  std::string text =
-      std::to_string(file.attached.value()) + ":" + std::to_string(handle.head.handle_type) + ":";
+  std::string text = std::to_string(file.attached.value()) + "," +
+                     std::to_string(file_system_of(file.path.get())) + ":" +
+                     std::to_string(handle.head.handle_type) + ":";
   for (unsigned i = 0; i < handle.head.handle_bytes; ++i) {
     constexpr const char* kDigits = "0123456789abcdef";
     text += kDigits[handle.bytes[i] >> 4];
@@ -44,25 +65,29 @@ std::string source_of(const File& file) {
   return text;
 }
 
-// The container of the tree, and the handle. False: not what source_of() makes.
-bool parse_source(const std::string& source, ContainerId& attached, Handle& handle) {
+// Nothing: not what source_of() makes, or made in earlier versions, without the file system.
+std::optional<Source> parse_source(const std::string& source) {
   std::istringstream text(source);
+  Source parsed;
+  Handle& handle = parsed.handle;
   std::uint32_t id = 0;
+  char comma = 0;
   char colons[2] = {};
   std::string digits;
-  if (!(text >> id >> colons[0] >> handle.head.handle_type >> colons[1] >> digits) ||
-      colons[0] != ':' || colons[1] != ':' || digits.size() % 2 != 0 ||
-      digits.size() / 2 > kMaxHandleBytes)
-    return false;
-  attached = ContainerId{id};
+  text >> id;
+  if (text.peek() == ',') text >> comma >> parsed.file_system;
+  if (!(text >> colons[0] >> handle.head.handle_type >> colons[1] >> digits) || colons[0] != ':' ||
+      colons[1] != ':' || digits.size() % 2 != 0 || digits.size() / 2 > kMaxHandleBytes)
+    return std::nullopt;
+  parsed.attached = ContainerId{id};
   handle.head.handle_bytes = static_cast<unsigned>(digits.size() / 2);
   for (std::size_t i = 0; i < digits.size() / 2; ++i) {
     unsigned value = 0;
     const char* const at = digits.data() + 2 * i;
-    if (std::from_chars(at, at + 2, value, 16).ptr != at + 2) return false;
+    if (std::from_chars(at, at + 2, value, 16).ptr != at + 2) return std::nullopt;
     handle.bytes[i] = static_cast<unsigned char>(value);
   }
-  return true;
+  return parsed;
 }
 
 // The handle alone: the file may be reached by another attachment now.
@@ -71,35 +96,50 @@ std::string handle_of(const std::string& source) {
   return colon == std::string::npos ? "" : source.substr(colon + 1);
 }
 
+Result<UniqueFd> open_again(Source source, const std::string& path, bool same_file_system) {
+  const UniqueFd mount(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!mount) return system_error("cannot open " + path);
+  const auto removed = [&] {
+    return make_error(ErrorCode::kNotFound, "it was removed from " + path, ENOENT);
+  };
+  if (same_file_system && file_system_of(mount.get()) != source.file_system) return removed();
+  UniqueFd file(
+      ::open_by_handle_at(mount.get(), &source.handle.head, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!file && errno == ESTALE) return removed();
+  if (!file) return system_error("cannot open the file again, below " + path);
+  // A handle leads anywhere on its file system; what is not in the folder is nobody's business.
+  std::error_code error;
+  const std::string place =
+      std::filesystem::read_symlink(descriptor_path(file.get()), error).string();
+  const std::string root =
+      std::filesystem::read_symlink(descriptor_path(mount.get()), error).string();
+  if (error || (place != root && !place.starts_with(root + "/")) || place.ends_with(" (deleted)"))
+    return removed();
+  return file;
+}
+
 }  // namespace
 
 void FileServer::reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done) {
   const auto work = [this, source, done]() -> Result<UniqueFd> {
-    ContainerId attached;
-    Handle handle{};
+    const auto parsed = parse_source(source);
     std::string path;
-    if (parse_source(source, attached, handle)) {
+    std::vector<std::string> others;  // by which it may have been reached as well
+    if (parsed) {
       const std::lock_guard guard(mutex_);
-      if (const auto root = roots_.find(attached); root != roots_.end()) path = root->second.path;
+      for (const auto& [attached, root] : roots_)
+        if (attached == parsed->attached)
+          path = root.path;
+        else if (parsed->file_system != 0)
+          others.push_back(root.path);
     }
-    if (path.empty())
-      return make_error(ErrorCode::kNotFound, "its folder is not attached any more", ESTALE);
-    const UniqueFd mount(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!mount) return system_error("cannot open " + path);
-    UniqueFd file(::open_by_handle_at(mount.get(), &handle.head, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-    const auto removed = [&] {
-      return make_error(ErrorCode::kNotFound, "it was removed from " + path, ENOENT);
-    };
-    if (!file && errno == ESTALE) return removed();
-    if (!file) return system_error("cannot open the file again, below " + path);
-    // A handle leads anywhere on its file system; what is not in the folder is nobody's business.
-    std::error_code error;
-    const std::string place =
-        std::filesystem::read_symlink(descriptor_path(file.get()), error).string();
-    const std::string root =
-        std::filesystem::read_symlink(descriptor_path(mount.get()), error).string();
-    if (error || (place != root && !place.starts_with(root + "/")) || place.ends_with(" (deleted)"))
-      return removed();
+    Result<UniqueFd> file =
+        make_error(ErrorCode::kNotFound, "its folder is not attached any more", ESTALE);
+    if (!path.empty()) file = open_again(*parsed, path, false);
+    for (const std::string& other : others) {
+      if (file || file.error().code != ErrorCode::kNotFound) break;
+      if (auto found = open_again(*parsed, other, true)) file = std::move(found);
+    }
     return file;
   };
   if (!pool_.post([work, done] { done(work()); }))
@@ -107,10 +147,9 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
 }
 
 std::shared_ptr<LastWrites::Write> FileServer::reopened(const std::string& source) {
-  ContainerId attached;
-  Handle handle{};
-  if (!parse_source(source, attached, handle)) return nullptr;
-  return last_writes_.begin(attached, handle_of(source));
+  const auto parsed = parse_source(source);
+  if (!parsed) return nullptr;
+  return last_writes_.begin({parsed->attached}, handle_of(source));
 }
 
 // Of a file that an earlier life of this node provided: all bytes go by one that was opened in this
@@ -206,12 +245,12 @@ void FileServer::look_for_names(std::uint64_t number) {
   }
 }
 
-void FileServer::forgotten(File& file) {
+void FileServer::forgotten(File& file, const FileTable::Attachments& attachments) {
   const std::lock_guard guard(file.data_mutex);
   file.forgotten = true;
   removals_.remove(file.number);
   if (file.data != File::Data::kReady) return;
-  if (file.mapped) return write_last(file.shared_from_this());
+  if (file.mapped) return write_last(file.shared_from_this(), attachments);
   store_.withdraw(file.container, file.container_name);
 }
 

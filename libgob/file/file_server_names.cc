@@ -60,6 +60,9 @@ int FileServer::lookup(const Life& from, File& folder, const Request& request, R
 void FileServer::lease_name(const Life& from, File& folder, const Request& request, Reply& reply) {
   // Kernels look at a sticky bit, and whose folder it is, without asking for newer attributes.
   if (!S_ISDIR(reply.attributes().mode()) || (reply.attributes().mode() & S_ISVTX) != 0) return;
+  // Of a folder that is reached by several attachments all leases are taken back (renamed_in), but
+  // for those that are given meanwhile.
+  if (table_.same_as(folder).size() != 1) return;
   std::uint64_t lease = 0;
   {
     const std::lock_guard guard(folder.changes_mutex);
@@ -79,14 +82,15 @@ std::vector<std::shared_ptr<File>> FileServer::renamed_in(const Asked& asked) co
   std::vector<std::shared_ptr<File>> folders;
   if (request.incarnation() != incarnation_) return folders;
   const auto add = [&](std::uint64_t number) {
-    auto file = table_.find(number);
+    const auto file = table_.find(number);
     struct stat status {};
-    if (file != nullptr && ::fstat(file->path.get(), &status) == 0 && S_ISDIR(status.st_mode))
-      folders.push_back(std::move(file));
+    if (file == nullptr || ::fstat(file->path.get(), &status) != 0 || !S_ISDIR(status.st_mode))
+      return;
+    for (auto& same : table_.same_as(*file)) folders.push_back(std::move(same));
   };
   switch (op_of(request)) {
     case FileOp::kRename:
-      if (request.to_file() != request.file()) add(request.to_file());
+      add(request.to_file());
       [[fallthrough]];
     case FileOp::kRemoveFolder:
     case FileOp::kSetAttributes:
@@ -98,6 +102,8 @@ std::vector<std::shared_ptr<File>> FileServer::renamed_in(const Asked& asked) co
   }
   // So that two that wait for the same folders do not wait for each other.
   std::ranges::sort(folders, {}, &File::number);
+  const auto twice = std::ranges::unique(folders);
+  folders.erase(twice.begin(), twice.end());
   return folders;
 }
 
@@ -163,7 +169,7 @@ int FileServer::rename(const File& folder, const Request& request) const {
 int FileServer::link(const Life& from, const File& file, const Request& request, Reply& reply) {
   const auto folder = table_.find(request.to_file());
   if (folder == nullptr) return ESTALE;
-  if (folder->attached != file.attached) return EXDEV;
+  if (!table_.is_reached_by(file, folder->attached)) return EXDEV;
   // The descriptor's path is followed, which leads to this very file and no further.
   if (::linkat(AT_FDCWD, descriptor_path(file.path.get()).c_str(), folder->path.get(),
                request.to_name().c_str(), AT_SYMLINK_FOLLOW) != 0)

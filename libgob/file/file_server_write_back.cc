@@ -40,7 +40,8 @@ void FileServer::write_back(const std::shared_ptr<Asked>& asked) {
     last_writes_.await(attached, rest);
   });
   for (const std::shared_ptr<File>& file : mapped())
-    if (file->attached == attached) write_back(file, true, std::make_shared<Part>(known));
+    if (table_.is_reached_by(*file, attached))
+      write_back(file, true, std::make_shared<Part>(known));
 }
 
 // `again`: a failure may be one that has been mended meanwhile, of a write in the background.
@@ -69,7 +70,8 @@ Status FileServer::sync(const File& file) {
 }
 
 // Of a mapped file that nobody knows any more.
-void FileServer::write_last(const std::shared_ptr<File>& file) {
+void FileServer::write_last(const std::shared_ptr<File>& file,
+                            const FileTable::Attachments& attachments) {
   const auto end = [this, file](const Status& written, LastWrites::Write& write) {
     const Status synced = written ? sync(*file) : Status(failed(*file, written.error()));
     if (!synced)
@@ -80,7 +82,7 @@ void FileServer::write_last(const std::shared_ptr<File>& file) {
   };
   store_.data().write_back(
       file->container, {},
-      [this, end, write = last_writes_.begin(file->attached)](const Status& written) {
+      [this, end, write = last_writes_.begin(attachments)](const Status& written) {
         // The disk is slow: not on a shard's thread.
         sync_pool_.resume([end, write, written] { end(written, *write); });
       });

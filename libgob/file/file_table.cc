@@ -16,12 +16,14 @@ std::shared_ptr<File> FileTable::adopt(const Life& node, ContainerId attached, d
     errno = ESTALE;
     return nullptr;
   }
-  const Identity identity{attached.value(), status.st_dev, status.st_ino};
+  const bool regular = S_ISREG(status.st_mode);
+  const Identity identity{status.st_dev, status.st_ino, regular ? 0 : attached.value()};
   const auto known = numbers_.find(identity);
   if (known != numbers_.end()) {
     // Our descriptor keeps the inode, so its number cannot have gone to another file meanwhile.
     Entry& entry = files_.at(known->second);
     ++entry.references[node.node];
+    entry.attachments.insert(attached);
     return entry.file;
   }
   auto file = std::make_shared<File>();
@@ -31,8 +33,9 @@ std::shared_ptr<File> FileTable::adopt(const Life& node, ContainerId attached, d
   file->device = status.st_dev;
   file->inode = status.st_ino;
   file->root_device = root_device;
+  file->regular = regular;
   numbers_.emplace(identity, file->number);
-  files_.emplace(file->number, Entry{file, {{node.node, 1}}});
+  files_.emplace(file->number, Entry{file, {{node.node, 1}}, {attached}});
   return file;
 }
 
@@ -42,10 +45,34 @@ std::shared_ptr<File> FileTable::find(std::uint64_t number) const {
   return found == files_.end() ? nullptr : found->second.file;
 }
 
-std::shared_ptr<File> FileTable::find(ContainerId attached, dev_t device, ino_t inode) const {
+std::shared_ptr<File> FileTable::find_regular(dev_t device, ino_t inode) const {
   const std::lock_guard guard(mutex_);
-  const auto known = numbers_.find(Identity{attached.value(), device, inode});
+  const auto known = numbers_.find(Identity{device, inode, 0});
   return known == numbers_.end() ? nullptr : files_.at(known->second).file;
+}
+
+std::vector<std::shared_ptr<File>> FileTable::same_as(const File& file) const {
+  std::vector<std::shared_ptr<File>> same;
+  const std::lock_guard guard(mutex_);
+  for (auto it = numbers_.lower_bound(Identity{file.device, file.inode, 0});
+       it != numbers_.end() && it->first.device == file.device && it->first.inode == file.inode;
+       ++it)
+    same.push_back(files_.at(it->second).file);
+  return same;
+}
+
+bool FileTable::is_reached_by(const File& file, ContainerId attached) const {
+  const std::lock_guard guard(mutex_);
+  const auto found = files_.find(file.number);
+  return found != files_.end() && found->second.attachments.contains(attached);
+}
+
+std::vector<std::shared_ptr<File>> FileTable::reached_by(ContainerId attached) const {
+  std::vector<std::shared_ptr<File>> files;
+  const std::lock_guard guard(mutex_);
+  for (const auto& [number, entry] : files_)
+    if (entry.attachments.contains(attached)) files.push_back(entry.file);
+  return files;
 }
 
 std::vector<NodeId> FileTable::holders(std::uint64_t number) const {
@@ -82,8 +109,8 @@ void FileTable::give_back(NodeId node, std::uint64_t number, std::uint64_t count
 
 void FileTable::erase(std::unordered_map<std::uint64_t, Entry>::iterator entry) {
   File& file = *entry->second.file;
-  forgotten_(file);
-  numbers_.erase(Identity{file.attached.value(), file.device, file.inode});
+  forgotten_(file, entry->second.attachments);
+  numbers_.erase(Identity{file.device, file.inode, file.regular ? 0 : file.attached.value()});
   files_.erase(entry);
 }
 
@@ -139,15 +166,22 @@ std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node, Garbage& ga
 
 void FileTable::drop_attachment(ContainerId attached, Garbage& garbage) {
   const std::lock_guard guard(mutex_);
+  for (auto it = files_.begin(); it != files_.end();) {
+    const auto entry = it++;
+    Attachments& attachments = entry->second.attachments;
+    if (!attachments.contains(attached)) continue;
+    if (attachments.size() > 1) {
+      attachments.erase(attached);
+      continue;
+    }
+    garbage.push_back(entry->second.file);
+    erase(entry);
+  }
   std::erase_if(open_, [&](auto& item) {
-    if (item.second->file->attached != attached) return false;
+    if (files_.contains(item.second->file->number)) return false;
     garbage.push_back(std::move(item.second));
     return true;
   });
-  for (auto it = files_.begin(); it != files_.end();) {
-    const auto entry = it++;
-    if (entry->second.file->attached == attached) erase(entry);
-  }
 }
 
 std::vector<std::shared_ptr<File>> FileTable::all() const {

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -24,15 +25,18 @@
 
 namespace gob::file {
 
-// A file, folder or link of an attached tree. Constant but for its locks.
+// A file, folder or link of an attached tree. Constant but for its locks. A regular file is the
+// same by whatever attachments it is reached, so that there is one order of its changes; of
+// anything else each attachment has its own, since a kernel knows a folder in one place only.
 struct OpenFile;
 struct File : std::enable_shared_from_this<File> {
   std::uint64_t number = 0;
-  ContainerId attached;  // by which it was reached
+  ContainerId attached;  // by which it was first reached
   UniqueFd path;         // O_PATH
   dev_t device = 0;
   ino_t inode = 0;
   dev_t root_device = 0;
+  bool regular = false;
 
   std::mutex locks_mutex;
   LockTable locks;  // guarded by locks_mutex
@@ -86,8 +90,12 @@ struct OpenFile {
 
 class FileTable {
  public:
-  // `forgotten` hears of a file that nobody has any more. It must not call the table.
-  explicit FileTable(std::function<void(File&)> forgotten) : forgotten_(std::move(forgotten)) {}
+  using Attachments = std::set<ContainerId>;
+
+  // `forgotten` hears of a file that nobody has any more, and by which attachments it was reached.
+  // It must not call the table.
+  using Forgotten = std::function<void(File&, const Attachments&)>;
+  explicit FileTable(Forgotten forgotten) : forgotten_(std::move(forgotten)) {}
 
   // Takes an O_PATH descriptor of a file below attachment `attached`, and gives `node` a reference.
   // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno;
@@ -95,8 +103,12 @@ class FileTable {
   std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device,
                               UniqueFd path);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
-  // By what the host knows it as; null if no node knows it by this attachment.
-  [[nodiscard]] std::shared_ptr<File> find(ContainerId attached, dev_t device, ino_t inode) const;
+  // By what the host knows it as; null if no node knows it.
+  [[nodiscard]] std::shared_ptr<File> find_regular(dev_t device, ino_t inode) const;
+  // Everything that is the same on the host, `file` too if it is still here.
+  [[nodiscard]] std::vector<std::shared_ptr<File>> same_as(const File& file) const;
+  [[nodiscard]] bool is_reached_by(const File& file, ContainerId attached) const;
+  [[nodiscard]] std::vector<std::shared_ptr<File>> reached_by(ContainerId attached) const;
   // The nodes that have references to it.
   [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;
   // The node gives `count` references back. Those of a peer that counts wrongly hurt only itself.
@@ -114,7 +126,7 @@ class FileTable {
   using Garbage = std::vector<std::shared_ptr<void>>;
   // Everything of a node that is gone; the files that have locks of any node.
   std::vector<std::shared_ptr<File>> drop_node(NodeId node, Garbage& garbage);
-  // Everything below an attachment that ends.
+  // Everything that was reached only by an attachment that ends.
   void drop_attachment(ContainerId attached, Garbage& garbage);
 
   [[nodiscard]] std::vector<std::shared_ptr<File>> all() const;
@@ -123,19 +135,20 @@ class FileTable {
 
  private:
   struct Identity {
-    std::uint32_t attached;
     dev_t device;
     ino_t inode;
+    std::uint32_t attached;  // 0: a regular file
     friend auto operator<=>(const Identity&, const Identity&) = default;
   };
   struct Entry {
     std::shared_ptr<File> file;
     std::map<NodeId, std::uint64_t> references;
+    Attachments attachments;
   };
   void give_back(NodeId node, std::uint64_t number, std::uint64_t count);
   void erase(std::unordered_map<std::uint64_t, Entry>::iterator entry);
 
-  const std::function<void(File&)> forgotten_;
+  const Forgotten forgotten_;
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   std::unordered_map<std::uint64_t, Entry> files_;

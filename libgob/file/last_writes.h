@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -92,9 +93,10 @@ class LastWrites {
     bool ended_ = false;
   };
 
-  // Everything begun is over before this is.
+  // Everything begun is over before this is. `attachments`: by which the file was reached.
   // `file`: who wants to use that one may wait for it.
-  [[nodiscard]] std::shared_ptr<Write> begin(ContainerId attached, std::string file = {});
+  [[nodiscard]] std::shared_ptr<Write> begin(std::set<ContainerId> attachments,
+                                             std::string file = {});
   // True: one of the file is under way, and `go_on` is called when it is over, on that one's
   // thread. `file` is asked only if one of any such file is.
   [[nodiscard]] bool after(const std::function<std::string()>& file, std::function<void()> go_on);
@@ -105,7 +107,7 @@ class LastWrites {
 
  private:
   struct UnderWay {
-    ContainerId attached;
+    std::set<ContainerId> attachments;
     std::string file;
     std::vector<std::shared_ptr<Gathered>> waiting;
     std::vector<std::function<void()>> after;

@@ -24,12 +24,12 @@ class Told {
 
 TEST(LastWrites, WhoWaitsHearsOfThoseOfTheAttachmentThatHaveBegun) {
   LastWrites writes;
-  auto first = writes.begin(kTree);
-  auto second = writes.begin(kTree);
-  const auto other = writes.begin(kOther);
+  auto first = writes.begin({kTree});
+  auto second = writes.begin({kTree});
+  const auto other = writes.begin({kOther});
   Told told;
   writes.await(kTree, told.gather());
-  const auto later = writes.begin(kTree);
+  const auto later = writes.begin({kTree});
   first->end({});
   first.reset();
   EXPECT_FALSE(told.told());
@@ -45,9 +45,9 @@ TEST(LastWrites, WhoWantsAFileWaitsForThatFileOnly) {
   const auto wants = [&](const char* file) {
     return writes.after([file] { return std::string(file); }, [&begun] { ++begun; });
   };
-  const auto nameless = writes.begin(kTree);
+  const auto nameless = writes.begin({kTree});
   EXPECT_FALSE(wants(""));
-  auto write = writes.begin(kTree, "one");
+  auto write = writes.begin({kTree}, "one");
   EXPECT_FALSE(wants("other"));
   EXPECT_TRUE(wants("one"));
   EXPECT_EQ(begun, 0);
@@ -59,7 +59,7 @@ TEST(LastWrites, WhoWantsAFileWaitsForThatFileOnly) {
 
 TEST(LastWrites, AWriteHasManyHolders) {
   LastWrites writes;
-  auto write = writes.begin(kTree);
+  auto write = writes.begin({kTree});
   auto same = write;
   Told told;
   writes.await_all(told.gather());
@@ -73,7 +73,7 @@ TEST(LastWrites, AWriteHasManyHolders) {
 
 TEST(LastWrites, WithNothingUnderWayWhoWaitsHearsAtOnce) {
   LastWrites writes;
-  const auto other = writes.begin(kOther);
+  const auto other = writes.begin({kOther});
   Told told;
   writes.await(kTree, told.gather());
   EXPECT_TRUE(told.told());
@@ -82,7 +82,7 @@ TEST(LastWrites, WithNothingUnderWayWhoWaitsHearsAtOnce) {
 
 TEST(LastWrites, AFailureThatNobodyWaitedForIsToldOnceToWhoAsksLater) {
   LastWrites writes;
-  writes.begin(kTree)->end(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
+  writes.begin({kTree})->end(make_error(ErrorCode::kNoSpace, "full", ENOSPC));
   Told of_another;
   writes.await(kOther, of_another.gather());
   EXPECT_TRUE(of_another.told());
@@ -99,7 +99,7 @@ TEST(LastWrites, AFailureThatNobodyWaitedForIsToldOnceToWhoAsksLater) {
 // As a home does that ends before its disk had it.
 TEST(LastWrites, WhatIsDroppedHasFailed) {
   LastWrites writes;
-  auto write = writes.begin(kTree);
+  auto write = writes.begin({kTree});
   Told told;
   writes.await(kTree, told.gather());
   write.reset();
@@ -129,7 +129,7 @@ TEST(Gathered, HearsThatAllPartsEndedWell) {
 // Who is told may ask again at once.
 TEST(LastWrites, WhoIsToldMayWaitAnew) {
   LastWrites writes;
-  auto write = writes.begin(kTree);
+  auto write = writes.begin({kTree});
   Told told;
   writes.await(kTree, std::make_shared<Gathered>(
                           [&](const Status&) { writes.await(kTree, told.gather()); }));

@@ -195,7 +195,7 @@ std::string Nodes::attach(unsigned node, const std::string& name, const std::str
   control::Request request;
   request.mutable_attach()->set_name(name);
   request.mutable_attach()->set_path(path);
-  request.mutable_attach()->set_folder(true);
+  request.mutable_attach()->set_folder(std::filesystem::is_directory(path));
   const auto answer = (*client)->call(request);
   return answer ? "" : answer.error().message();
 }

@@ -42,7 +42,8 @@ class Nodes {
   [[nodiscard]] std::string socket_of(unsigned node) const;
   // Where the node mounts attached files, if settings.mount is set (to anything).
   [[nodiscard]] std::string mount_of(unsigned node) const;
-  // Asks a node to attach a folder (gobctl attach --tree); an empty text if it did, else why not.
+  // Asks a node to attach a folder or a file (gobctl attach --tree, --file); an empty text if it
+  // did, else why not.
   [[nodiscard]] std::string attach(unsigned node, const std::string& name,
                                    const std::string& path) const;
   // gobctl attach --segment; `joined`, if not null, hears whether the container was there.
