@@ -10,6 +10,7 @@
 
 #include "libgob/base/page_table.h"
 #include "libgob/file/impersonate.h"
+#include "libgob/file/mount_point.h"
 
 namespace gob::file {
 
@@ -71,6 +72,8 @@ Result<UniqueFd> FileServer::open_root(const std::string& path) {
   if (::fstat(fd.get(), &status) != 0) return bad("it cannot be looked at", errno);
   if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
     return bad("it is neither a folder nor a regular file", EINVAL);
+  if (is_mount_of_gob(status.st_dev))
+    return bad("it is in a mount of gob already; attach what it shows at its home", ELOOP);
   return fd;
 }
 
@@ -169,6 +172,7 @@ void FileServer::work(const Life& from, const Request& request, Reply& reply) {
       opened = table_.find_open(from.node, request.handle());
       if (opened == nullptr) return ESTALE;
     }
+    if (file->of_gob && op != FileOp::kGetAttributes && op != FileOp::kAccess) return ELOOP;
     if (const int error = impersonate(request.caller()); error != 0) return error;
     const auto with_handle = [&](auto&& act) { return opened == nullptr ? EBADF : act(*opened); };
     const auto done = [](int result) { return result == 0 ? 0 : errno; };
@@ -286,16 +290,20 @@ int FileServer::root(const Life& from, const Request& request, Reply& reply) {
   if (::fstat(fd->get(), &status) != 0) return errno;
   UniqueFd own(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
   if (!own) return errno;
-  const auto file = table_.adopt(from, attached, status.st_dev, std::move(own));
-  if (file == nullptr) return errno;
+  const auto file = table_.adopt(from, {attached, status.st_dev, std::move(own), status});
+  if (file == nullptr) return ESTALE;
   reply.set_file(file->number);
   return fill(*file, reply);
 }
 
 // Hands a file that was just found or made to the node: a number, a reference, its attributes.
 int FileServer::give(const Life& from, const File& parent, UniqueFd path, Reply& reply) {
-  const auto file = table_.adopt(from, parent.attached, parent.root_device, std::move(path));
-  if (file == nullptr) return errno;
+  struct stat status {};
+  if (::fstat(path.get(), &status) != 0) return errno;
+  const bool of_gob = status.st_dev != parent.device && is_mount_of_gob(status.st_dev);
+  const auto file =
+      table_.adopt(from, {parent.attached, parent.root_device, std::move(path), status, of_gob});
+  if (file == nullptr) return ESTALE;
   const int error = fill(*file, reply);
   if (error == 0)
     reply.set_file(file->number);

@@ -7,35 +7,31 @@
 
 namespace gob::file {
 
-std::shared_ptr<File> FileTable::adopt(const Life& node, ContainerId attached, dev_t root_device,
-                                       UniqueFd path) {
-  struct stat status {};
-  if (::fstat(path.get(), &status) != 0) return nullptr;
+std::shared_ptr<File> FileTable::adopt(const Life& node, Found found) {
+  const bool regular = S_ISREG(found.status.st_mode);
+  const Identity identity{found.status.st_dev, found.status.st_ino,
+                          regular ? 0 : found.attached.value()};
   const std::lock_guard guard(mutex_);
-  if (node.over) {
-    errno = ESTALE;
-    return nullptr;
-  }
-  const bool regular = S_ISREG(status.st_mode);
-  const Identity identity{status.st_dev, status.st_ino, regular ? 0 : attached.value()};
+  if (node.over) return nullptr;
   const auto known = numbers_.find(identity);
   if (known != numbers_.end()) {
     // Our descriptor keeps the inode, so its number cannot have gone to another file meanwhile.
     Entry& entry = files_.at(known->second);
     ++entry.references[node.node];
-    entry.attachments.insert(attached);
+    entry.attachments.insert(found.attached);
     return entry.file;
   }
   auto file = std::make_shared<File>();
   file->number = ++last_number_;
-  file->attached = attached;
-  file->path = std::move(path);
-  file->device = status.st_dev;
-  file->inode = status.st_ino;
-  file->root_device = root_device;
+  file->attached = found.attached;
+  file->path = std::move(found.path);
+  file->device = identity.device;
+  file->inode = identity.inode;
+  file->root_device = found.root_device;
   file->regular = regular;
+  file->of_gob = found.of_gob;
   numbers_.emplace(identity, file->number);
-  files_.emplace(file->number, Entry{file, {{node.node, 1}}, {attached}});
+  files_.emplace(file->number, Entry{file, {{node.node, 1}}, {found.attached}});
   return file;
 }
 

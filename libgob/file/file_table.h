@@ -3,6 +3,7 @@
 // belongs to a node and ends with it. Any thread.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -37,6 +38,7 @@ struct File : std::enable_shared_from_this<File> {
   ino_t inode = 0;
   dev_t root_device = 0;
   bool regular = false;
+  bool of_gob = false;  // a mount of gob itself: nothing is looked at below it
 
   std::mutex locks_mutex;
   LockTable locks;  // guarded by locks_mutex
@@ -97,11 +99,17 @@ class FileTable {
   using Forgotten = std::function<void(File&, const Attachments&)>;
   explicit FileTable(Forgotten forgotten) : forgotten_(std::move(forgotten)) {}
 
-  // Takes an O_PATH descriptor of a file below attachment `attached`, and gives `node` a reference.
-  // The same file has one number as long as somebody has a reference. Null: fstat(2) failed, errno;
-  // or the node is gone, ESTALE.
-  std::shared_ptr<File> adopt(const Life& node, ContainerId attached, dev_t root_device,
-                              UniqueFd path);
+  // What was found below an attachment.
+  struct Found {
+    ContainerId attached;
+    dev_t root_device = 0;
+    UniqueFd path;  // O_PATH
+    struct stat status {};
+    bool of_gob = false;
+  };
+  // Gives `node` a reference to it. The same file has one number as long as somebody has a
+  // reference. Null: the node is gone.
+  std::shared_ptr<File> adopt(const Life& node, Found found);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
   // By what the host knows it as; null if no node knows it.
   [[nodiscard]] std::shared_ptr<File> find_regular(dev_t device, ino_t inode) const;

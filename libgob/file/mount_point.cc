@@ -5,14 +5,17 @@
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <optional>
 #include <sstream>
+#include <vector>
 
 #include "libgob/base/unique_fd.h"
 
@@ -20,11 +23,14 @@ namespace gob::file {
 
 namespace {
 
+constexpr const char* kMountType = "fuse.gob";  // the subtype that Mount gives
 constexpr decltype(statfs::f_type) kFuseControlMagic = 0x65735543;
 
 struct Mounted {
+  unsigned major = 0;
   unsigned minor = 0;  // of its device, by which the kernel names the FUSE connection
   std::string type;
+  std::string path;
 };
 
 // mountinfo writes blanks and backslashes of paths in octal.
@@ -41,10 +47,10 @@ std::string unescaped(const std::string& text) {
   return plain;
 }
 
-// The topmost mount at `path`. Does not touch the file system mounted there, which may be dead.
-std::optional<Mounted> mounted_at(const std::string& path) {
+// In the order in which they were made. Does not touch the file systems, which may be dead.
+std::vector<Mounted> all_mounts() {
   std::ifstream table("/proc/self/mountinfo");
-  std::optional<Mounted> found;
+  std::vector<Mounted> mounts;
   for (std::string line; std::getline(table, line);) {
     std::istringstream words(line);
     std::string id, parent, device, root, target, word, type;
@@ -52,9 +58,19 @@ std::optional<Mounted> mounted_at(const std::string& path) {
     while (words >> word && word != "-") {
     }
     words >> type;
-    if (unescaped(target) != path) continue;
-    found = Mounted{static_cast<unsigned>(std::stoul(device.substr(device.find(':') + 1))), type};
+    const std::size_t colon = device.find(':');
+    mounts.push_back({static_cast<unsigned>(std::stoul(device.substr(0, colon))),
+                      static_cast<unsigned>(std::stoul(device.substr(colon + 1))), type,
+                      unescaped(target)});
   }
+  return mounts;
+}
+
+// The topmost mount at `path`.
+std::optional<Mounted> mounted_at(const std::string& path) {
+  std::optional<Mounted> found;
+  for (Mounted& mount : all_mounts())
+    if (mount.path == path) found = std::move(mount);
   return found;
 }
 
@@ -87,6 +103,12 @@ Status unmount_lazily(const std::string& path) {
 }
 
 }  // namespace
+
+bool is_mount_of_gob(dev_t device) {
+  return std::ranges::any_of(all_mounts(), [&](const Mounted& mount) {
+    return mount.type == kMountType && mount.major == major(device) && mount.minor == minor(device);
+  });
+}
 
 Status prepare_mount_point(const std::string& path) {
   const auto bad = [&](const std::string& why, int error) {

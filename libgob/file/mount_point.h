@@ -1,12 +1,18 @@
 // The folder where a gobd mounts: found free, freed from what a dead gobd left, let go at the end.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "libgob/base/result.h"
 #include "libgob/base/unique_fd.h"
 
 namespace gob::file {
+
+// Whether the device is a mount of a gobd, of this node or of another one on this machine. Asks no
+// file system.
+[[nodiscard]] bool is_mount_of_gob(dev_t device);
 
 // Sees that a file system can be mounted at `path`: an existing folder; a FUSE mount there whose
 // daemon is dead is unmounted. A living mount is refused.

@@ -175,7 +175,13 @@ Status SourceRun::show_folders() {
     if (!cover) return cover.error();
     *covers.Add() = std::move(*cover);
   }
-  if (std::ranges::count(ready_.ways(), OWN_MOUNT) != 0) covers.Add()->set_path(mount_);
+  // This node shows others no mount of gob that lies in such a folder: they have their own there.
+  const bool hidden = std::ranges::any_of(
+      ready_.folders(), [&](const std::string& folder) { return is_below(mount_, folder); });
+  const bool known = std::ranges::any_of(
+      covers, [&](const Cover& cover) { return cover.name().empty() && cover.path() == mount_; });
+  if (!known && (hidden || std::ranges::count(ready_.ways(), OWN_MOUNT) != 0))
+    covers.Add()->set_path(mount_);
   moved_.covers = {covers.begin(), covers.end()};
   if (Status said = talk_->send(message, kAnswer); !said) return said;
   if (const auto viewed = expect(Message::kViewed, 2 * kAnswer); !viewed) return viewed.error();

@@ -53,6 +53,7 @@ class Planner {
     for (int i = 0; i < begin_.files_size(); ++i)
       if ((ready_.ways(i) == SAME_FILE || ready_.ways(i) == EQUAL_FILE) &&
           !is_below_any(begin_.files(i).path(), returned_) &&
+          !is_below(begin_.files(i).path(), begin_.mount()) &&
           is_below_any(begin_.files(i).path(), folders_))
         ready_.set_ways(i, FROM_SOURCE);
     if (here_.mount.empty() && (!ready_.folders().empty() || !kept_.empty()))
@@ -138,12 +139,12 @@ std::vector<Bind> binds_of(const View& view, const Place& here) {
     const bool own = cover.home() == here.node;
     std::string from = cover.path();
     if (!own) from = cover.name().empty() ? here.mount : here.mount + "/" + cover.name();
-    // Its own folder is there without a mount, unless another cover hides it.
-    if (own && std::ranges::none_of(view.covers(), [&](const Cover& other) {
-          return other.home() != here.node && is_below(cover.path(), other.path());
-        }))
-      continue;
-    if (own || from != cover.path()) binds.push_back({from, cover.path()});
+    // What is at its own place is there without a mount, unless another cover hides it.
+    const bool hidden = std::ranges::any_of(view.covers(), [&](const Cover& other) {
+      return !other.name().empty() && other.home() != here.node &&
+             is_below(cover.path(), other.path());
+    });
+    if (hidden || from != cover.path()) binds.push_back({from, cover.path()});
   }
   std::ranges::sort(binds, {}, &Bind::to);  // what holds others comes first
   return binds;

@@ -151,6 +151,28 @@ TEST_F(View, FilesOfTheMountGoOnInTheMountHere) {
   EXPECT_EQ(ready->ways(0), OWN_MOUNT);
 }
 
+TEST_F(View, TheMountIsAboveAFolderThatCoversIt) {
+  begin_.set_mount(folder_ / "gob");
+  here_.mount = begin_.mount();
+  fs::create_directory(here_.mount);
+  uses(here_.mount + "/work/data", make("theirs/data", "x"));
+  uses(folder_ / "data", make("theirs/data", "x"));
+  const auto ready = plan();
+  ASSERT_TRUE(ready) << ready.error().message();
+  EXPECT_EQ(folders(*ready), std::vector<std::string>{folder_});
+  EXPECT_EQ(ready->ways(0), SAME_FILE);
+  gob::migration::View view;
+  Cover& mount = *view.add_covers();
+  mount.set_path(here_.mount);
+  EXPECT_TRUE(binds_of(view, here_).empty()) << "it is there";
+  Cover& above = *view.add_covers();
+  above.set_path(fs::path(here_.mount).parent_path());
+  above.set_home("n3");
+  above.set_name("x.0");
+  EXPECT_EQ(binds_of(view, here_),
+            (std::vector<Bind>{{here_.mount + "/x.0", above.path()}, {here_.mount, here_.mount}}));
+}
+
 TEST_F(View, WhereAProcessComesBackItsFolderIsJustThere) {
   const std::string path = make("app/data", "x");
   uses(path, path);

@@ -178,6 +178,25 @@ TEST_F(Attachments, TheEndOfOneLeavesAFileToTheOthers) {
   }));
 }
 
+// What is in a mount of gob has a home already, and would be read there again and again.
+TEST_F(Attachments, NoMountOfGobIsSeenThroughAnother) {
+  for (const std::string& inside : {at(1, "/inner"), at(1, "/one"), at(1, "")}) {
+    const std::string why = nodes_.attach(1, "inside", inside);
+    EXPECT_NE(why.find("it is in a mount of gob already"), std::string::npos) << why;
+  }
+  ASSERT_EQ(nodes_.attach(0, "around", std::filesystem::path(at(0, "")).parent_path()), "");
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const std::string mount =
+        at(2, "/around/" + std::filesystem::path(at(1, "")).filename().string());
+    struct stat status {};
+    if (::stat(mount.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return false;
+    if (::stat((mount + "/tree").c_str(), &status) == 0 || errno != ELOOP) return false;
+    const UniqueFd folder(::open(mount.c_str(), O_RDONLY | O_DIRECTORY));
+    return !folder && errno == ELOOP && ::rmdir(mount.c_str()) != 0 && errno == EBUSY;
+  }));
+  EXPECT_EQ(nodes_.detach(0, "around"), "");
+}
+
 // By the attachment by which it was first reached it is not found any more.
 TEST_F(Attachments, AHomeThatReturnsFindsAFileByAnotherOne) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to find a file again after a restart";
