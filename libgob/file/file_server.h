@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -77,10 +78,9 @@ class FileServer {
   // Has written to the disk what programs, on any node, wrote into mapped files before the call;
   // also into those that nobody knows any more. Which failed is in the log.
   void write_all_back(std::function<void()> done);
-  // Whether the file of FileStore::provide() was reached by this attachment.
-  [[nodiscard]] static bool is_below(const std::string& source, ContainerId attached) {
-    return source.starts_with(std::to_string(attached.value()) + ":");
-  }
+  // By which attachment the file of FileStore::provide() was first reached; none, if nothing finds
+  // it again.
+  [[nodiscard]] static std::optional<ContainerId> attachment_of(const std::string& source);
   // Held while a file of reopen() is written: who ends the attachment waits for it, and who opens
   // or cuts the file. What was written before must not come over what is written from now on.
   [[nodiscard]] std::shared_ptr<LastWrites::Write> reopened(const std::string& source);

@@ -120,6 +120,11 @@ Result<UniqueFd> open_again(Source source, const std::string& path, bool same_fi
 
 }  // namespace
 
+std::optional<ContainerId> FileServer::attachment_of(const std::string& source) {
+  const auto parsed = parse_source(source);
+  return parsed ? std::optional(parsed->attached) : std::nullopt;
+}
+
 void FileServer::reopen(const std::string& source, std::function<void(Result<UniqueFd>)> done) {
   const auto work = [this, source, done]() -> Result<UniqueFd> {
     const auto parsed = parse_source(source);
@@ -149,7 +154,13 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
 std::shared_ptr<LastWrites::Write> FileServer::reopened(const std::string& source) {
   const auto parsed = parse_source(source);
   if (!parsed) return nullptr;
-  return last_writes_.begin({parsed->attached}, handle_of(source));
+  FileTable::Attachments attachments{parsed->attached};
+  {
+    const std::lock_guard guard(mutex_);
+    if (!roots_.contains(parsed->attached))  // so any of the others may be what it is found by
+      for (const auto& [other, root] : roots_) attachments.insert(other);
+  }
+  return last_writes_.begin(std::move(attachments), handle_of(source));
 }
 
 // Of a file that an earlier life of this node provided: all bytes go by one that was opened in this

@@ -70,12 +70,14 @@ void Node::detach_tree(const ContainerRecord& record, const Credentials& who, bo
 }
 
 // Files have containers as long as some node knows them; that of a mapped one may have more than
-// the disk.
+// the disk. Of one whose first attachment has ended nobody but its home knows by which others it is
+// reached.
 bool Node::may_have_unwritten(const ContainerRecord& tree) const {
-  for (const ContainerRecord& record : table_->list())
-    if (record.kind == ContainerKind::kFile && record.info.home == tree.info.home &&
-        file::FileServer::is_below(record.source, tree.info.id))
-      return true;
+  for (const ContainerRecord& record : table_->list()) {
+    if (record.kind != ContainerKind::kFile || record.info.home != tree.info.home) continue;
+    const auto first = file::FileServer::attachment_of(record.source);
+    if (first && (*first == tree.info.id || table_->find(*first) == nullptr)) return true;
+  }
   return false;
 }
 

@@ -65,9 +65,16 @@ class NameLeases : public FileServerTest {
   peer::FileReply look(std::uint64_t folder, const std::string& name) {
     return ask(kPeer, make(FileOp::kLookup, folder, name));
   }
+  // The peer gets a lease on the folder: once the last change there has ended, which it does after
+  // it was answered.
+  void take_lease(std::uint64_t folder, const std::string& name) {
+    const auto enough = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (look(folder, name).name_lease() == 0)
+      ASSERT_LT(std::chrono::steady_clock::now(), enough) << name;
+  }
   // The peer has a lease on the folder, and is asked to give it back.
   void expect_taken_back(std::uint64_t folder, const std::string& name, peer::FileRequest request) {
-    ASSERT_NE(look(folder, name).name_lease(), 0u);
+    take_lease(folder, name);
     const int before = store_.sends;
     EXPECT_EQ(ask(kHere, std::move(request)).error(), 0u);
     EXPECT_EQ(store_.sends, before + 1);
@@ -142,9 +149,9 @@ TEST_F(NameLeases, AreTakenBackBeforeANameOrARightChanges) {
   auto back = make(FileOp::kRename, other_, "moved");
   back.set_to_file(outer_);
   back.set_to_name("inner");
-  ASSERT_NE(look(top_, "outer").name_lease(), 0u);
+  take_lease(top_, "outer");
   const int before = store_.sends;
-  ASSERT_NE(look(other_, "moved").name_lease(), 0u);
+  take_lease(other_, "moved");
   EXPECT_EQ(ask(kHere, back).error(), 0u);
   EXPECT_EQ(store_.sends, before + 1) << "of the one folder that it had a lease on";
   auto rights = make(FileOp::kSetAttributes, outer_);

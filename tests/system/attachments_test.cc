@@ -216,6 +216,15 @@ TEST_F(Attachments, AHomeThatReturnsFindsAFileByAnotherOne) {
   char byte = 0;
   ASSERT_EQ(::read(told[0], &byte, 1), 1);
   nodes_.kill_node(0);
+  // The others agree first that it is away.
+  EXPECT_TRUE(nodes_.run(2, [](gobelins::Connection& gob) {
+    gob.create("agreed", kPage);
+    return true;
+  }));
+  for (const char* const name : {"again", "one"}) {
+    const std::string why = nodes_.detach(2, name);
+    EXPECT_NE(why.find("stays attached"), std::string::npos) << why;
+  }
   nodes_.start(0);
   nodes_.wait_ready();
   // That waits until it is written.
