@@ -66,8 +66,12 @@ class Mount final : private KernelCache {
   void attach(ContainerId container, const std::string& name, NodeId home);
   void detach(ContainerId container);
 
-  // What is known of the home's files and folders is not to be relied on any more, but for sizes.
+  // What is known of the home's files and folders is not to be relied on any more, but for sizes:
+  // by these, what other nodes have of the files is read on.
   void home_down(NodeId home);
+  // Nor are sizes: the home may have changed them without a word to this node. Before it is asked
+  // for anything.
+  void home_up(NodeId home);
 
   // A home wants to change the size of a file, or has changed its attributes.
   void revoke(NodeId home, const peer::FileRevoke& revoke);

@@ -84,6 +84,8 @@ void Mount::forget_attributes(const RemoteFile& file, const std::function<void()
                 [this, file, then, tries] { forget_attributes(file, then, tries + 1); });
 }
 
+void Mount::home_up(NodeId home) { leases_.end_all_of(home); }
+
 void Mount::home_down(NodeId home) {
   names_.forget(home);
   post_drop([this, home] {

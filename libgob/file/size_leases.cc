@@ -1,6 +1,7 @@
 #include "libgob/file/size_leases.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace gob::file {
 
@@ -106,6 +107,20 @@ bool SizeLeases::end(const RemoteFile& file, std::uint64_t serial) {
   if (serial <= known->revoked) return false;
   end(*known, serial);
   return true;
+}
+
+void SizeLeases::end_all_of(NodeId home) {
+  std::vector<std::shared_ptr<Entry>> known;
+  {
+    const std::lock_guard guard(mutex_);
+    for (auto it = entries_.lower_bound({home, 0, 0});
+         it != entries_.end() && it->first.home == home; ++it)
+      known.push_back(it->second);
+  }
+  for (const std::shared_ptr<Entry>& entry : known) {
+    const std::lock_guard guard(entry->mutex);
+    end(*entry, entry->lease.serial);
+  }
 }
 
 std::optional<SizeLeases::Lease> SizeLeases::find(const RemoteFile& file) const {

@@ -43,6 +43,9 @@ class SizeLeases {
   [[nodiscard]] std::uint64_t let_go(const RemoteFile& file);
   // revoke(), whoever holds one. False: they had ended.
   [[nodiscard]] bool end(const RemoteFile& file, std::uint64_t serial);
+  // The link to their home is a new one: what it granted by the last it does not take back any
+  // more.
+  void end_all_of(NodeId home);
   [[nodiscard]] std::optional<Lease> find(const RemoteFile& file) const;
   // Calls `answer`, which must not block, unless the lease has ended: then false.
   bool answer_under(const RemoteFile& file, std::uint64_t serial,

@@ -15,6 +15,7 @@ void Node::link_up(unsigned channel, NodeId peer, std::uint64_t incarnation) {
   if (!link.channel_up(channel, incarnation, config_.shards + 1)) return;
   spdlog::info("node {} is up", name_of(peer));
   pulse_.up(peer, now_ms());
+  if (mount_ != nullptr) mount_->home_up(peer);
   file_client_->node_up(peer);
   step_membership(membership::PeerUp{peer, incarnation});
   for (MembershipMessage& message : link.take_early())

@@ -90,6 +90,21 @@ TEST(SizeLeases, AReadThatTakesTooLongHoldsNothing) {
   EXPECT_TRUE(leases.find(kFile));
 }
 
+TEST(SizeLeases, ALinkThatIsANewOneEndsAllOfItsHome) {
+  const RemoteFile other{kFile.home, 2, 8};
+  const RemoteFile elsewhere{NodeId{1}, 1, 7};
+  SizeLeases leases(1h);
+  for (const RemoteFile& file : {kFile, other, elsewhere}) leases.grant(file, {3, 100});
+  leases.end_all_of(kFile.home);
+  for (const RemoteFile& file : {kFile, other}) {
+    EXPECT_FALSE(leases.find(file));
+    EXPECT_FALSE(leases.answer_under(file, 3, [] { FAIL(); })) << "of a read that goes on";
+    leases.grant(file, {4, 200});
+    EXPECT_TRUE(leases.find(file));
+  }
+  EXPECT_TRUE(leases.find(elsewhere));
+}
+
 TEST(SizeLeases, WhatIsRevokedAfterTheKernelForgotTheFileIsRememberedForAWhileOnly) {
   SizeLeases::Clock::time_point now{};
   SizeLeases leases(60s, [&] { return now; });

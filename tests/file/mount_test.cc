@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 const NodeId kHere{0};
 const NodeId kHome{1};
 const ContainerId kTree{5};
+const ContainerId kBytes{6};          // of the file
 constexpr std::uint64_t kFolder = 1;  // the home's numbers
 constexpr std::uint64_t kFile = 2;
 constexpr std::uint64_t kHandle = 9;
@@ -97,6 +98,7 @@ class MountTest : public testing::Test {
         break;
       case FileOp::kOpen:
         reply.set_handle(kHandle);
+        if (found.file() != 0) reply.set_container(kBytes.value());
         break;
       case FileOp::kCreate:
         reply = created;
@@ -234,6 +236,24 @@ TEST_F(MountTest, AttributesThatMayBeKeptAreAskedForOnceUntilTheirLeaseEnds) {
   while (asked == before + 1 && std::chrono::steady_clock::now() < deadline)
     ASSERT_EQ(::fstat(fd, &status), 0);
   EXPECT_EQ(asked, before + 2);
+  ::close(fd);
+}
+
+// What a kernel does not have of a file is read up to the size that the home last told.
+TEST_F(MountTest, ASizeIsAskedForAnewWhenTheLinkToItsHomeIsANewOne) {
+  keep(4 * kPageSize, 1);
+  const int fd = ::open(path().c_str(), O_RDONLY);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);  // no read-ahead
+  char page[kPageSize];
+  ASSERT_EQ(::pread(fd, page, sizeof page, 0), static_cast<ssize_t>(sizeof page));
+  const int before = asked;
+  ASSERT_EQ(::pread(fd, page, sizeof page, kPageSize), static_cast<ssize_t>(sizeof page));
+  EXPECT_EQ(asked, before) << "by the lease";
+  keep(2 * kPageSize + 100, 2);
+  mount_->home_up(kHome);
+  EXPECT_EQ(::pread(fd, page, sizeof page, 2 * kPageSize), 100);
+  EXPECT_EQ(asked, before + 1);
   ::close(fd);
 }
 
