@@ -10,16 +10,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "libgob/client/connection.h"
 #include "libgob/client/fork_watch.h"
@@ -51,7 +55,7 @@ class Mappings {
   bool remap(void* address, std::size_t old_bytes, std::size_t bytes, int flags, void*& result);
   bool sync(void* address, std::size_t bytes, int& result);
   // Around fork(2).
-  void before_fork() { mutex_.lock(); }
+  void before_fork();
   void after_fork_in_parent() { mutex_.unlock(); }
   void after_fork_in_child();
 
@@ -64,11 +68,20 @@ class Mappings {
   void end(Table::iterator mapping);
   bool map_again(std::uintptr_t at, const Mapped& theirs);
 
+  // What mprotect(2) and munmap(2) have left of a mapping.
+  struct Rights {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    int protection = 0;
+  };
+  void note_rights();
+
   std::atomic<bool> used_ = false;  // once there was a mapping; before that nothing costs anything
   std::recursive_mutex mutex_;      // libgob maps and unmaps memory, too
   // Guarded by mutex_:
   Table table_;
   gob_connection* connection_ = nullptr;
+  std::vector<Rights> rights_;  // when the process forked; only what is not for reading and writing
 };
 
 template <class F>
@@ -105,6 +118,29 @@ Mappings::Mappings() {
       ::pthread_atfork([] { all().before_fork(); }, [] { all().after_fork_in_parent(); },
                        [] { all().after_fork_in_child(); }) == 0;
   if (!registered) std::fprintf(stderr, "libgob_preload: forked children may hang\n");
+}
+
+void Mappings::before_fork() {
+  mutex_.lock();
+  rights_.clear();
+  if (!table_.empty()) note_rights();
+}
+
+void Mappings::note_rights() {
+  constexpr int kBoth = PROT_READ | PROT_WRITE;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long from = 0, to = 0;
+    char read = 0, write = 0, execute = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx %c%c%c", &from, &to, &read, &write, &execute) != 5)
+      continue;
+    const int protection = (read == 'r' ? PROT_READ : 0) | (write == 'w' ? PROT_WRITE : 0) |
+                           (execute == 'x' ? PROT_EXEC : 0);
+    if (protection == kBoth) continue;
+    for (const auto& [at, mapped] : table_)
+      if (from < at + mapped.bytes && at < to)
+        rights_.push_back({std::max(from, at), std::min(to, at + mapped.bytes), protection});
+  }
 }
 
 // The connection and its mappings are the parent's. What cannot be had here raises SIGBUS.
@@ -146,7 +182,9 @@ bool Mappings::map_again(std::uintptr_t at, const Mapped& theirs) {
     gob_close(mine.container);
     return fail(mapped.error().message().c_str());
   }
-  if (!mine.writable) ::mprotect(place, mine.bytes, PROT_READ);
+  for (const Rights& part : rights_)
+    if (part.from < at + mine.bytes && at < part.to)
+      ::mprotect(reinterpret_cast<void*>(part.from), part.to - part.from, part.protection);
   table_[at] = mine;
   return true;
 }

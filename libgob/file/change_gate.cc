@@ -97,4 +97,15 @@ ChangeGate::Works ChangeGate::node_gone(NodeId node) {
   return no_lease_at(node);
 }
 
+ChangeGate::Works ChangeGate::abandoned() {
+  holders_.clear();
+  Works ready;
+  for (Change& each : changes_) {
+    if (each.awaited.empty()) continue;
+    each.awaited.clear();
+    ready.push_back(std::move(each.apply));
+  }
+  return ready;
+}
+
 }  // namespace gob::file

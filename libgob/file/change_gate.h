@@ -54,6 +54,8 @@ class ChangeGate {
   [[nodiscard]] Works acknowledged(NodeId node, std::uint64_t number);
   // The node is gone, and its lease.
   [[nodiscard]] Works node_gone(NodeId node);
+  // No node knows the file any more, so none has a lease.
+  [[nodiscard]] Works abandoned();
 
  private:
   struct Change {

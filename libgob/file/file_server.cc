@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -20,9 +22,22 @@ constexpr unsigned kThreads = 8;
 constexpr unsigned kSyncThreads = 4;
 constexpr std::size_t kMaxWaiting = 16384;
 
-void put_time(const timespec& from, peer::FileTime& to) {
+void put_time(const statx_timestamp& from, peer::FileTime& to) {
   to.set_seconds(from.tv_sec);
-  to.set_nanoseconds(static_cast<std::uint32_t>(from.tv_nsec));
+  to.set_nanoseconds(from.tv_nsec);
+}
+
+// Of one file by two mounts of its file system.
+bool give_the_same_rights(int one, int other) {
+  constexpr unsigned long kRights = ST_RDONLY | ST_NOEXEC;
+  const auto looked = [](int fd, struct stat& status, struct statvfs& mount) {
+    return ::fstat(fd, &status) == 0 && ::fstatvfs(fd, &mount) == 0;
+  };
+  struct stat status[2]{};
+  struct statvfs mount[2]{};
+  return looked(one, status[0], mount[0]) && looked(other, status[1], mount[1]) &&
+         status[0].st_uid == status[1].st_uid && status[0].st_gid == status[1].st_gid &&
+         (mount[0].f_flag & kRights) == (mount[1].f_flag & kRights);
 }
 
 }  // namespace
@@ -98,6 +113,7 @@ void FileServer::probe(const std::string& path, bool folder, std::function<void(
 }
 
 void FileServer::attach(ContainerId attached, const std::string& path) {
+  table_.add_attachment(attached);
   const std::lock_guard guard(mutex_);
   roots_[attached] = {path, nullptr};
 }
@@ -106,12 +122,6 @@ void FileServer::detach(ContainerId attached) {
   {
     const std::lock_guard guard(mutex_);
     roots_.erase(attached);
-  }
-  const std::vector<std::shared_ptr<File>> files = table_.reached_by(attached);
-  {
-    const std::lock_guard guard(mutex_);
-    std::erase_if(detached_, [](const auto& item) { return item.second.expired(); });
-    for (const std::shared_ptr<File>& file : files) detached_[file->number] = file;
   }
   FileTable::Garbage garbage;
   table_.drop_attachment(attached, garbage);
@@ -172,7 +182,8 @@ void FileServer::work(const Life& from, const Request& request, Reply& reply) {
       opened = table_.find_open(from.node, request.handle());
       if (opened == nullptr) return ESTALE;
     }
-    if (file->of_gob && op != FileOp::kGetAttributes && op != FileOp::kAccess) return ELOOP;
+    if (file->of_gob && op == FileOp::kAccess) return 0;
+    if (file->of_gob && op != FileOp::kGetAttributes) return ELOOP;
     if (const int error = impersonate(request.caller()); error != 0) return error;
     const auto with_handle = [&](auto&& act) { return opened == nullptr ? EBADF : act(*opened); };
     const auto done = [](int result) { return result == 0 ? 0 : errno; };
@@ -286,24 +297,53 @@ int FileServer::root(const Life& from, const Request& request, Reply& reply) {
     else
       fd = found->second.fd;
   }
-  struct stat status {};
-  if (::fstat(fd->get(), &status) != 0) return errno;
   UniqueFd own(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
   if (!own) return errno;
-  const auto file = table_.adopt(from, {attached, status.st_dev, std::move(own), status});
-  if (file == nullptr) return ESTALE;
+  std::shared_ptr<File> file;
+  if (const int error = adopt(from, attached, nullptr, std::move(own), file); error != 0)
+    return error;
   reply.set_file(file->number);
   return fill(*file, reply);
 }
 
+// `folder`: it was found or made in there; null: it is the attachment's root. What is done with a
+// file that several attachments reach is done by the descriptor that the first of them gave, so
+// with the rights that its mount gives: a way to it by another mount has to give the same.
+int FileServer::adopt(const Life& from, ContainerId attached, const File* folder, UniqueFd path,
+                      std::shared_ptr<File>& file) {
+  // Nothing is asked of other file systems in the tree: one may be a mount of gob.
+  struct statx status {};
+  if (::statx(path.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+              STATX_TYPE | STATX_INO | STATX_MNT_ID, &status) != 0)
+    return errno;
+  const dev_t device = makedev(status.stx_dev_major, status.stx_dev_minor);
+  FileTable::Found found{
+      .attached = attached,
+      .root_device = folder == nullptr ? device : folder->root_device,
+      .path = std::move(path),
+      .device = device,
+      .inode = status.stx_ino,
+      .mount = status.stx_mnt_id,
+      .regular = S_ISREG(status.stx_mode),
+      .of_gob = folder != nullptr && device != folder->device && is_mount_of_gob(device)};
+  file = table_.adopt(from, found);
+  if (file == nullptr) return ESTALE;
+  if (file->mount == found.mount || give_the_same_rights(file->path.get(), found.path.get()))
+    return 0;
+  log_.add("mounts", [&] {
+    return place_of(*file) +
+           " gets \"Device or resource busy\": it is attached by another mount of its file system, "
+           "too, which gives other rights (read-only, or other owners); attach it by one of them";
+  });
+  table_.forget(from, file->number);
+  return EBUSY;
+}
+
 // Hands a file that was just found or made to the node: a number, a reference, its attributes.
 int FileServer::give(const Life& from, const File& parent, UniqueFd path, Reply& reply) {
-  struct stat status {};
-  if (::fstat(path.get(), &status) != 0) return errno;
-  const bool of_gob = status.st_dev != parent.device && is_mount_of_gob(status.st_dev);
-  const auto file =
-      table_.adopt(from, {parent.attached, parent.root_device, std::move(path), status, of_gob});
-  if (file == nullptr) return ESTALE;
+  std::shared_ptr<File> file;
+  if (const int error = adopt(from, parent.attached, &parent, std::move(path), file); error != 0)
+    return error;
   const int error = fill(*file, reply);
   if (error == 0)
     reply.set_file(file->number);
@@ -313,21 +353,23 @@ int FileServer::give(const Life& from, const File& parent, UniqueFd path, Reply&
 }
 
 int FileServer::fill(const File& file, Reply& reply) const {
-  struct stat status {};
-  if (::fstatat(file.path.get(), "", &status, AT_EMPTY_PATH) != 0) return errno;
+  struct statx status {};
+  const int how = AT_EMPTY_PATH | (file.of_gob ? AT_STATX_DONT_SYNC : 0);
+  if (::statx(file.path.get(), "", how, STATX_BASIC_STATS, &status) != 0) return errno;
   peer::FileAttributes& to = *reply.mutable_attributes();
-  to.set_inode(visible_inode(file, status.st_dev, status.st_ino));
-  to.set_size(static_cast<std::uint64_t>(status.st_size));
-  to.set_blocks(static_cast<std::uint64_t>(status.st_blocks));
-  to.set_mode(status.st_mode);
-  to.set_links(static_cast<std::uint32_t>(status.st_nlink));
-  to.set_uid(status.st_uid);
-  to.set_gid(status.st_gid);
-  to.set_device(status.st_rdev);
-  to.set_block_size(static_cast<std::uint32_t>(status.st_blksize));
-  put_time(status.st_atim, *to.mutable_accessed());
-  put_time(status.st_mtim, *to.mutable_modified());
-  put_time(status.st_ctim, *to.mutable_changed());
+  to.set_inode(
+      visible_inode(file, makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino));
+  to.set_size(status.stx_size);
+  to.set_blocks(status.stx_blocks);
+  to.set_mode(status.stx_mode);
+  to.set_links(status.stx_nlink);
+  to.set_uid(status.stx_uid);
+  to.set_gid(status.stx_gid);
+  to.set_device(makedev(status.stx_rdev_major, status.stx_rdev_minor));
+  to.set_block_size(status.stx_blksize);
+  put_time(status.stx_atime, *to.mutable_accessed());
+  put_time(status.stx_mtime, *to.mutable_modified());
+  put_time(status.stx_ctime, *to.mutable_changed());
   return 0;
 }
 

@@ -111,6 +111,8 @@ class FileServer {
   int root(const Life& from, const Request& request, Reply& reply);
   // A program is told of a failure that the host's file system knows nothing of.
   void log_failure(const char* kind, const File& file, const Asked& asked, const std::string& why);
+  [[nodiscard]] int adopt(const Life& from, ContainerId attached, const File* folder, UniqueFd path,
+                          std::shared_ptr<File>& file);
   int give(const Life& from, const File& parent, UniqueFd path, Reply& reply);
   int fill(const File& file, Reply& reply) const;
 
@@ -176,7 +178,6 @@ class FileServer {
   [[nodiscard]] static bool is_kept(File& file);
   void take_attributes_back(const std::shared_ptr<File>& file, const std::function<void()>& then);
   [[nodiscard]] std::vector<std::shared_ptr<File>> touched_by(const Asked& asked) const;
-  [[nodiscard]] std::vector<std::shared_ptr<File>> detached();
 
   // file_server_mapped.cc
   void map(const std::shared_ptr<Asked>& asked);
@@ -233,9 +234,6 @@ class FileServer {
   std::mutex mutex_;
   std::map<ContainerId, Root> roots_;              // guarded by mutex_
   std::map<NodeId, std::shared_ptr<Life>> lives_;  // guarded by mutex_
-  // Files whose attachment has ended, by number: a change that waits for leases is still to be
-  // refused. Guarded by mutex_.
-  std::map<std::uint64_t, std::weak_ptr<File>> detached_;
   struct Waiting {
     std::shared_ptr<File> file;
     Answer answer;
@@ -246,8 +244,9 @@ class FileServer {
   std::deque<std::pair<NodeId, std::uint64_t>> cancelled_;
 };
 
-// A stable number for a file as programs see it (st_ino): the host's, or for another file system
-// mounted below the attached folder one that cannot be mistaken for it.
+// A number for a file as programs see it (st_ino): the host's, or for another file system mounted
+// below the attached folder one that cannot be mistaken for it. Of a regular file it is the folder
+// by which it was first reached that counts.
 [[nodiscard]] std::uint64_t visible_inode(const File& file, dev_t device, ino_t inode);
 [[nodiscard]] std::uint64_t size_of(const File& file);
 // O_SYNC or O_DSYNC: what was written is on the disk when the call returns.

@@ -397,12 +397,7 @@ void FileServer::lease(const std::shared_ptr<Asked>& asked, const std::shared_pt
 
 void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {
   if (revoked.incarnation() != incarnation_) return;
-  std::shared_ptr<File> file = table_.find(revoked.file());
-  if (file == nullptr) {
-    const std::lock_guard guard(mutex_);
-    const auto found = detached_.find(revoked.file());
-    if (found != detached_.end()) file = found->second.lock();
-  }
+  const std::shared_ptr<File> file = table_.find(revoked.file());
   if (file == nullptr) return;
   const std::lock_guard guard(file->changes_mutex);
   resume(file->changes.acknowledged(from, revoked.number()));
@@ -412,14 +407,6 @@ void FileServer::revoked(NodeId from, const peer::FileRevoked& revoked) {
 void FileServer::let_go_changes(File& file, NodeId node) {
   const std::lock_guard guard(file.changes_mutex);
   resume(file.changes.node_gone(node));
-}
-
-std::vector<std::shared_ptr<File>> FileServer::detached() {
-  std::vector<std::shared_ptr<File>> files;
-  const std::lock_guard guard(mutex_);
-  for (const auto& [number, kept] : detached_)
-    if (std::shared_ptr<File> file = kept.lock()) files.push_back(std::move(file));
-  return files;
 }
 
 }  // namespace gob::file

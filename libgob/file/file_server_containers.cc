@@ -39,7 +39,8 @@ struct Source {
   Handle handle{};
 };
 
-// A number that a file system keeps when it is mounted anew, if it has one at all.
+// A number that most file systems keep when they are mounted anew; some (XFS) only as long as their
+// device has the same number, some (NFS, FUSE) have none.
 std::uint64_t file_system_of(int fd) {
   struct statfs status {};
   std::uint64_t id = 0;
@@ -142,8 +143,10 @@ void FileServer::reopen(const std::string& source, std::function<void(Result<Uni
         make_error(ErrorCode::kNotFound, "its folder is not attached any more", ESTALE);
     if (!path.empty()) file = open_again(*parsed, path, false);
     for (const std::string& other : others) {
-      if (file || file.error().code != ErrorCode::kNotFound) break;
-      if (auto found = open_again(*parsed, other, true)) file = std::move(found);
+      if (file) break;
+      auto found = open_again(*parsed, other, true);
+      // That it was removed is sure only if all can say so.
+      if (found || file.error().code == ErrorCode::kNotFound) file = std::move(found);
     }
     return file;
   };
@@ -257,6 +260,12 @@ void FileServer::look_for_names(std::uint64_t number) {
 }
 
 void FileServer::forgotten(File& file, const FileTable::Attachments& attachments) {
+  {
+    // A change that waits for leases is still to be made, or refused: of a folder it may concern
+    // others that are the same.
+    const std::lock_guard guard(file.changes_mutex);
+    resume(file.changes.abandoned());
+  }
   const std::lock_guard guard(file.data_mutex);
   file.forgotten = true;
   removals_.remove(file.number);

@@ -55,11 +55,9 @@ int FileServer::create(const Life& from, File& folder, const Request& request, R
   if (!fd) return errno;
   UniqueFd path(::open(descriptor_path(fd.get()).c_str(), O_PATH | O_CLOEXEC));
   if (!path) return errno;
-  struct stat status {};
-  if (::fstat(path.get(), &status) != 0) return errno;
-  const auto file =
-      table_.adopt(from, {folder.attached, folder.root_device, std::move(path), status});
-  if (file == nullptr) return ESTALE;
+  std::shared_ptr<File> file;
+  if (const int error = adopt(from, folder.attached, &folder, std::move(path), file); error != 0)
+    return error;
   reply.set_file(file->number);
   if ((request.flags() & O_ACCMODE) != O_WRONLY) let_read(from, *file, reply);
   reply.set_handle(table_.open(from, file, std::move(fd)));

@@ -171,7 +171,6 @@ void FileServer::drop_node(NodeId node) {
     std::erase_if(cancelled_, [&](const auto& item) { return item.first == node; });
   }
   for (const auto& file : table_.all()) let_go_changes(*file, node);
-  for (const auto& file : detached()) let_go_changes(*file, node);
   FileTable::Garbage garbage;
   for (const auto& file : table_.drop_node(node, garbage)) grant(*file);
   pool_.resume([gone = std::move(garbage)] {});

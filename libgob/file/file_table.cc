@@ -1,18 +1,13 @@
 #include "libgob/file/file_table.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 
 namespace gob::file {
 
-std::shared_ptr<File> FileTable::adopt(const Life& node, Found found) {
-  const bool regular = S_ISREG(found.status.st_mode);
-  const Identity identity{found.status.st_dev, found.status.st_ino,
-                          regular ? 0 : found.attached.value()};
+std::shared_ptr<File> FileTable::adopt(const Life& node, Found& found) {
+  const Identity identity{found.device, found.inode, found.regular ? 0 : found.attached.value()};
   const std::lock_guard guard(mutex_);
-  if (node.over) return nullptr;
+  if (node.over || !attachments_.contains(found.attached)) return nullptr;
   const auto known = numbers_.find(identity);
   if (known != numbers_.end()) {
     // Our descriptor keeps the inode, so its number cannot have gone to another file meanwhile.
@@ -25,10 +20,11 @@ std::shared_ptr<File> FileTable::adopt(const Life& node, Found found) {
   file->number = ++last_number_;
   file->attached = found.attached;
   file->path = std::move(found.path);
-  file->device = identity.device;
-  file->inode = identity.inode;
+  file->device = found.device;
+  file->inode = found.inode;
+  file->mount = found.mount;
   file->root_device = found.root_device;
-  file->regular = regular;
+  file->regular = found.regular;
   file->of_gob = found.of_gob;
   numbers_.emplace(identity, file->number);
   files_.emplace(file->number, Entry{file, {{node.node, 1}}, {found.attached}});
@@ -61,14 +57,6 @@ bool FileTable::is_reached_by(const File& file, ContainerId attached) const {
   const std::lock_guard guard(mutex_);
   const auto found = files_.find(file.number);
   return found != files_.end() && found->second.attachments.contains(attached);
-}
-
-std::vector<std::shared_ptr<File>> FileTable::reached_by(ContainerId attached) const {
-  std::vector<std::shared_ptr<File>> files;
-  const std::lock_guard guard(mutex_);
-  for (const auto& [number, entry] : files_)
-    if (entry.attachments.contains(attached)) files.push_back(entry.file);
-  return files;
 }
 
 std::vector<NodeId> FileTable::holders(std::uint64_t number) const {
@@ -160,8 +148,14 @@ std::vector<std::shared_ptr<File>> FileTable::drop_node(NodeId node, Garbage& ga
   return locked;
 }
 
+void FileTable::add_attachment(ContainerId attached) {
+  const std::lock_guard guard(mutex_);
+  attachments_.insert(attached);
+}
+
 void FileTable::drop_attachment(ContainerId attached, Garbage& garbage) {
   const std::lock_guard guard(mutex_);
+  attachments_.erase(attached);
   for (auto it = files_.begin(); it != files_.end();) {
     const auto entry = it++;
     Attachments& attachments = entry->second.attachments;

@@ -3,7 +3,6 @@
 // belongs to a node and ends with it. Any thread.
 #pragma once
 
-#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -37,6 +36,7 @@ struct File : std::enable_shared_from_this<File> {
   dev_t device = 0;
   ino_t inode = 0;
   dev_t root_device = 0;
+  std::uint64_t mount = 0;  // of `path`, as statx(2) numbers mounts
   bool regular = false;
   bool of_gob = false;  // a mount of gob itself: nothing is looked at below it
 
@@ -104,19 +104,21 @@ class FileTable {
     ContainerId attached;
     dev_t root_device = 0;
     UniqueFd path;  // O_PATH
-    struct stat status {};
+    dev_t device = 0;
+    ino_t inode = 0;
+    std::uint64_t mount = 0;
+    bool regular = false;
     bool of_gob = false;
   };
   // Gives `node` a reference to it. The same file has one number as long as somebody has a
-  // reference. Null: the node is gone.
-  std::shared_ptr<File> adopt(const Life& node, Found found);
+  // reference; `path` is taken if nobody had. Null: the node is gone, or the attachment has ended.
+  std::shared_ptr<File> adopt(const Life& node, Found& found);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
   // By what the host knows it as; null if no node knows it.
   [[nodiscard]] std::shared_ptr<File> find_regular(dev_t device, ino_t inode) const;
   // Everything that is the same on the host, `file` too if it is still here.
   [[nodiscard]] std::vector<std::shared_ptr<File>> same_as(const File& file) const;
   [[nodiscard]] bool is_reached_by(const File& file, ContainerId attached) const;
-  [[nodiscard]] std::vector<std::shared_ptr<File>> reached_by(ContainerId attached) const;
   // The nodes that have references to it.
   [[nodiscard]] std::vector<NodeId> holders(std::uint64_t number) const;
   // The node gives `count` references back. Those of a peer that counts wrongly hurt only itself.
@@ -134,6 +136,8 @@ class FileTable {
   using Garbage = std::vector<std::shared_ptr<void>>;
   // Everything of a node that is gone; the files that have locks of any node.
   std::vector<std::shared_ptr<File>> drop_node(NodeId node, Garbage& garbage);
+  // What is below it may be adopted from now on.
+  void add_attachment(ContainerId attached);
   // Everything that was reached only by an attachment that ends.
   void drop_attachment(ContainerId attached, Garbage& garbage);
 
@@ -162,6 +166,7 @@ class FileTable {
   std::unordered_map<std::uint64_t, Entry> files_;
   std::map<Identity, std::uint64_t> numbers_;
   std::unordered_map<std::uint64_t, std::shared_ptr<OpenFile>> open_;
+  Attachments attachments_;
   std::uint64_t last_number_ = 0;
   std::uint64_t last_handle_ = 0;
 };

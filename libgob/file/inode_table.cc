@@ -55,14 +55,20 @@ std::uint64_t InodeTable::enter_again(const RemoteFile& remote) {
 void InodeTable::note_name(std::uint64_t inode, std::uint64_t folder, std::string name) {
   const std::lock_guard guard(mutex_);
   const auto found = inodes_.find(inode);
-  if (found != inodes_.end()) found->second.name = {folder, std::move(name)};
+  if (found == inodes_.end()) return;
+  std::vector<Name>& names = found->second.names;
+  Name latest{folder, std::move(name)};
+  if (!names.empty() && names.back() == latest) return;
+  std::erase(names, latest);
+  if (names.size() == kMostNames) names.erase(names.begin());
+  names.push_back(std::move(latest));
 }
 
-std::optional<InodeTable::Name> InodeTable::name_of(const RemoteFile& remote) const {
+std::vector<InodeTable::Name> InodeTable::names_of(const RemoteFile& remote) const {
   const std::lock_guard guard(mutex_);
   const auto number = numbers_.find(remote);
-  if (number == numbers_.end()) return std::nullopt;
-  return inodes_.at(number->second).name;
+  if (number == numbers_.end()) return {};
+  return inodes_.at(number->second).names;
 }
 
 std::string InodeTable::path_of(const RemoteFile& remote) const {
@@ -75,8 +81,10 @@ std::string InodeTable::path_of(const RemoteFile& remote) const {
   for (unsigned depth = 0; inode != kRootInode && depth < kDeepest; ++depth) {
     const auto found = inodes_.find(inode);
     if (found == inodes_.end()) break;
-    path = path.empty() ? found->second.name.name : found->second.name.name + "/" + path;
-    inode = found->second.name.folder;
+    const std::vector<Name>& names = found->second.names;
+    const Name latest = names.empty() ? Name() : names.back();
+    path = path.empty() ? latest.name : latest.name + "/" + path;
+    inode = latest.folder;
   }
   return path;
 }

@@ -39,13 +39,16 @@ class InodeTable {
   void note_told(std::uint64_t inode);
   // The kernel will be told without a new reference: 0 if it knows the file no more.
   std::uint64_t enter_again(const RemoteFile& remote);
-  // The kernel was told that this is the file's name. Of several it is the latest that counts.
+  // The kernel was told that this is a name of the file. Of several it is the latest that counts.
   void note_name(std::uint64_t inode, std::uint64_t folder, std::string name);
   struct Name {
     std::uint64_t folder = 0;  // inode
     std::string name;
+    friend bool operator==(const Name&, const Name&) = default;
   };
-  [[nodiscard]] std::optional<Name> name_of(const RemoteFile& remote) const;
+  static constexpr std::size_t kMostNames = 16;
+  // The latest ones, the last at the end.
+  [[nodiscard]] std::vector<Name> names_of(const RemoteFile& remote) const;
   // The kernel gives `lookups` back. When it knows the file no more: the file, and how many
   // references the home is to be given back.
   struct Gone {
@@ -68,7 +71,7 @@ class InodeTable {
  private:
   struct Inode {
     RemoteFile remote;
-    Name name;
+    std::vector<Name> names;
     std::uint64_t lookups = 0;
     std::uint64_t references = 0;
     bool told = false;

@@ -10,7 +10,7 @@ std::shared_ptr<LastWrites::Write> LastWrites::begin(std::set<ContainerId> attac
   {
     const std::lock_guard guard(mutex_);
     number = ++last_;
-    under_way_[number] = {std::move(attachments), std::move(file), {}, {}};
+    under_way_[number] = {std::move(attachments), std::move(file), {}, {}, {}};
   }
   return std::make_shared<Write>(*this, number);
 }
@@ -18,7 +18,10 @@ std::shared_ptr<LastWrites::Write> LastWrites::begin(std::set<ContainerId> attac
 void LastWrites::await(ContainerId attached, const std::shared_ptr<Gathered>& all) {
   const std::lock_guard guard(mutex_);
   for (auto& [number, write] : under_way_)
-    if (write.attachments.contains(attached)) write.waiting.push_back(all);
+    if (write.attachments.contains(attached)) {
+      write.waiting.push_back(all);
+      write.awaited.insert(attached);
+    }
   if (const auto untold = untold_.extract(attached)) all->add(untold.mapped());
 }
 
@@ -46,8 +49,8 @@ void LastWrites::fail(std::uint64_t number, const Error& error) {
   const std::lock_guard guard(mutex_);
   const UnderWay& write = under_way_.at(number);
   for (const std::shared_ptr<Gathered>& all : write.waiting) all->add(error);
-  if (!write.waiting.empty()) return;
-  for (const ContainerId attached : write.attachments) untold_.emplace(attached, error);
+  for (const ContainerId attached : write.attachments)
+    if (!write.awaited.contains(attached)) untold_.emplace(attached, error);
 }
 
 void LastWrites::over(std::uint64_t number) {

@@ -110,6 +110,7 @@ class LastWrites {
     std::set<ContainerId> attachments;
     std::string file;
     std::vector<std::shared_ptr<Gathered>> waiting;
+    std::set<ContainerId> awaited;  // those of `attachments` for whose end somebody waits
     std::vector<std::function<void()>> after;
   };
   void fail(std::uint64_t number, const Error& error);

@@ -168,11 +168,10 @@ void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
 void Mount::forget_gone(NodeId home, const peer::FileGone& gone) {
   post_drop([this, file = RemoteFile{home, gone.incarnation(), gone.file()}] {
     forget_attributes(file, [] {});
-    const auto known = inodes_.name_of(file);
-    if (!known || known->folder == 0) return;
-    // The kernel may know another file by that name since: then it asks for it anew.
-    static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, known->folder, known->name.c_str(),
-                                                       known->name.size()));
+    // The kernel may know another file by such a name since: then it asks for it anew.
+    for (const InodeTable::Name& known : inodes_.names_of(file))
+      static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, known.folder, known.name.c_str(),
+                                                         known.name.size()));
   });
 }
 

@@ -43,7 +43,8 @@ class RemovalWatch {
   UniqueFd events_;  // constant after start()
   UniqueFd end_;     // an eventfd: the thread shall end
   std::mutex mutex_;
-  // Guarded by mutex_. One file reached by two ways has two numbers and one watch.
+  // Guarded by mutex_. One that is forgotten and found again has two numbers for a while, and one
+  // watch.
   std::map<int, std::set<std::uint64_t>> numbers_;
   std::map<std::uint64_t, int> watches_;
   std::thread thread_;

@@ -9,6 +9,7 @@
 #include <set>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/proc.h"
@@ -43,13 +44,15 @@ bool stands(pid_t pid) {
   return true;
 }
 
-// A child that was made just before its parent stopped is stopped, too.
+// A child that was made just before its parent stopped is stopped, too. One whose parent was ending
+// just then belongs to the process no more: it stays, and goes on.
 Status stop_all(pid_t root) {
   const auto deadline = Clock::now() + kStop;
   std::set<pid_t> told;
   while (true) {
     bool all = true;
-    for (const pid_t pid : tree_of(root)) {
+    const std::vector<pid_t> tree = tree_of(root);
+    for (const pid_t pid : tree) {
       if (told.insert(pid).second) {
         ::kill(pid, SIGSTOP);
         all = false;
@@ -57,11 +60,15 @@ Status stop_all(pid_t root) {
         all = all && stands(pid);
       }
     }
-    if (all) return {};
-    if (Clock::now() > deadline)
+    const bool late = Clock::now() > deadline;
+    if ((all && tree_of(root) == tree) || late) {
+      for (const pid_t pid : told)
+        if (std::ranges::find(tree, pid) == tree.end()) ::kill(pid, SIGCONT);
+      if (!late) return {};
       return make_error(ErrorCode::kTimedOut,
                         "process " + std::to_string(root) +
                             " does not stop: one of its threads waits in the kernel, for a disk?");
+    }
     std::this_thread::sleep_for(kLook);
   }
 }

@@ -182,6 +182,7 @@ class Node final : private ControlHandler, private ChannelSink, private ShardLis
   void make_file_container(const std::string& name, const std::string& source,
                            const std::shared_ptr<UniqueFd>& file, std::uint64_t size_bytes,
                            const std::function<void(Result<ContainerId>)>& done);
+  [[nodiscard]] bool is_of_earlier_life(const ContainerRecord& record) const;
   void recover_file(const ContainerRecord& record);
   void drop_file_container(const std::string& name);
   void stop_files();

@@ -59,6 +59,11 @@ void Node::install_view(const ViewRecord& record, const std::string& blob) {
 
 void Node::perform(const container::Actions& actions) {
   for (const container::Action& action : actions) perform(action);
+  // All attachments first: a file may be found again by one that is younger than its container.
+  for (const container::Action& action : actions)
+    if (const auto* added = std::get_if<container::Added>(&action);
+        added != nullptr && is_of_earlier_life(added->record))
+      recover_file(added->record);
 }
 
 void Node::perform(const container::Action& action) {
@@ -107,8 +112,13 @@ void Node::add_local(const ContainerRecord& record) {
   const bool file = record.kind == ContainerKind::kFile;
   spdlog::log(file ? spdlog::level::debug : spdlog::level::info, "container {} {}: {}",
               record.info.id.value(), quoted(record.name), format_size(record.size_bytes));
-  if (file && record.info.home == self_ && record.creator.incarnation != transport_->incarnation())
-    recover_file(record);
+}
+
+// A file's container that this node made before it died.
+bool Node::is_of_earlier_life(const ContainerRecord& record) const {
+  return record.kind == ContainerKind::kFile && record.info.home == self_ &&
+         record.creator.incarnation != transport_->incarnation() &&
+         table_->find(record.info.id) != nullptr;
 }
 
 void Node::perform_sync(const SyncService::Out& out) {

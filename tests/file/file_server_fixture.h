@@ -48,6 +48,7 @@ class Store final : public FileStore, public FileData {
     withdrawn.push_back(container);
   }
   void send(NodeId to, peer::FileBody body) override {
+    const int number = ++sends;  // before anybody can hear of an answer to it
     if (body.has_revoke() && to == kPeer) ++revokes;
     if (gives_back_to != nullptr && body.has_revoke()) {
       peer::FileRevoked revoked;
@@ -56,7 +57,7 @@ class Store final : public FileStore, public FileData {
       revoked.set_number(body.revoke().number());
       gives_back_to->revoked(to, revoked);
     }
-    if (++sends == 1) first_sent.set_value(std::move(body));
+    if (number == 1) first_sent.set_value(std::move(body));
   }
   FileData& data() override { return *this; }
 

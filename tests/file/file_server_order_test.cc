@@ -29,9 +29,10 @@ extern "C" int fsync(int file) {
   disk_is_slow.wait(true);
   return static_cast<int>(::syscall(SYS_fsync, file));
 }
-extern "C" int fstatat(int folder, const char* name, struct stat* status, int flags) noexcept {
-  if (before_attributes.exchange(false)) attributes_are_asked();
-  return static_cast<int>(::syscall(SYS_newfstatat, folder, name, status, flags));
+extern "C" int statx(int folder, const char* name, int flags, unsigned wanted,
+                     struct statx* status) noexcept {
+  if (wanted == STATX_BASIC_STATS && before_attributes.exchange(false)) attributes_are_asked();
+  return static_cast<int>(::syscall(SYS_statx, folder, name, flags, wanted, status));
 }
 
 extern "C" ssize_t pwritev2(int file, const iovec* parts, int count, off_t offset, int flags) {

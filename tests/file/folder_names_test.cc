@@ -126,6 +126,39 @@ TEST_F(NameLeases, AreNotGivenInEitherFolderBeforeARenameIsMade) {
   EXPECT_NE(look(outer_, "came").name_lease(), 0u);
 }
 
+// It is known by another attachment, too, and the last node that knows it by this one forgets it.
+TEST_F(NameLeases, AreNotWaitedForWhenNobodyKnowsTheFolderAnyMore) {
+  const ContainerId again{6};
+  server_.attach(again, (folder_ / "tree").string());
+  take_lease(outer_, "inner");
+  const auto look_here = [&](std::uint64_t folder, const std::string& name) {
+    return ask(kHere, make(FileOp::kLookup, folder, name)).file();
+  };
+  const auto top = ask(kHere, make(FileOp::kRoot, again.value())).file();
+  const std::uint64_t outer = look_here(top, "outer");
+  ASSERT_NE(outer, outer_);
+  store_.gives_back_to = nullptr;
+  auto rename = make(FileOp::kRename, outer, "inner");
+  rename.set_to_file(outer);
+  rename.set_to_name("renamed");
+  rename.set_id(1000);
+  rename.set_incarnation(kIncarnation);
+  rename.mutable_caller()->set_uid(::geteuid());
+  std::promise<peer::FileReply> renamed;
+  server_.handle(kHere, rename,
+                 [&](peer::FileReply reply) { renamed.set_value(std::move(reply)); });
+  const peer::FileBody sent = store_.first_sent.get_future().get();
+  ASSERT_TRUE(sent.has_revoke());
+  EXPECT_EQ(sent.revoke().file(), outer_);
+  peer::FileForget forget;
+  forget.set_incarnation(kIncarnation);
+  forget.add_files(outer_);
+  forget.add_counts(100);
+  server_.forget(kPeer, forget);
+  EXPECT_EQ(renamed.get_future().get().error(), 0u);
+  EXPECT_NE(look_here(outer, "renamed"), 0u);
+}
+
 TEST_F(NameLeases, DoNotComeWhereAListSaysWhoMay) {
   struct {
     std::uint32_t version = 2;

@@ -1,6 +1,7 @@
 // Files that are reached by several attachments of their home: each is one file.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -178,6 +179,41 @@ TEST_F(Attachments, TheEndOfOneLeavesAFileToTheOthers) {
   }));
 }
 
+TEST_F(Attachments, AFileThatIsRemovedByOneGivesItsMemoryBack) {
+  EXPECT_TRUE(runs_to_its_end([&] {
+    for (unsigned node = 0; node < 3; ++node)
+      for (const char* const way : {kWays[0], kWays[1], kWays[2]})
+        if (content(at(node, way)).empty()) return false;
+    return ::unlink(at(1, kWays[1]).c_str()) == 0;
+  }));
+  EXPECT_EQ(nodes_.detach(0, "one"), "") << "that is the file itself, whatever its name";
+  EXPECT_TRUE(files_come_down_to(nodes_, 0)) << containers_of_files(nodes_, 0);
+}
+
+TEST_F(Attachments, AMountThatGivesOtherRightsIsNoWayToTheSameFile) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to mount";
+  const std::string read_only = folder_.reference();
+  ASSERT_EQ(::mount(folder_.tree().c_str(), read_only.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, read_only.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr),
+            0);
+  ASSERT_EQ(nodes_.attach(0, "export", read_only), "");
+  EXPECT_TRUE(runs_to_its_end([&] {
+    const auto errno_of = [](const std::string& path, int flags) {
+      const UniqueFd fd(::open(path.c_str(), flags, 0644));
+      return fd ? 0 : errno;
+    };
+    const std::string there = at(2, "/export/a/b/file");
+    if (errno_of(there, O_RDONLY) != 0 || errno_of(there, O_WRONLY) != EROFS) return false;
+    // The file is known by the other mount now.
+    if (errno_of(at(1, kWays[0]), O_RDWR) != EBUSY) return false;
+    if (errno_of(at(1, "/tree/new"), O_RDWR | O_CREAT) != 0) return false;
+    return errno_of(at(2, "/export/new"), O_RDONLY) == EBUSY;
+  }));
+  EXPECT_EQ(nodes_.detach(0, "export"), "");
+  EXPECT_EQ(::umount2(read_only.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(runs_to_its_end([&] { return ::open(at(1, kWays[0]).c_str(), O_RDWR) >= 0; }));
+}
+
 // What is in a mount of gob has a home already, and would be read there again and again.
 TEST_F(Attachments, NoMountOfGobIsSeenThroughAnother) {
   for (const std::string& inside : {at(1, "/inner"), at(1, "/one"), at(1, "")}) {
@@ -197,7 +233,8 @@ TEST_F(Attachments, NoMountOfGobIsSeenThroughAnother) {
   EXPECT_EQ(nodes_.detach(0, "around"), "");
 }
 
-// By the attachment by which it was first reached it is not found any more.
+// By the attachment by which it was first reached it is not found any more, and the others are
+// younger than its container.
 TEST_F(Attachments, AHomeThatReturnsFindsAFileByAnotherOne) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to find a file again after a restart";
   int told[2];
@@ -206,7 +243,10 @@ TEST_F(Attachments, AHomeThatReturnsFindsAFileByAnotherOne) {
   if (program == 0) {
     ::close(told[0]);
     const MappedFile file(nodes_, 1, "/a/b/file", 3 * kPage);
-    if (content(at(1, kWays[1])).size() != 3 * kPage || !nodes_.detach(1, "tree").empty())
+    for (const char* const name : {"again", "inner"})
+      if (!nodes_.detach(1, name).empty()) ::_exit(1);
+    if (!nodes_.attach(0, "again", folder_.tree()).empty() ||
+        content(at(1, kWays[1])).size() != 3 * kPage || !nodes_.detach(1, "tree").empty())
       ::_exit(1);
     std::memcpy(file.at(kPage), "stored since", 12);
     static_cast<void>(!::write(told[1], "1", 1));

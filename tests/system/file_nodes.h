@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -60,6 +63,25 @@ inline std::string content(const std::string& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
   return text.str();
+}
+
+// Of files that nodes have opened for reading, as a node knows them.
+inline std::size_t containers_of_files(const Nodes& nodes, unsigned node) {
+  const auto stat = nodes.stat(node);
+  if (!stat) return ~std::size_t{0};
+  return static_cast<std::size_t>(
+      std::ranges::count_if(stat->containers(), [](const control::ContainerStat& each) {
+        return each.container().name().starts_with("file-");
+      }));
+}
+
+// At every node; false if it does not come to that in time.
+inline bool files_come_down_to(const Nodes& nodes, std::size_t count) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  for (unsigned node = 0; node < nodes.count(); ++node)
+    while (containers_of_files(nodes, node) != count)
+      if (std::chrono::steady_clock::now() > give_up) return false;
+  return true;
 }
 
 // A child process; true if `program` returned true in time.

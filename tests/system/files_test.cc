@@ -119,14 +119,6 @@ TEST(Files, AFileThatIsRemovedGivesItsMemoryBackOnAllNodes) {
   Nodes nodes(2, file_settings());
   const SharedFolder folder;
   folder.attach(nodes);
-  const auto containers_of_files = [&](unsigned node) -> std::size_t {
-    const auto stat = nodes.stat(node);
-    if (!stat) return ~std::size_t{0};
-    return static_cast<std::size_t>(
-        std::ranges::count_if(stat->containers(), [](const control::ContainerStat& each) {
-          return each.container().name().starts_with("file-");
-        }));
-  };
   const auto read_everywhere = [&](const std::string& name) {
     for (unsigned node = 0; node < 2; ++node) {
       std::ifstream file(seen_at(nodes, node) + "/" + name);
@@ -139,26 +131,21 @@ TEST(Files, AFileThatIsRemovedGivesItsMemoryBackOnAllNodes) {
   for (const char* name : {"by the host", "by a node", "replaced", "open"}) read_everywhere(name);
   const int open_one = ::open((seen_at(nodes, 1) + "/open").c_str(), O_RDONLY);
   ASSERT_GE(open_one, 0);
-  ASSERT_EQ(containers_of_files(0), 4u);
-  ASSERT_EQ(containers_of_files(1), 4u);
+  ASSERT_EQ(containers_of_files(nodes, 0), 4u);
+  ASSERT_EQ(containers_of_files(nodes, 1), 4u);
 
   ASSERT_EQ(::unlink((folder.tree() + "/by the host").c_str()), 0);
   ASSERT_EQ(::unlink((seen_at(nodes, 1) + "/by a node").c_str()), 0);
   std::ofstream(folder.tree() + "/new") << "new";
   ASSERT_EQ(::rename((folder.tree() + "/new").c_str(), (folder.tree() + "/replaced").c_str()), 0);
   ASSERT_EQ(::unlink((folder.tree() + "/open").c_str()), 0);
-  const auto come_down_to = [&](std::size_t count) {
-    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (containers_of_files(0) != count || containers_of_files(1) != count)
-      if (std::chrono::steady_clock::now() > give_up) return false;
-    return true;
-  };
-  EXPECT_TRUE(come_down_to(1)) << containers_of_files(0) << ", " << containers_of_files(1);
+  const auto containers = [&] { return containers_of_files(nodes, 0); };
+  EXPECT_TRUE(files_come_down_to(nodes, 1)) << containers();
   char bytes[13] = {};
   EXPECT_EQ(::pread(open_one, bytes, sizeof bytes, 0), 13);
   EXPECT_EQ(std::string(bytes, 13), "bytes of open");
   ::close(open_one);
-  EXPECT_TRUE(come_down_to(0)) << containers_of_files(0) << ", " << containers_of_files(1);
+  EXPECT_TRUE(files_come_down_to(nodes, 0)) << containers();
 }
 
 TEST(Files, ASharedWritableMappingIsRefusedWithTheDocumentedErrno) {
