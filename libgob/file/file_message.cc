@@ -112,6 +112,7 @@ Status check_file_reply(const peer::FileReply& reply) {
   if (reply.error() > 4095) return bad("an error number that cannot be");
   if (reply.data().size() > kMaxIoBytes) return bad("too many bytes");
   if (static_cast<std::size_t>(reply.locks_size()) > kMaxLocks) return bad("too many locks");
+  if (reply.moved_size() > 2) return bad("too many files moved");
   if (reply.container() > kMaxContainerId) return bad("a container that cannot be");
   for (const peer::FileEntry& entry : reply.entries())
     if (entry.name().empty() || entry.name().size() > kMaxFileNameBytes ||

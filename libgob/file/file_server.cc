@@ -207,7 +207,7 @@ void FileServer::work(const Life& from, const Request& request, Reply& reply) {
       case FileOp::kSymlink:
         return make_link(from, *file, request, reply);
       case FileOp::kRename:
-        return rename(*file, request);
+        return rename(*file, request, reply);
       case FileOp::kLink:
         return link(from, *file, request, reply);
       case FileOp::kOpen:

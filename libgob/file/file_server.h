@@ -127,7 +127,7 @@ class FileServer {
   int make_folder(const Life& from, File& folder, const Request& request, Reply& reply);
   int remove(const File& folder, const Request& request, int flags) const;
   int make_link(const Life& from, File& folder, const Request& request, Reply& reply);
-  int rename(const File& folder, const Request& request) const;
+  int rename(const File& folder, const Request& request, Reply& reply) const;
   int link(const Life& from, const File& file, const Request& request, Reply& reply);
   int read_link(const File& file, Reply& reply) const;
   int open_folder(const Life& from, const std::shared_ptr<File>& file, Reply& reply);

@@ -250,10 +250,7 @@ std::vector<std::shared_ptr<File>> FileServer::touched_by(const Asked& asked) co
   };
   const auto add_named = [&](std::uint64_t number, const std::string& name) {
     const auto folder = table_.find(number);
-    struct stat status {};
-    if (folder != nullptr &&
-        ::fstatat(folder->path.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
-      add(table_.find_regular(status.st_dev, status.st_ino));
+    if (folder != nullptr) add(table_.find(table_.number_in(*folder, name)));
   };
   switch (op_of(request)) {
     case FileOp::kSetAttributes:

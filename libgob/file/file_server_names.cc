@@ -156,14 +156,18 @@ int FileServer::make_link(const Life& from, File& folder, const Request& request
   return lookup(from, folder, request, reply);
 }
 
-int FileServer::rename(const File& folder, const Request& request) const {
+int FileServer::rename(const File& folder, const Request& request, Reply& reply) const {
   const auto target = table_.find(request.to_file());
   if (target == nullptr) return ESTALE;
   if (target->attached != folder.attached) return EXDEV;
-  return ::renameat2(folder.path.get(), request.name().c_str(), target->path.get(),
-                     request.to_name().c_str(), request.flags()) == 0
-             ? 0
-             : errno;
+  const std::uint64_t moved = table_.number_in(folder, request.name());
+  const std::uint64_t came =
+      (request.flags() & RENAME_EXCHANGE) != 0 ? table_.number_in(*target, request.to_name()) : 0;
+  if (::renameat2(folder.path.get(), request.name().c_str(), target->path.get(),
+                  request.to_name().c_str(), request.flags()) != 0)
+    return errno;
+  for (const std::uint64_t number : {moved, came}) reply.add_moved(number);
+  return 0;
 }
 
 int FileServer::link(const Life& from, const File& file, const Request& request, Reply& reply) {

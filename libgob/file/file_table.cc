@@ -1,5 +1,8 @@
 #include "libgob/file/file_table.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 
 namespace gob::file {
@@ -37,10 +40,13 @@ std::shared_ptr<File> FileTable::find(std::uint64_t number) const {
   return found == files_.end() ? nullptr : found->second.file;
 }
 
-std::shared_ptr<File> FileTable::find_regular(dev_t device, ino_t inode) const {
+std::uint64_t FileTable::number_in(const File& folder, const std::string& name) const {
+  struct stat status {};
+  if (::fstatat(folder.path.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return 0;
   const std::lock_guard guard(mutex_);
-  const auto known = numbers_.find(Identity{device, inode, 0});
-  return known == numbers_.end() ? nullptr : files_.at(known->second).file;
+  const auto known = numbers_.find(Identity{status.st_dev, status.st_ino,
+                                            S_ISREG(status.st_mode) ? 0 : folder.attached.value()});
+  return known == numbers_.end() ? 0 : known->second;
 }
 
 std::vector<std::shared_ptr<File>> FileTable::same_as(const File& file) const {

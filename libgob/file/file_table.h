@@ -114,8 +114,8 @@ class FileTable {
   // reference; `path` is taken if nobody had. Null: the node is gone, or the attachment has ended.
   std::shared_ptr<File> adopt(const Life& node, Found& found);
   [[nodiscard]] std::shared_ptr<File> find(std::uint64_t number) const;
-  // By what the host knows it as; null if no node knows it.
-  [[nodiscard]] std::shared_ptr<File> find_regular(dev_t device, ino_t inode) const;
+  // What is in a folder under a name; 0: no node knows it.
+  [[nodiscard]] std::uint64_t number_in(const File& folder, const std::string& name) const;
   // Everything that is the same on the host, `file` too if it is still here.
   [[nodiscard]] std::vector<std::shared_ptr<File>> same_as(const File& file) const;
   [[nodiscard]] bool is_reached_by(const File& file, ContainerId attached) const;

@@ -55,9 +55,20 @@ std::uint64_t InodeTable::enter_again(const RemoteFile& remote) {
 void InodeTable::note_name(std::uint64_t inode, std::uint64_t folder, std::string name) {
   const std::lock_guard guard(mutex_);
   const auto found = inodes_.find(inode);
-  if (found == inodes_.end()) return;
-  std::vector<Name>& names = found->second.names;
-  Name latest{folder, std::move(name)};
+  if (found != inodes_.end()) add_name(found->second, {folder, std::move(name)});
+}
+
+void InodeTable::note_moved(const RemoteFile& remote, const Name& was, Name is) {
+  const std::lock_guard guard(mutex_);
+  const auto number = numbers_.find(remote);
+  if (number == numbers_.end()) return;
+  Inode& inode = inodes_.at(number->second);
+  std::erase(inode.names, was);
+  add_name(inode, std::move(is));
+}
+
+void InodeTable::add_name(Inode& inode, Name latest) {
+  std::vector<Name>& names = inode.names;
   if (!names.empty() && names.back() == latest) return;
   std::erase(names, latest);
   if (names.size() == kMostNames) names.erase(names.begin());

@@ -46,6 +46,8 @@ class InodeTable {
     std::string name;
     friend bool operator==(const Name&, const Name&) = default;
   };
+  // It has another one instead.
+  void note_moved(const RemoteFile& remote, const Name& was, Name is);
   static constexpr std::size_t kMostNames = 16;
   // The latest ones, the last at the end.
   [[nodiscard]] std::vector<Name> names_of(const RemoteFile& remote) const;
@@ -78,6 +80,8 @@ class InodeTable {
     bool record_locks = false;
     bool flocks = false;
   };
+
+  static void add_name(Inode& inode, Name latest);
 
   mutable std::mutex mutex_;
   // Guarded by mutex_:

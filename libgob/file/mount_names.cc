@@ -150,7 +150,21 @@ void Mount::rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino
   request.set_to_file(to ? to->file : 0);
   request.set_to_name(to_name);
   request.set_flags(flags);
-  self.ask(req, parent, FileOp::kRename, std::move(request), just_error(req));
+  // The kernel knows what it moved by the new name, and must be told that one when it is to forget.
+  const InodeTable::Name old_name{parent, name};
+  const InodeTable::Name new_name{to_parent, to_name};
+  self.ask(req, parent, FileOp::kRename, std::move(request),
+           [&self, home = from ? from->home : NodeId{}, old_name, new_name,
+            give = just_error(req)](const Reply& reply) {
+             const auto now = [&](int which, const InodeTable::Name& was,
+                                  const InodeTable::Name& is) {
+               if (reply.moved_size() > which)
+                 self.inodes_.note_moved({home, reply.incarnation(), reply.moved(which)}, was, is);
+             };
+             now(0, old_name, new_name);
+             now(1, new_name, old_name);
+             give(reply);
+           });
 }
 
 void Mount::link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t to_parent, const char* to_name) {
