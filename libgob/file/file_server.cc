@@ -61,7 +61,10 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
       incarnation_(incarnation),
       timeout_(timeout),
       store_(store),
-      removals_([this](std::uint64_t number) { look_for_names(number); }),
+      removals_([this](std::uint64_t number) { look_for_names(number); },
+                [this] {
+                  for (const std::shared_ptr<File>& file : table_.all()) look_for_names(*file);
+                }),
       table_([this](File& file, const auto& attachments) { forgotten(file, attachments); }) {}
 
 Status FileServer::start() {

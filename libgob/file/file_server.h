@@ -214,6 +214,8 @@ class FileServer {
   [[nodiscard]] bool waits_for_last_write(const std::shared_ptr<Asked>& asked);
   void forgotten(File& file, const FileTable::Attachments& attachments);
   void look_for_names(std::uint64_t number);
+  void look_for_names(const File& file);
+  [[nodiscard]] std::uint64_t removed_by(const Asked& asked) const;
 
   // file_server_locks.cc
   bool locks(const Life& from, const Request& request, const Answer& answer);
@@ -229,7 +231,6 @@ class FileServer {
   WorkerPool sync_pool_;  // what waits for a disk to have all of a file: nobody else waits for that
   RemovalWatch removals_;
   LastWrites last_writes_;
-  std::atomic<bool> unwatched_said_ = false;
   FileTable table_;
   std::mutex mutex_;
   std::map<ContainerId, Root> roots_;              // guarded by mutex_

@@ -66,8 +66,10 @@ void FileServer::dispatch(const std::shared_ptr<Asked>& asked) {
 
 void FileServer::answer_now(const std::shared_ptr<Asked>& asked) {
   std::vector<std::shared_ptr<File>> touched = touched_by(*asked);
+  const std::uint64_t removed = removed_by(*asked);
   Reply reply;
   work(*asked->from, asked->request, reply);
+  if (removed != 0 && reply.error() == 0) look_for_names(removed);
   const FileOp op = op_of(asked->request);
   const bool removes = op == FileOp::kUnlink || op == FileOp::kRename;
   std::erase_if(touched, [&](const std::shared_ptr<File>& file) {
@@ -270,6 +272,25 @@ std::vector<std::shared_ptr<File>> FileServer::touched_by(const Asked& asked) co
       break;
   }
   return files;
+}
+
+// What may lose its name by the request, and that its watch does not tell of; but for what only the
+// node knows that asks, whose kernel forgets it by itself.
+std::uint64_t FileServer::removed_by(const Asked& asked) const {
+  const Request& request = asked.request;
+  const bool renames = op_of(request) == FileOp::kRename;
+  if (op_of(request) != FileOp::kUnlink && op_of(request) != FileOp::kRemoveFolder && !renames)
+    return 0;
+  const auto folder = request.incarnation() == incarnation_
+                          ? table_.find(renames ? request.to_file() : request.file())
+                          : nullptr;
+  if (folder == nullptr) return 0;
+  const std::uint64_t number =
+      table_.number_in(*folder, renames ? request.to_name() : request.name());
+  const auto file = table_.find(number);
+  if (file == nullptr || table_.holders(number) == std::vector{asked.from->node}) return 0;
+  const std::lock_guard guard(file->data_mutex);
+  return file->data == File::Data::kReady ? 0 : number;
 }
 
 void FileServer::take_back(const File& file, const ChangeGate::Begun& begun) {

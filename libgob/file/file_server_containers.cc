@@ -233,12 +233,7 @@ int FileServer::need_container(File& file) {
   if (error == 0 && file.forgotten) {
     store_.withdraw(container, name);
   } else if (error == 0) {
-    const int unwatched = removals_.add(file.number, descriptor_path(file.path.get()));
-    if (unwatched != 0 && !unwatched_said_.exchange(true))
-      spdlog::warn(
-          "files that are removed here keep their memory as long as other nodes know their names: "
-          "the host cannot watch them ({})",
-          std::strerror(unwatched));
+    removals_.add(file.number, descriptor_path(file.path.get()));
   }
   lock.unlock();
   if (error == 0) look_for_names(file.number);  // it may have been removed before it was watched
@@ -246,15 +241,20 @@ int FileServer::need_container(File& file) {
 }
 
 // Nobody will find the file again whose last name is gone. The kernels of the nodes know it by that
-// name all the same, and would keep it, with its container, until they want the memory.
+// name all the same, and would keep it, with its container and its room on the disk, until they
+// want the memory.
 void FileServer::look_for_names(std::uint64_t number) {
-  const std::shared_ptr<File> file = table_.find(number);
+  if (const std::shared_ptr<File> file = table_.find(number); file != nullptr)
+    look_for_names(*file);
+}
+
+void FileServer::look_for_names(const File& file) {
   struct stat status {};
-  if (file == nullptr || ::fstat(file->path.get(), &status) != 0 || status.st_nlink != 0) return;
-  for (const NodeId node : table_.holders(number)) {
+  if (::fstat(file.path.get(), &status) != 0 || status.st_nlink != 0) return;
+  for (const NodeId node : table_.holders(file.number)) {
     peer::FileBody body;
     body.mutable_gone()->set_incarnation(incarnation_);
-    body.mutable_gone()->set_file(number);
+    body.mutable_gone()->set_file(file.number);
     store_.send(node, std::move(body));
   }
 }

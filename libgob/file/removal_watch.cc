@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -40,14 +41,13 @@ void RemovalWatch::stop() {
   thread_.join();
 }
 
-int RemovalWatch::add(std::uint64_t number, const std::string& path) {
-  if (!events_) return 0;
+void RemovalWatch::add(std::uint64_t number, const std::string& path) {
+  if (!events_) return;
   const std::lock_guard guard(mutex_);
   const int watch = ::inotify_add_watch(events_.get(), path.c_str(), IN_ATTRIB);
-  if (watch < 0) return errno;
+  if (watch < 0) return;
   numbers_[watch].insert(number);
   watches_[number] = watch;
-  return 0;
 }
 
 void RemovalWatch::remove(std::uint64_t number) {
@@ -67,10 +67,18 @@ void RemovalWatch::remove(std::uint64_t number) {
 void RemovalWatch::run() {
   ::prctl(PR_SET_NAME, "gob-removals");
   std::array<pollfd, 2> fds{{{events_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}}};
-  for (;;) {
-    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+  using Clock = std::chrono::steady_clock;
+  for (Clock::time_point next = Clock::now() + kLook;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now());
+    const int limit = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+    if (::poll(fds.data(), fds.size(), limit) < 0 && errno != EINTR) return;
     if (fds[1].revents != 0) return;
     if (fds[0].revents != 0) read_events();
+    const Clock::time_point begin = Clock::now();
+    if (begin < next) continue;
+    look_();
+    const Clock::time_point end = Clock::now();
+    next = end + std::max<Clock::duration>(kLook, 99 * (end - begin));
   }
 }
 

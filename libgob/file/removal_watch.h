@@ -1,10 +1,11 @@
-// RemovalWatch: notices when the last name of a file may be gone, whoever removed it, by
-// inotify(7). A host says that a file's number of names changed, which is an event of its
-// attributes; the listener looks itself.
+// RemovalWatch: notices when the last name of a file may be gone, whoever removed it. Of files that
+// are added, by inotify(7): a host says that a file's number of names changed, which is an event of
+// its attributes; the listener looks itself. Of all others the listener looks now and then.
 //
 // Threads: any may call; the listener is called on a thread of the watch.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -20,9 +21,14 @@ namespace gob::file {
 
 class RemovalWatch {
  public:
-  // `changed`: attributes of the file with this number changed; it may call the watch.
-  explicit RemovalWatch(std::function<void(std::uint64_t)> changed)
-      : changed_(std::move(changed)) {}
+  // At the least between two looks at everything; and it takes no more than a hundredth of the
+  // time.
+  static constexpr std::chrono::seconds kLook{5};
+
+  // `changed`: attributes of the file with this number changed. `look`: at everything. Both may
+  // call the watch.
+  RemovalWatch(std::function<void(std::uint64_t)> changed, std::function<void()> look)
+      : changed_(std::move(changed)), look_(std::move(look)) {}
   ~RemovalWatch() { stop(); }
   RemovalWatch(const RemovalWatch&) = delete;
   RemovalWatch& operator=(const RemovalWatch&) = delete;
@@ -31,8 +37,8 @@ class RemovalWatch {
   // Nothing is called after this.
   void stop();
 
-  // A file that the host cannot watch (too many are: fs.inotify.max_user_watches) is not; errno.
-  int add(std::uint64_t number, const std::string& path);
+  // A file that the host cannot watch (too many are: fs.inotify.max_user_watches) is not.
+  void add(std::uint64_t number, const std::string& path);
   void remove(std::uint64_t number);
 
  private:
@@ -40,6 +46,7 @@ class RemovalWatch {
   void read_events();
 
   const std::function<void(std::uint64_t)> changed_;
+  const std::function<void()> look_;
   UniqueFd events_;  // constant after start()
   UniqueFd end_;     // an eventfd: the thread shall end
   std::mutex mutex_;

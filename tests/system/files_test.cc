@@ -114,52 +114,6 @@ TEST(Files, AFileThatIsUnlinkedElsewhereStaysUsableWhileItIsOpen) {
   ::close(fd);
 }
 
-// Nothing else would make the kernels forget a name that nobody looks for again.
-TEST(Files, AFileThatIsRemovedGivesItsMemoryBackOnAllNodes) {
-  Nodes nodes(2, file_settings());
-  const SharedFolder folder;
-  folder.attach(nodes);
-  const auto read_everywhere = [&](const std::string& name) {
-    for (unsigned node = 0; node < 2; ++node) {
-      std::ifstream file(seen_at(nodes, node) + "/" + name);
-      const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-      ASSERT_EQ(bytes, "bytes of " + name);
-    }
-  };
-  const auto all = {"by the host", "by a node", "replaced", "open",
-                    "renamed",     "exchanged", "other"};
-  for (const char* name : all) std::ofstream(folder.tree() + "/" + name) << "bytes of " << name;
-  for (const char* name : all) read_everywhere(name);
-  const int open_one = ::open((seen_at(nodes, 1) + "/open").c_str(), O_RDONLY);
-  ASSERT_GE(open_one, 0);
-  ASSERT_EQ(containers_of_files(nodes, 0), all.size());
-  ASSERT_EQ(containers_of_files(nodes, 1), all.size());
-
-  ASSERT_EQ(::unlink((folder.tree() + "/by the host").c_str()), 0);
-  ASSERT_EQ(::unlink((seen_at(nodes, 1) + "/by a node").c_str()), 0);
-  std::ofstream(folder.tree() + "/new") << "new";
-  ASSERT_EQ(::rename((folder.tree() + "/new").c_str(), (folder.tree() + "/replaced").c_str()), 0);
-  ASSERT_EQ(::unlink((folder.tree() + "/open").c_str()), 0);
-  // Each node knows these by other names: who renames something is not told of it.
-  const auto at = [&](unsigned node, const char* name) {
-    return seen_at(nodes, node) + "/" + name;
-  };
-  ASSERT_EQ(::rename(at(1, "renamed").c_str(), at(1, "new name").c_str()), 0);
-  ASSERT_EQ(::unlink(at(0, "new name").c_str()), 0);
-  ASSERT_EQ(::renameat2(AT_FDCWD, at(1, "exchanged").c_str(), AT_FDCWD, at(1, "other").c_str(),
-                        RENAME_EXCHANGE),
-            0);
-  ASSERT_EQ(::unlink(at(0, "exchanged").c_str()), 0);
-  ASSERT_EQ(::unlink(at(0, "other").c_str()), 0);
-  const auto containers = [&] { return containers_of_files(nodes, 0); };
-  EXPECT_TRUE(files_come_down_to(nodes, 1)) << containers();
-  char bytes[13] = {};
-  EXPECT_EQ(::pread(open_one, bytes, sizeof bytes, 0), 13);
-  EXPECT_EQ(std::string(bytes, 13), "bytes of open");
-  ::close(open_one);
-  EXPECT_TRUE(files_come_down_to(nodes, 0)) << containers();
-}
-
 TEST(Files, ASharedWritableMappingIsRefusedWithTheDocumentedErrno) {
   Nodes nodes(1, file_settings());
   const SharedFolder folder;
