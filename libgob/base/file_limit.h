@@ -21,4 +21,11 @@ inline bool is_among_last(int fd, rlim_t count) {
          static_cast<rlim_t>(fd) + count >= limit.rlim_cur;
 }
 
+// The same, of a quarter of all that it may have.
+inline bool is_in_last_quarter(int fd) {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+         static_cast<rlim_t>(fd) >= limit.rlim_cur - limit.rlim_cur / 4;
+}
+
 }  // namespace gob

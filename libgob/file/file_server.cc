@@ -185,6 +185,7 @@ void FileServer::work(const Life& from, const Request& request, Reply& reply) {
       opened = table_.find_open(from.node, request.handle());
       if (opened == nullptr) return ESTALE;
     }
+    file->used.store(++requests_, std::memory_order_relaxed);
     if (file->of_gob && op == FileOp::kAccess) return 0;
     if (file->of_gob && op != FileOp::kGetAttributes) return ELOOP;
     if (const int error = impersonate(request.caller()); error != 0) return error;
@@ -331,6 +332,8 @@ int FileServer::adopt(const Life& from, ContainerId attached, const File* folder
       .of_gob = folder != nullptr && device != folder->device && is_mount_of_gob(device)};
   file = table_.adopt(from, found);
   if (file == nullptr) return ESTALE;
+  file->used.store(++requests_, std::memory_order_relaxed);
+  make_room_for(file->path.get());
   if (file->mount == found.mount || give_the_same_rights(file->path.get(), found.path.get()))
     return 0;
   log_.add("mounts", [&] {

@@ -213,6 +213,8 @@ class FileServer {
   int need_container(File& file);
   [[nodiscard]] bool waits_for_last_write(const std::shared_ptr<Asked>& asked);
   void forgotten(File& file, const FileTable::Attachments& attachments);
+  void ask_to_forget(const File& file);
+  void make_room_for(int fd);
   void look_for_names(std::uint64_t number);
   void look_for_names(const File& file);
   [[nodiscard]] std::uint64_t removed_by(const Asked& asked) const;
@@ -231,6 +233,10 @@ class FileServer {
   WorkerPool sync_pool_;  // what waits for a disk to have all of a file: nobody else waits for that
   RemovalWatch removals_;
   LastWrites last_writes_;
+  std::atomic<std::uint64_t> requests_ = 0;
+  std::atomic<std::size_t> containers_ = 0;
+  std::atomic<bool> room_said_ = false;
+  std::atomic<std::chrono::steady_clock::rep> next_room_ = 0;  // not before may any be made again
   FileTable table_;
   std::mutex mutex_;
   std::map<ContainerId, Root> roots_;              // guarded by mutex_

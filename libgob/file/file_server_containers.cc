@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -15,8 +16,11 @@
 #include <optional>
 #include <sstream>
 #include <system_error>
+#include <utility>
 #include <vector>
 
+#include "libgob/base/file_limit.h"
+#include "libgob/container/container_record.h"
 #include "libgob/file/file_server.h"
 #include "libgob/file/impersonate.h"
 
@@ -233,9 +237,11 @@ int FileServer::need_container(File& file) {
   if (error == 0 && file.forgotten) {
     store_.withdraw(container, name);
   } else if (error == 0) {
+    ++containers_;
     removals_.add(file.number, descriptor_path(file.path.get()));
   }
   lock.unlock();
+  make_room_for(file.path.get());
   if (error == 0) look_for_names(file.number);  // it may have been removed before it was watched
   return error;
 }
@@ -250,13 +256,47 @@ void FileServer::look_for_names(std::uint64_t number) {
 
 void FileServer::look_for_names(const File& file) {
   struct stat status {};
-  if (::fstat(file.path.get(), &status) != 0 || status.st_nlink != 0) return;
+  if (::fstat(file.path.get(), &status) == 0 && status.st_nlink == 0) ask_to_forget(file);
+}
+
+void FileServer::ask_to_forget(const File& file) {
   for (const NodeId node : table_.holders(file.number)) {
     peer::FileBody body;
     body.mutable_gone()->set_incarnation(incarnation_);
     body.mutable_gone()->set_file(file.number);
     store_.send(node, std::move(body));
   }
+}
+
+// Each file that some node's kernel knows has a descriptor here, and up to three if its bytes are
+// in memory. Kernels forget only when they want the memory: so they are asked to, of files that
+// were not asked for for the longest time, before this process has no descriptor left, or the
+// cluster no container. `fd`: a new descriptor, which has the lowest number that was free.
+void FileServer::make_room_for(int fd) {
+  constexpr std::size_t kMostAtOnce = 8192;
+  constexpr std::chrono::milliseconds kPause{100};  // kernels need some time
+  if (!is_in_last_quarter(fd) && containers_ < kMaxContainers / 4 * 3) return;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point now = Clock::now();
+  Clock::rep next = next_room_.load();
+  if (now.time_since_epoch().count() < next ||
+      !next_room_.compare_exchange_strong(next, (now + kPause).time_since_epoch().count()))
+    return;
+  if (!room_said_.exchange(true))
+    spdlog::info(
+        "nodes know {} files of this one, {} of them by containers: their kernels are asked to "
+        "forget those that were not used for the longest time; \"ulimit -n\" says how many "
+        "descriptors there may be",
+        table_.files(), containers_.load());
+  std::vector<std::shared_ptr<File>> files = table_.all();
+  // What is mounted on a folder would go with its name.
+  std::erase_if(files, [](const std::shared_ptr<File>& file) { return !file->regular; });
+  const std::size_t count = std::min(kMostAtOnce, (files.size() + 3) / 4);
+  // As they are now: others change them meanwhile.
+  std::vector<std::pair<std::uint64_t, const File*>> by_use;
+  for (const std::shared_ptr<File>& file : files) by_use.emplace_back(file->used, file.get());
+  std::ranges::nth_element(by_use, by_use.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t i = 0; i < count; ++i) ask_to_forget(*by_use[i].second);
 }
 
 void FileServer::forgotten(File& file, const FileTable::Attachments& attachments) {
@@ -270,6 +310,7 @@ void FileServer::forgotten(File& file, const FileTable::Attachments& attachments
   file.forgotten = true;
   removals_.remove(file.number);
   if (file.data != File::Data::kReady) return;
+  --containers_;
   if (file.mapped) return write_last(file.shared_from_this(), attachments);
   store_.withdraw(file.container, file.container_name);
 }

@@ -37,6 +37,7 @@ struct File : std::enable_shared_from_this<File> {
   ino_t inode = 0;
   dev_t root_device = 0;
   std::uint64_t mount = 0;  // of `path`, as statx(2) numbers mounts
+  std::atomic<std::uint64_t> used = 0;  // when it was last asked for something, in requests
   bool regular = false;
   bool of_gob = false;  // a mount of gob itself: nothing is looked at below it
 
