@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "libgob/base/file_limit.h"
 #include "libgob/base/page_table.h"
 #include "libgob/file/impersonate.h"
 #include "libgob/file/mount_point.h"
@@ -333,7 +334,8 @@ int FileServer::adopt(const Life& from, ContainerId attached, const File* folder
   file = table_.adopt(from, found);
   if (file == nullptr) return ESTALE;
   file->used.store(++requests_, std::memory_order_relaxed);
-  make_room_for(file->path.get());
+  // A new descriptor has the lowest number that was free.
+  if (is_in_last_quarter(file->path.get())) make_room();
   if (file->mount == found.mount || give_the_same_rights(file->path.get(), found.path.get()))
     return 0;
   log_.add("mounts", [&] {

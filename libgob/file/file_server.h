@@ -214,7 +214,7 @@ class FileServer {
   [[nodiscard]] bool waits_for_last_write(const std::shared_ptr<Asked>& asked);
   void forgotten(File& file, const FileTable::Attachments& attachments);
   void ask_to_forget(const File& file);
-  void make_room_for(int fd);
+  void make_room();
   void look_for_names(std::uint64_t number);
   void look_for_names(const File& file);
   [[nodiscard]] std::uint64_t removed_by(const Asked& asked) const;

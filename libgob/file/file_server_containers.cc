@@ -241,7 +241,9 @@ int FileServer::need_container(File& file) {
     removals_.add(file.number, descriptor_path(file.path.get()));
   }
   lock.unlock();
-  make_room_for(file.path.get());
+  if (error == ENOSPC || error == EMFILE || error == ENFILE ||
+      containers_ >= kMaxContainers / 4 * 3)
+    make_room();
   if (error == 0) look_for_names(file.number);  // it may have been removed before it was watched
   return error;
 }
@@ -271,11 +273,10 @@ void FileServer::ask_to_forget(const File& file) {
 // Each file that some node's kernel knows has a descriptor here, and up to three if its bytes are
 // in memory. Kernels forget only when they want the memory: so they are asked to, of files that
 // were not asked for for the longest time, before this process has no descriptor left, or the
-// cluster no container. `fd`: a new descriptor, which has the lowest number that was free.
-void FileServer::make_room_for(int fd) {
+// cluster no container; files of other homes take those, too.
+void FileServer::make_room() {
   constexpr std::size_t kMostAtOnce = 8192;
   constexpr std::chrono::milliseconds kPause{100};  // kernels need some time
-  if (!is_in_last_quarter(fd) && containers_ < kMaxContainers / 4 * 3) return;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point now = Clock::now();
   Clock::rep next = next_room_.load();

@@ -120,8 +120,10 @@ TEST_F(ContainerTableTest, IdsGoRoundPastThoseInUse) {
   ASSERT_TRUE(late);
   TableState state = *late;
   state.last_id = kMaxContainerId - 1;
-  for (std::size_t at = 0; at < 3; ++at)
-    cluster.install(at, {Epoch{2}, {NodeId{0}, NodeId{1}, NodeId{2}}}, encode_table(state));
+  View view;
+  view.epoch = Epoch{2};
+  view.members = {NodeId{0}, NodeId{1}, NodeId{2}};
+  for (std::size_t at = 0; at < 3; ++at) cluster.install(at, view, encode_table(state));
   for (const char* const name : {"last", "after"}) cluster.create(1, name);
   cluster.deliver_all();
   cluster.change_view(3, {0, 1, 2});
