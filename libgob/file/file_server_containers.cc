@@ -276,7 +276,7 @@ void FileServer::ask_to_forget(const File& file) {
 // cluster no container; files of other homes take those, too.
 void FileServer::make_room() {
   constexpr std::size_t kMostAtOnce = 8192;
-  constexpr std::chrono::milliseconds kPause{100};  // kernels need some time
+  constexpr std::chrono::milliseconds kPause{20};  // kernels need some time
   using Clock = std::chrono::steady_clock;
   const Clock::time_point now = Clock::now();
   Clock::rep next = next_room_.load();
@@ -292,7 +292,7 @@ void FileServer::make_room() {
   std::vector<std::shared_ptr<File>> files = table_.all();
   // What is mounted on a folder would go with its name.
   std::erase_if(files, [](const std::shared_ptr<File>& file) { return !file->regular; });
-  const std::size_t count = std::min(kMostAtOnce, (files.size() + 3) / 4);
+  const std::size_t count = std::min(kMostAtOnce, (files.size() + 1) / 2);
   // As they are now: others change them meanwhile.
   std::vector<std::pair<std::uint64_t, const File*>> by_use;
   for (const std::shared_ptr<File>& file : files) by_use.emplace_back(file->used, file.get());
