@@ -30,8 +30,7 @@ class StrongId {
 
 // Position of a node in the configured list of nodes, from 0.
 using NodeId = StrongId<struct NodeTag, std::uint16_t>;
-// Cluster-wide; at most kMaxContainerId. Of a container that was removed it is used again once all
-// others have been. 0 is no container.
+// Cluster-wide, never reused while the cluster runs; at most kMaxContainerId. 0 is no container.
 using ContainerId = StrongId<struct ContainerTag, std::uint32_t>;
 // Page of a container, from 0.
 using PageIndex = StrongId<struct PageTag, std::uint64_t>;

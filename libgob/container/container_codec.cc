@@ -76,7 +76,7 @@ Result<TableState> decode_table(const std::string& bytes) {
   for (const peer::ContainerRecord& each : proto.records()) {
     auto record = from_proto(each);
     if (!record) return record.error();
-    if (each.id() <= previous) return bad("has ids out of order");
+    if (each.id() <= previous || each.id() > proto.last_id()) return bad("has ids out of order");
     if (!names.insert(each.name()).second) return bad("has a name twice");
     previous = each.id();
     state.records.push_back(std::move(*record));

@@ -32,20 +32,17 @@ void ContainerTable::receive(NodeId from, const Create& message, Out& out) {
                                  " containers, which is the most it can have; remove one",
                              ENOSPC),
                   out);
-  record.info.id = next_id();
+  if (last_id_ >= kMaxContainerId)
+    return refuse(
+        from, sequence,
+        make_error(ErrorCode::kNoSpace,
+                   "the cluster has used up its container ids; restart all of it", ENOSPC),
+        out);
+  record.info.id = ContainerId{last_id_ + 1};
   record.info.created = epoch_;
   if (const Status status = check_record(record); !status)
     return refuse(from, sequence, status.error(), out);
   send_all(Add{version_ + 1, record}, out);
-}
-
-// In a circle: one is used again when all others have been, which takes hours at the fastest, and
-// nothing that was said of its container before is still on its way.
-ContainerId ContainerTable::next_id() const {
-  std::uint32_t id = last_id_;
-  do id = id % kMaxContainerId + 1;
-  while (entries_.contains(ContainerId{id}));
-  return ContainerId{id};
 }
 
 void ContainerTable::receive(NodeId from, const Remove& message, Out& out) {

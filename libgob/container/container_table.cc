@@ -168,6 +168,7 @@ bool ContainerTable::in_order(NodeId from, std::uint64_t version, Out& out) {
 
 void ContainerTable::insert(const ContainerRecord& record, std::uint64_t version) {
   names_[record.name] = record.info.id;
+  last_id_ = std::max(last_id_, record.info.id.value());
   entries_[record.info.id] = {record, version};
 }
 
@@ -179,7 +180,6 @@ void ContainerTable::receive(NodeId from, const Add& message, Out& out) {
     return;
   }
   version_ = message.version;
-  last_id_ = message.record.info.id.value();
   insert(message.record, version_);
   out.emplace_back(Added{message.record});
   const RequestId& creator = message.record.creator;
@@ -266,7 +266,7 @@ Status ContainerTable::install_view(const View& view, const std::string& table, 
     names_.erase(it->second.record.name);
     it = entries_.erase(it);
   }
-  last_id_ = state->last_id;
+  last_id_ = std::max(last_id_, state->last_id);
   for (const ContainerRecord& record : state->records) {
     if (!entries_.contains(record.info.id)) out.emplace_back(Added{record});
     insert(record, 0);

@@ -118,7 +118,6 @@ class ContainerTable {
   void ask(std::uint64_t request, Out& out);
   void try_open(std::uint64_t request, const Opening& opening, Out& out);
   void settle(Out& out);
-  [[nodiscard]] ContainerId next_id() const;
   [[nodiscard]] bool orders() const { return !members_.empty() && members_.front() == self_; }
 
   // The orderer.
@@ -142,7 +141,7 @@ class ContainerTable {
 
   std::map<ContainerId, Entry> entries_;
   std::map<std::string, ContainerId, std::less<>> names_;
-  std::uint32_t last_id_ = 0;              // that a container got
+  std::uint32_t last_id_ = 0;              // ids are never used again
   std::uint64_t version_ = 0;              // changes made here
   std::uint64_t committed_ = 0;            // changes made by every member
   std::map<NodeId, std::uint64_t> acked_;  // at the orderer

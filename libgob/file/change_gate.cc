@@ -36,7 +36,7 @@ ChangeGate::Works ChangeGate::end(std::uint64_t number) {
   if (!changes_.empty()) return leases;
   giving_ = !parked_.empty() || !later_.empty();
   for (Parked& each : std::exchange(parked_, {})) {
-    if (each.leases) holders_.insert(each.node);
+    if (each.leases && !abandoned_) holders_.insert(each.node);
     const std::uint64_t lease = each.leases ? ++last_ : 0;
     leases.push_back([start = std::move(each.start), lease] { start(lease); });
   }
@@ -56,13 +56,13 @@ std::uint64_t ChangeGate::lease(NodeId node, Start start) {
     parked_.push_back({node, std::move(start)});
     return 0;
   }
-  holders_.insert(node);
+  if (!abandoned_) holders_.insert(node);
   return ++last_;
 }
 
 std::uint64_t ChangeGate::try_lease(NodeId node) {
   if (!changes_.empty()) return 0;
-  holders_.insert(node);
+  if (!abandoned_) holders_.insert(node);
   return ++last_;
 }
 
@@ -98,6 +98,7 @@ ChangeGate::Works ChangeGate::node_gone(NodeId node) {
 }
 
 ChangeGate::Works ChangeGate::abandoned() {
+  abandoned_ = true;
   holders_.clear();
   Works ready;
   for (Change& each : changes_) {

@@ -75,6 +75,7 @@ class ChangeGate {
   std::list<Change> changes_;
   std::list<Parked> parked_;
   std::list<Start> later_;  // changes that wait for parked_, or for given()
+  bool abandoned_ = false;  // so nobody becomes a holder any more
   bool giving_ = false;     // given() is to come; there are no changes_
   std::uint64_t last_ = 0;  // changes and leases are numbered together
 };

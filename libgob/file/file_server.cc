@@ -64,7 +64,8 @@ FileServer::FileServer(NodeId self, std::uint64_t incarnation, std::chrono::mill
       store_(store),
       removals_([this](std::uint64_t number) { look_for_names(number); },
                 [this] {
-                  for (const std::shared_ptr<File>& file : table_.all()) look_for_names(*file);
+                  for (const std::shared_ptr<File>& file : table_.all())
+                    if (file->asked_to_forget < File::kMostAskings) look_for_names(*file);
                 }),
       table_([this](File& file, const auto& attachments) { forgotten(file, attachments); }) {}
 
@@ -331,11 +332,12 @@ int FileServer::adopt(const Life& from, ContainerId attached, const File* folder
       .mount = status.stx_mnt_id,
       .regular = S_ISREG(status.stx_mode),
       .of_gob = folder != nullptr && device != folder->device && is_mount_of_gob(device)};
+  // A new descriptor has the lowest number that was free.
+  const bool few_left = is_in_last_quarter(found.path.get());
   file = table_.adopt(from, found);
   if (file == nullptr) return ESTALE;
   file->used.store(++requests_, std::memory_order_relaxed);
-  // A new descriptor has the lowest number that was free.
-  if (is_in_last_quarter(file->path.get())) make_room();
+  if (few_left) make_room();
   if (file->mount == found.mount || give_the_same_rights(file->path.get(), found.path.get()))
     return 0;
   log_.add("mounts", [&] {

@@ -216,7 +216,7 @@ class FileServer {
   void ask_to_forget(const File& file);
   void make_room();
   void look_for_names(std::uint64_t number);
-  void look_for_names(const File& file);
+  void look_for_names(File& file);
   [[nodiscard]] std::uint64_t removed_by(const Asked& asked) const;
 
   // file_server_locks.cc

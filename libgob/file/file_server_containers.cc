@@ -256,9 +256,15 @@ void FileServer::look_for_names(std::uint64_t number) {
     look_for_names(*file);
 }
 
-void FileServer::look_for_names(const File& file) {
-  struct stat status {};
-  if (::fstat(file.path.get(), &status) == 0 && status.st_nlink == 0) ask_to_forget(file);
+// Another file system in the tree may not answer: what is known of it must do.
+void FileServer::look_for_names(File& file) {
+  struct statx status {};
+  if (file.of_gob ||
+      ::statx(file.path.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK, &status) != 0 ||
+      status.stx_nlink != 0)
+    return;
+  ++file.asked_to_forget;
+  ask_to_forget(file);
 }
 
 void FileServer::ask_to_forget(const File& file) {
@@ -275,7 +281,7 @@ void FileServer::ask_to_forget(const File& file) {
 // were not asked for for the longest time, before this process has no descriptor left, or the
 // cluster no container; files of other homes take those, too.
 void FileServer::make_room() {
-  constexpr std::size_t kMostAtOnce = 8192;
+  constexpr std::size_t kMostAtOnce = 1024;
   constexpr std::chrono::milliseconds kPause{20};  // kernels need some time
   using Clock = std::chrono::steady_clock;
   const Clock::time_point now = Clock::now();
@@ -294,19 +300,23 @@ void FileServer::make_room() {
   std::erase_if(files, [](const std::shared_ptr<File>& file) { return !file->regular; });
   const std::size_t count = std::min(kMostAtOnce, (files.size() + 1) / 2);
   // As they are now: others change them meanwhile.
-  std::vector<std::pair<std::uint64_t, const File*>> by_use;
+  std::vector<std::pair<std::uint64_t, File*>> by_use;
   for (const std::shared_ptr<File>& file : files) by_use.emplace_back(file->used, file.get());
   std::ranges::nth_element(by_use, by_use.begin() + static_cast<std::ptrdiff_t>(count));
-  for (std::size_t i = 0; i < count; ++i) ask_to_forget(*by_use[i].second);
+  for (std::size_t i = 0; i < count; ++i) {
+    by_use[i].second->used = ++requests_;  // if it cannot go, it is others' turn
+    ask_to_forget(*by_use[i].second);
+  }
 }
 
 void FileServer::forgotten(File& file, const FileTable::Attachments& attachments) {
-  {
-    // A change that waits for leases is still to be made, or refused: of a folder it may concern
-    // others that are the same.
-    const std::lock_guard guard(file.changes_mutex);
-    resume(file.changes.abandoned());
-  }
+  // A change that waits for leases is still to be made, or refused: of a folder it may concern
+  // others that are the same. Not here: whoever gave the file back may be answering a request of
+  // it.
+  pool_.resume([this, kept = file.shared_from_this()] {
+    const std::lock_guard guard(kept->changes_mutex);
+    resume(kept->changes.abandoned());
+  });
   const std::lock_guard guard(file.data_mutex);
   file.forgotten = true;
   removals_.remove(file.number);

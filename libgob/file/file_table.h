@@ -37,6 +37,8 @@ struct File : std::enable_shared_from_this<File> {
   ino_t inode = 0;
   dev_t root_device = 0;
   std::uint64_t mount = 0;  // of `path`, as statx(2) numbers mounts
+  static constexpr unsigned kMostAskings = 3;  // that it be forgotten because it was removed
+  std::atomic<unsigned> asked_to_forget = 0;
   std::atomic<std::uint64_t> used = 0;  // when it was last asked for something, in requests
   bool regular = false;
   bool of_gob = false;  // a mount of gob itself: nothing is looked at below it

@@ -165,14 +165,35 @@ void Mount::drop(ContainerId container, PageIndex first, std::uint64_t pages,
   });
 }
 
+// One after the other: it may wait for who looks for a name in the folder, who may wait for others
+// to have pages dropped. What does not fit is asked for again.
 void Mount::forget_gone(NodeId home, const peer::FileGone& gone) {
-  post_drop([this, file = RemoteFile{home, gone.incarnation(), gone.file()}] {
+  constexpr std::size_t kMostGone = 65536;
+  {
+    const std::lock_guard guard(drops_mutex_);
+    if (gone_.size() >= kMostGone) return;
+    gone_.push_back({home, gone.incarnation(), gone.file()});
+    if (gone_.size() > 1) return;
+  }
+  post_drop([this] { forget_all_gone(); });
+}
+
+void Mount::forget_all_gone() {
+  for (;;) {
+    RemoteFile file;
+    {
+      const std::lock_guard guard(drops_mutex_);
+      file = gone_.front();
+    }
     forget_attributes(file, [] {});
     // The kernel may know another file by such a name since: then it asks for it anew.
     for (const InodeTable::Name& known : inodes_.names_of(file))
       static_cast<void>(fuse_lowlevel_notify_inval_entry(session_, known.folder, known.name.c_str(),
                                                          known.name.size()));
-  });
+    const std::lock_guard guard(drops_mutex_);
+    gone_.pop_front();
+    if (gone_.empty()) return;
+  }
 }
 
 void Mount::post_drop(Drop drop) {

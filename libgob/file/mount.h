@@ -138,6 +138,7 @@ class Mount final : private KernelCache {
   void post_drop(Drop drop);
   void drop_pages(ContainerId container, PageIndex first, std::uint64_t pages);
   void notify();
+  void forget_all_gone();
   void init(fuse_conn_info& connection);
 
   // mount.cc: what the operations share
@@ -277,6 +278,7 @@ class Mount final : private KernelCache {
   std::mutex drops_mutex_;
   std::condition_variable drops_changed_;
   std::deque<Drop> drops_;              // guarded by drops_mutex_
+  std::deque<RemoteFile> gone_;         // the first is being forgotten; guarded by drops_mutex_
   bool notifiers_end_ = false;          // guarded by drops_mutex_
   std::size_t idle_notifiers_ = 0;      // guarded by drops_mutex_
   std::vector<std::thread> notifiers_;  // guarded by drops_mutex_ until they end

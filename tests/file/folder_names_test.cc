@@ -75,9 +75,9 @@ class NameLeases : public FileServerTest {
   // The peer has a lease on the folder, and is asked to give it back.
   void expect_taken_back(std::uint64_t folder, const std::string& name, peer::FileRequest request) {
     take_lease(folder, name);
-    const int before = store_.sends;
+    const int before = store_.revokes;
     EXPECT_EQ(ask(kHere, std::move(request)).error(), 0u);
-    EXPECT_EQ(store_.sends, before + 1);
+    EXPECT_EQ(store_.revokes, before + 1);
   }
 
   std::uint64_t top_ = 0;
@@ -183,10 +183,10 @@ TEST_F(NameLeases, AreTakenBackBeforeANameOrARightChanges) {
   back.set_to_file(outer_);
   back.set_to_name("inner");
   take_lease(top_, "outer");
-  const int before = store_.sends;
+  const int before = store_.revokes;
   take_lease(other_, "moved");
   EXPECT_EQ(ask(kHere, back).error(), 0u);
-  EXPECT_EQ(store_.sends, before + 1) << "of the one folder that it had a lease on";
+  EXPECT_EQ(store_.revokes, before + 1) << "of the one folder that it had a lease on";
   auto rights = make(FileOp::kSetAttributes, outer_);
   rights.set_set(kSetMode);
   rights.mutable_attributes()->set_mode(0755);
