@@ -97,6 +97,10 @@ TEST(FileFailures, ANodeThatRunsOutOfDescriptorsLives) {
   EXPECT_EQ(content(seen_at(nodes, 1) + "/" + std::to_string(kFiles - 1)),
             "file " + std::to_string(kFiles - 1));
   for (unsigned node = 0; node < 3; ++node) EXPECT_TRUE(nodes.stat(node).ok());
+  // The nodes end now, and one that ends hands pages of all these files to another. Who has no
+  // descriptor for them does not survive that yet.
+  for (const unsigned node : {1U, 2U})
+    ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, node, 10 * kFiles));
 }
 
 // Nor does a home run out of them that other nodes' kernels know many files of.
