@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <string_view>
 
 #include "libgob/file/file_server.h"
 
@@ -36,6 +37,28 @@ int set_times(const File& file, const peer::FileRequest& request) {
               request.attributes().modified())};
   // With an empty path the call acts on the descriptor's own inode, a link included.
   return ::utimensat(file.path.get(), "", times.data(), AT_EMPTY_PATH) == 0 ? 0 : errno;
+}
+
+// As listxattr(2). Names of `trusted.*` are shown to who administers the system only, and that this
+// thread does, whoever asks.
+ssize_t names_of_xattrs(const std::string& path, bool administrator, char* value,
+                        std::size_t size) {
+  std::string all(kMaxXattrBytes, '\0');
+  const ssize_t length = ::listxattr(path.c_str(), all.data(), all.size());
+  if (length < 0) return length;
+  std::string_view left(all.data(), static_cast<std::size_t>(length));
+  std::string names;
+  while (!left.empty()) {
+    const std::string_view name = left.substr(0, left.find('\0') + 1);
+    if (administrator || !name.starts_with("trusted.")) names += name;
+    left.remove_prefix(name.size());
+  }
+  if (size != 0 && names.size() > size) {
+    errno = ERANGE;
+    return -1;
+  }
+  if (size != 0) names.copy(value, size);
+  return static_cast<ssize_t>(names.size());
 }
 
 }  // namespace
@@ -103,8 +126,9 @@ int FileServer::xattr(const File& file, const Request& request, Reply& reply) co
         return ::getxattr(path.c_str(), name, value, size);
       });
     default:
-      return take(
-          [&](char* value, std::size_t size) { return ::listxattr(path.c_str(), value, size); });
+      return take([&](char* value, std::size_t size) {
+        return names_of_xattrs(path, request.caller().uid() == 0, value, size);
+      });
   }
 }
 

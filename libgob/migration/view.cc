@@ -26,6 +26,13 @@ bool is_below_any(const std::string& path, const std::vector<std::string>& folde
   return std::ranges::any_of(folders, [&](const auto& each) { return is_below(path, each); });
 }
 
+// What programs do by themselves, their users hardly know.
+std::string hint_for(const std::string& path) {
+  return path.find("/hsperfdata_") == std::string::npos
+             ? ""
+             : "; that is Java's: start it with -XX:-UsePerfData";
+}
+
 class Planner {
  public:
   Planner(const Begin& begin, const Place& here)
@@ -66,7 +73,8 @@ class Planner {
         return make_error(ErrorCode::kUnsupported,
                           begin_.files(i).path() +
                               " is mapped shared, for writing, and only a file that both nodes "
-                              "have by a shared file system can stay so");
+                              "have by a shared file system can stay so" +
+                              hint_for(begin_.files(i).path()));
     return std::move(ready_);
   }
 
@@ -91,11 +99,9 @@ class Planner {
       const bool has_folder = fs::is_directory(fs::path(file.path()).parent_path(), error);
       return has_folder ? COPIED : FROM_SOURCE;
     }
+    // Whether it is there this very moment or not: programs make and remove files all the time.
+    if (is_below_any(file.path(), returned_)) return SAME_FILE;
     const auto ours = facts_of(file.path(), mounts_);
-    if (is_below_any(file.path(), returned_)) {
-      if (ours) return SAME_FILE;
-      return make_error(ErrorCode::kNotFound, file.path() + " does not exist here any more");
-    }
     if (ours && is_same_file(file, *ours, one_machine_)) return SAME_FILE;
     if (ours && file.installed() && ours->size_bytes() == file.size_bytes() &&
         !file.build_id().empty() && file.build_id() == build_id_of(file.path()))

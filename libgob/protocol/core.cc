@@ -21,6 +21,7 @@ void Core::step(const Event& event, Actions& actions) {
       [&](const auto& e) {
         using E = std::decay_t<decltype(e)>;
         if constexpr (std::is_same_v<E, event::Deliver>) {
+          frames_ = e.frames;
           deliver(e.from, e.message, out);
         } else if constexpr (std::is_same_v<E, event::Touch>) {
           for_each_page(e.wanted, [&](PageId page) { touch(page, e.access, true, out); });

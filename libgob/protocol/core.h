@@ -258,6 +258,7 @@ class Core {
   View view_;
   Phase phase_ = Phase::kStarting;
   bool leaving_ = false;
+  bool frames_ = true;  // of the message that was delivered last (event::Deliver)
   bool left_said_ = false;
   std::set<NodeId> leavers_;  // members that refused our last pages because they leave, too
   std::map<ContainerId, ContainerInfo> containers_;

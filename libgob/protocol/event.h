@@ -31,6 +31,7 @@ namespace event {
 struct Deliver {
   NodeId from;
   Message message;
+  bool frames = true;  // for the bytes of kInject; false counts as memory that is full
 };
 // A program waits for `wanted` (figures 2 and 3: first_touch, copy_on_write). `ahead` pages of the
 // same stripe are asked for with it, but nobody waits for them.

@@ -87,7 +87,7 @@ void Core::on_inject(NodeId from, const Message& message, PageId page, Out& out)
     if (must_take) use_reservation(page);
     // Someone who leaves may use the frames that we keep free for ourselves.
     const std::uint64_t keep = message.leaving || message.device ? 0 : low_water();
-    reply.accepted = resident_ + reserved_ + keep < config_.budget_frames;
+    reply.accepted = frames_ && resident_ + reserved_ + keep < config_.budget_frames;
     if (reply.accepted) {
       set_state(page, PageState::kRead);
       LocalPage& arrived = locals_[key_of(page)];

@@ -98,7 +98,12 @@ void Node::add_local(const ContainerRecord& record) {
   if (!pool) return finish(NodeEnd::kFailed, pool.error().message());
   // Of files many are made, and most nodes use few: what keeps a descriptor is what is used.
   if (record.kind != ContainerKind::kFile)
-    if (const auto made = pool->fd(); !made) return finish(NodeEnd::kFailed, made.error().message());
+    if (const auto made = pool->fd(); !made) {
+      if (made.error().code != ErrorCode::kNoSpace)
+        return finish(NodeEnd::kFailed, made.error().message());
+      // Whoever wants to use it here will hear of it, if there is none then.
+      spdlog::warn("{}", made.error().message());
+    }
   auto shared = std::make_shared<const FramePool>(std::move(*pool));
   containers_[record.info.id] = LocalContainer{shared, is_file(record.info)};
   files_->add_container(record.info);

@@ -139,6 +139,7 @@ class Shard final : private ChannelSink {
   // One part of a read or write without a mapping: pages of one stripe of this shard. `ahead`: of
   // the same stripe, nobody waits for them.
   void start_access(const std::shared_ptr<FileAccess>& access, PageSet pages, std::uint64_t ahead);
+  [[nodiscard]] Status has_frames(ContainerId id) const;
   void ask_file_ahead(PageSet pages, Access access);
   // At the home of a file container.
   Status bind_file(ContainerId id, const std::shared_ptr<const Backing>& file);

@@ -274,7 +274,8 @@ void Shard::on_message(NodeId from, std::span<const std::byte> header,
     static_cast<void>(count_received(message));
   }
   free_frames_[from] = message.free_frames;
-  step_with(PageBytes{message.pages, payload.data()}, event::Deliver{from, message});
+  const bool frames = message.type != MessageType::kInject || has_frames(message.pages.container);
+  step_with(PageBytes{message.pages, payload.data()}, event::Deliver{from, message, frames});
 }
 
 void Shard::count_sent(const Message& message) {

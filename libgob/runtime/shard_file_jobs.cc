@@ -33,8 +33,7 @@ Status Shard::bind_file(ContainerId id, const std::shared_ptr<const Backing>& fi
     file_linker_ = std::move(*made);
     if (Status status = watch_file_linker(); !status) return status;
   }
-  if (const auto pool = pools_.find(id); pool != pools_.end())
-    if (const auto memory = pool->second->fd(); !memory) return memory.error();
+  if (Status frames = has_frames(id); !frames) return frames;
   file_linker_->bind(id, file);
   if (const auto awaited = awaited_files_.extract(id))
     for (const PageSet& pages : awaited.mapped()) perform_one(action::SwapIn{pages});

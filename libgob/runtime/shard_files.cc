@@ -46,15 +46,22 @@ void Shard::start_access(const std::shared_ptr<FileAccess>& access, PageSet page
   parts_[{pages.container, pages.stripe}].push_back(part);
   revisit(pages);
   // What no frame could be made for is not asked for.
-  if (const auto pool = pools_.find(pages.container); pool != pools_.end())
-    if (const auto memory = pool->second->fd(); !memory) end_part(*part, memory.error());
+  if (const Status frames = has_frames(pages.container); !frames) end_part(*part, frames.error());
   settle_files();
+}
+
+// The first use of a container takes a descriptor, and there may be none: then nothing may arrive
+// that needs it.
+Status Shard::has_frames(ContainerId id) const {
+  const auto pool = pools_.find(id);
+  if (pool == pools_.end()) return {};  // whoever looks for it will not find it
+  const Result<int> memory = pool->second->fd();
+  return memory ? Status() : Status(memory.error());
 }
 
 void Shard::ask_file_ahead(PageSet pages, Access access) {
   if (access == Access::kRead && read_window_.busy()) return;
-  const auto pool = pools_.find(pages.container);
-  if (pool == pools_.end() || !pool->second->fd()) return;
+  if (!pools_.contains(pages.container) || !has_frames(pages.container)) return;
   step(event::Touch{pages.with(0), access, pages.mask});
 }
 

@@ -97,10 +97,21 @@ TEST(FileFailures, ANodeThatRunsOutOfDescriptorsLives) {
   EXPECT_EQ(content(seen_at(nodes, 1) + "/" + std::to_string(kFiles - 1)),
             "file " + std::to_string(kFiles - 1));
   for (unsigned node = 0; node < 3; ++node) EXPECT_TRUE(nodes.stat(node).ok());
-  // The nodes end now, and one that ends hands pages of all these files to another. Who has no
-  // descriptor for them does not survive that yet.
-  for (const unsigned node : {1U, 2U})
-    ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, node, 10 * kFiles));
+  // Nor does it need one for a container that others make, or for pages that a home hands over
+  // which leaves.
+  gobelins::Connection gob(nodes.socket_of(1));
+  gobelins::Connection theirs(nodes.socket_of(2));
+  for (const unsigned node : {1U, 2U}) {
+    ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, node, 0));
+  }
+  gob.create("made", 4096);
+  EXPECT_THROW(static_cast<void>(theirs.open("made").map()), std::system_error);
+  EXPECT_EQ(nodes.stop_node(0), 0);
+  for (const unsigned node : {1U, 2U}) {
+    ASSERT_NO_FATAL_FAILURE(limit_open_files(nodes, node, 50));
+  }
+  gob.open("made").map().as<int>()[0] = 7;
+  EXPECT_EQ(theirs.open("made").map().as<int>()[0], 7);
 }
 
 // Nor does a home run out of them that other nodes' kernels know many files of.
