@@ -26,6 +26,7 @@ constexpr std::uint32_t kPageServerClose = 0x1023;
 constexpr const char* kGate = "irmap-cache";
 constexpr std::array<std::uint32_t, 2> kGateMagic{0x55105940, 0x57004059};
 // And just before that it looks for plugins.
+constexpr const char* kLog = "/dump.log";
 constexpr const char* kPlugins = "plugins";
 
 // Tells when CRIU looks for plugins in `folder`, which has none.
@@ -121,6 +122,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
 
 Status ContextDump::go_on() {
   for (const pid_t pid : tree_of(child_.pid())) hurry(pid);
+  looked_ = length_of_log(folder_ + kLog);
   // If CRIU has ended meanwhile, its status will tell.
   if (::write(gate_.get(), kGateMagic.data(), sizeof kGateMagic) < 0 && errno != EPIPE)
     return system_error("letting CRIU go on");
@@ -154,7 +156,7 @@ Status ContextDump::end() {
 Error ContextDump::failed(int status) const {
   return make_error(ErrorCode::kSystem, "CRIU could not take the context of the process (status " +
                                             std::to_string(status) +
-                                            "): " + errors_of_log(folder_ + "/dump.log"));
+                                            "): " + errors_of_log(folder_ + kLog, looked_));
 }
 
 }  // namespace gob::migration

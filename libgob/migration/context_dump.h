@@ -47,6 +47,7 @@ class ContextDump {
   UniqueFd gate_;     // CRIU reads an image from here; closed before: it gives up
   UniqueFd pages_;    // to CRIU's page server
   UniqueFd written_;  // CRIU says here that the context is written
+  std::uint64_t looked_ = 0;  // bytes of its log that are of its looks at the kernel
 };
 
 }  // namespace gob::migration

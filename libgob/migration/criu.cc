@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string_view>
 
@@ -182,8 +183,15 @@ std::string remedy_for(const std::string& log_text) {
          "; install a later one (from Linux 6.13 on 4.2 is needed), or name it with --criu";
 }
 
-std::string errors_of_log(const std::string& path) {
+std::uint64_t length_of_log(const std::string& path) {
+  std::error_code none;
+  const std::uintmax_t bytes = std::filesystem::file_size(path, none);
+  return none ? 0 : bytes;
+}
+
+std::string errors_of_log(const std::string& path, std::uint64_t from) {
   std::ifstream log(path);
+  log.seekg(static_cast<std::streamoff>(from));
   std::string found;
   std::string remedy;
   int lines = 0;
@@ -193,6 +201,7 @@ std::string errors_of_log(const std::string& path) {
     if (at == std::string::npos || ++lines > 4) continue;
     found += (found.empty() ? "" : "; ") + line.substr(at);
   }
+  if (found.empty() && from != 0) return errors_of_log(path);
   if (found.empty()) return "its log has no error";
   return remedy.empty() ? found : remedy + ": " + found;
 }

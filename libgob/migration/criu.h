@@ -43,7 +43,10 @@ Result<std::string> probe_criu(const std::string& program);
 Status try_criu(const std::string& program, const std::string& version);
 // What to do about a log of CRIU that says that it does not know this kernel; else empty.
 std::string remedy_for(const std::string& log_text);
-// The last lines of a log of CRIU that say what went wrong.
-std::string errors_of_log(const std::string& path);
+// What a log of CRIU says went wrong, from its byte `from` on: what comes before is of its looks at
+// the kernel, where not all has to work.
+std::string errors_of_log(const std::string& path, std::uint64_t from = 0);
+// How long the log is; 0 if there is none.
+std::uint64_t length_of_log(const std::string& path);
 
 }  // namespace gob::migration

@@ -1,6 +1,7 @@
 #include "libgob/migration/criu_images.h"
 
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <cstring>
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 #include "libgob/base/ids.h"
 #include "libgob/migration/criu_images.pb.h"
@@ -19,6 +21,7 @@ constexpr std::uint32_t kImageMagic = 0x54564319;
 constexpr std::uint32_t kPagemapMagic = 0x56084025;
 constexpr std::uint32_t kMmMagic = 0x57492820;
 constexpr std::uint32_t kPstreeMagic = 0x50273030;
+constexpr std::uint32_t kCoreMagic = 0x55053847;
 constexpr std::uint32_t kTtyInfoMagic = 0x59453036;
 constexpr std::uint32_t kLazy = 2;  // flag of a pagemap entry
 // CRIU's bits of an area's status.
@@ -202,6 +205,31 @@ Result<std::vector<pid_t>> read_processes(const std::string& folder) {
   }
   if (pids.empty()) return bad("no process");
   return pids;
+}
+
+Result<std::vector<Alarm>> read_alarms(const std::string& folder) {
+  const auto pids = read_processes(folder);
+  if (!pids) return pids.error();
+  std::vector<Alarm> alarms;
+  for (const pid_t pid : *pids) {
+    const auto image = read_file(folder + "/core-" + std::to_string(pid) + ".img");
+    if (!image) return image.error();
+    const auto cores = records(*image, kCoreMagic);
+    if (!cores) return cores.error();
+    criu::Core core;
+    if (cores->empty() || !parse(cores->front(), core)) return bad("what a process is");
+    if (!core.tc().has_timers()) continue;  // a zombie
+    const criu::TaskTimers& timers = core.tc().timers();
+    for (const auto& [which, timer] :
+         {std::pair(ITIMER_REAL, &timers.real()), std::pair(ITIMER_VIRTUAL, &timers.virt()),
+          std::pair(ITIMER_PROF, &timers.prof())})
+      if (timer->isec() == 0 && timer->iusec() == 0 && (timer->vsec() != 0 || timer->vusec() != 0))
+        alarms.push_back(
+            {pid,
+             which,
+             {static_cast<time_t>(timer->vsec()), static_cast<suseconds_t>(timer->vusec())}});
+  }
+  return alarms;
 }
 
 Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder) {

@@ -1,6 +1,7 @@
 // CRIU's image files, as far as memory goes. Pure functions over the bytes of the files.
 #pragma once
 
+#include <sys/time.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -39,6 +40,14 @@ struct LazyTask {
 
 // The processes in `folder`/pstree.img, parents first.
 Result<std::vector<pid_t>> read_processes(const std::string& folder);
+// A timer of setitimer(2) that expires once, as that of alarm(2).
+struct Alarm {
+  pid_t pid = 0;
+  int which = 0;  // ITIMER_REAL, ...
+  timeval left{};
+};
+// Those of all processes. CRIU restores none that has no period.
+Result<std::vector<Alarm>> read_alarms(const std::string& folder);
 // Every process with its lazy pages, in the order of read_processes(): the same at both ends.
 Result<std::vector<LazyTask>> read_lazy_tasks(const std::string& folder);
 

@@ -35,6 +35,7 @@ void OutsidePipes::add(pid_t pid, const std::string& fd, const std::string& link
   end.pid = pid;
   end.fd = static_cast<int>(std::strtol(fd.c_str(), nullptr, 10));
   end.flags = flags;
+  end.packets = end.packets || (flags & O_DIRECT) != 0;
   end.read = end.read || (flags & O_ACCMODE) != O_WRONLY;
   end.written = end.written || (flags & O_ACCMODE) != O_RDONLY;
 }
@@ -60,6 +61,11 @@ std::vector<Stream> OutsidePipes::streams(const std::function<bool(pid_t)>& stay
       if ((flags_of(pid, fd->path().filename()) & O_ACCMODE) == O_RDONLY) readers.emplace(link, pid);
     }
   }
+  for (const auto& [link, end] : ends_)
+    if (end.packets && !outside.contains(link))
+      obstacles.push_back("descriptor " + std::to_string(end.fd) + " of process " +
+                          std::to_string(end.pid) + " is " + link +
+                          ", in packets (O_DIRECT), which CRIU cannot move");
   std::vector<Stream> streams;
   for (const auto& [link, pid] : outside) {
     const End& end = ends_.at(link);
@@ -91,7 +97,7 @@ std::vector<Stream> OutsidePipes::streams(const std::function<bool(pid_t)>& stay
     else if (end.read && readers.contains(link) && known == nullptr)
       obstacles.push_back(who + "from which process " + readers.at(link) +
                           " reads, too, and that stays: end it, or start the program without");
-    else if ((end.flags & O_DIRECT) != 0)
+    else if (end.packets)
       obstacles.push_back(who + "in packets, which cannot be relayed");
     else if (streams.size() == kMostStreams)
       obstacles.push_back(who + "and more than " + std::to_string(kMostStreams) +

@@ -32,6 +32,7 @@ class OutsidePipes {
     int fd = -1;
     bool read = false, written = false;  // by those that move
     int flags = 0;
+    bool packets = false;
   };
   std::map<std::string, End> ends_;  // by link
 };

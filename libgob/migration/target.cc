@@ -48,6 +48,7 @@ constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
 constexpr std::int32_t kRestoreFinished = 0x52535446;
 constexpr const char* kFirstImage = "inventory.img";
+constexpr const char* kLog = "/restore.log";
 }  // namespace
 
 Status TargetRun::run() {
@@ -144,6 +145,9 @@ Status TargetRun::take_over() {
     if (Status joined = join_common(*migrant, common); !joined) return joined;
     message.mutable_restored()->set_common_areas(common_areas_);
     if (begin_.timers() != 0) rearm_timers(*migrant);
+    const auto alarms = read_alarms(folder_);
+    if (!alarms) return alarms.error();
+    if (Status armed = rearm_alarms(*migrant, *alarms); !armed) return armed;
     auto joined = JoinedLocks::join(*migrant, images->images());
     if (!joined) return joined.error();
     locks = std::move(*joined);
@@ -298,6 +302,7 @@ Status TargetRun::start_criu() {
 Status TargetRun::release_criu() {
   for (const pid_t pid : tree_of(warden_.pid()))  // CRIU
     if (pid != warden_.pid()) hurry(pid);
+  looked_ = length_of_log(folder_ + kLog);
   const std::string first = folder_ + "/" + kFirstImage;
   std::ifstream file(first + ".new", std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
@@ -454,7 +459,7 @@ Status TargetRun::restore() {
             ? "CRIU was killed while it restored the process (signal " +
                   std::to_string(news.status - 128) + ")"
             : "CRIU could not restore the process (status " + std::to_string(news.status) +
-                  "): " + errors_of_log(folder_ + "/restore.log"));
+                  "): " + errors_of_log(folder_ + kLog, looked_));
   }
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }

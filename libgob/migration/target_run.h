@@ -82,6 +82,7 @@ class TargetRun {
   UniqueFd listener_, criu_socket_;
   std::uint64_t common_areas_ = 0;
   bool criu_gave_up_ = false;  // it began before the images were there
+  std::uint64_t looked_ = 0;   // bytes of its log that are of its looks at the kernel
   UniqueFd inventory_;  // CRIU has been started, and waits for the images at this FIFO
   std::optional<TargetStores> stores_;
   int priority_ = 0;  // of those who serve its memory

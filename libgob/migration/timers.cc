@@ -5,16 +5,20 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/inspect.h"
 #include "libgob/migration/proc.h"
+#include "libgob/migration/visit.h"
 
 namespace gob::migration {
 namespace {
@@ -23,6 +27,8 @@ namespace fs = std::filesystem;
 
 // Of linux/timerfd.h, which glibc's header does not bear beside it.
 constexpr unsigned long kSetTicks = _IOW('T', 0, std::uint64_t);
+
+constexpr std::chrono::seconds kStops{5};
 
 struct Timer {
   std::uint64_t ticks = 0;
@@ -70,6 +76,27 @@ void rearm_timers(pid_t root) {
         rearm(pid, it->path().filename());
     }
   }
+}
+
+Status rearm_alarms(pid_t root, const std::vector<Alarm>& alarms) {
+  if (alarms.empty()) return {};
+  std::map<pid_t, pid_t> outside;
+  for (const pid_t pid : tree_of(root)) outside[inside_number(pid)] = pid;
+  std::map<pid_t, Visit> visits;
+  for (const Alarm& alarm : alarms) {
+    const auto pid = outside.find(alarm.pid);
+    if (pid == outside.end())
+      return make_error(ErrorCode::kProtocol, "a timer of process " + std::to_string(alarm.pid) +
+                                                  ", which CRIU has not made");
+    auto visit = visits.find(pid->second);
+    if (visit == visits.end()) {
+      auto begun = Visit::begin(pid->second, kStops);
+      if (!begun) return begun.error();
+      visit = visits.emplace(pid->second, std::move(*begun)).first;
+    }
+    if (Status set = visit->second.alarm(alarm.which, alarm.left); !set) return set;
+  }
+  return {};
 }
 
 }  // namespace gob::migration

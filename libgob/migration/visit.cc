@@ -152,6 +152,15 @@ Status Visit::lock(const std::string& what, int fd, const struct flock& record) 
   return locked ? Status() : Status(locked.error());
 }
 
+Status Visit::alarm(int which, const timeval& left) {
+  if (Status room = take_room(); !room) return room;
+  const itimerval timer{{}, left};
+  if (Status put = injector_.write(room_, &timer, sizeof timer); !put) return put;
+  const auto set = injector_.call("setting a timer of process " + std::to_string(pid()),
+                                  SYS_setitimer, {word(which), room_, 0});
+  return set ? Status() : Status(set.error());
+}
+
 Result<UniqueFd> Visit::make_uffd(int device) {
   if (Status opened = open(); !opened) return opened.error();
   const std::string what = "making a userfaultfd in process " + std::to_string(pid());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/time.h>
 
 #include <cstdint>
 #include <initializer_list>
@@ -42,6 +43,8 @@ class Visit {
   Status map(const SharedArea& area, int fd);
   // Takes a record lock (fcntl(2)) by a descriptor there, without waiting; `what`: for the error.
   Status lock(const std::string& what, int fd, const struct flock& record);
+  // Sets its timer `which` of setitimer(2), to expire once.
+  Status alarm(int which, const timeval& left);
   // A new userfaultfd of that process with kUffdNewsFeatures, of which nothing is left there.
   // `device`: a number there of /dev/userfaultfd, or -1.
   Result<UniqueFd> make_uffd(int device);

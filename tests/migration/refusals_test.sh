@@ -47,6 +47,9 @@ elif kind == "semaphore": kept = os.eventfd(3, os.EFD_SEMAPHORE)
 elif kind == "packets":
     ends = os.pipe2(os.O_DIRECT)
     child_moves(lambda: os.close(ends[0]))
+elif kind == "own-packets":
+    ends = os.pipe2(os.O_DIRECT)
+    this_moves()
 elif kind == "both-ends":
     ends = os.pipe()
     child_moves()
@@ -146,6 +149,7 @@ declare -A words=(
   [userfaultfd]="anon_inode:[userfaultfd], which CRIU cannot move"
   [semaphore]="counts as a semaphore (EFD_SEMAPHORE)"
   [packets]="in packets, which cannot be relayed"
+  [own-packets]="in packets (O_DIRECT), which CRIU cannot move"
   [both-ends]="of which the processes that move have both ends"
   [nine-pipes]="more than 8 pipes to processes that stay are not relayed"
   [two-terminals]="only one terminal can be relayed"

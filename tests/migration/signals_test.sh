@@ -34,6 +34,7 @@ mask = struct.pack("Q", sum(1 << (each - 1) for each in (signal.SIGUSR2, signal.
 signals = do("signalfd", -1, mask, os.O_NONBLOCK)
 signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
 signal.setitimer(signal.ITIMER_VIRTUAL, 0.02, 0.02)
+signal.setitimer(signal.ITIMER_PROF, 5000)  # once
 posix = ctypes.c_void_p()
 do("timer_create", 1, now(Event(0, signal.SIGRTMIN + 1, 0)), now(posix))
 do("timer_settime", posix, 0, now(fast), None)
@@ -67,6 +68,8 @@ def check():
     left = Spec()
     do("timerfd_gettime", waiting, now(left))
     must(f"waiting {left.in_s}", 4000 < left.in_s < 5000)
+    once = signal.getitimer(signal.ITIMER_PROF)
+    must(f"once {once}", 4000 < once[0] < 5000 and once[1] == 0)
     must("every", signal.getitimer(signal.ITIMER_REAL)[1] == 0.02)
     try: os.read(ticking, 8)  # the next one comes anew
     except BlockingIOError: pass
@@ -106,6 +109,20 @@ for to in n2 n1; do
 done
 touch "$dir/timers.stop"
 until_true 60 said n1 "process $pid ended with status 7"
+
+# What a process has asked to be ended by ends it, wherever it is by then.
+cat >"$dir/alarm.py" <<'END'
+import signal, sys, time
+signal.alarm(8)
+number = 0
+while True:
+    with open(sys.argv[1], "a") as out: out.write(f"{number} wrong 0\n")
+    number += 1
+    time.sleep(0.005)
+END
+start alarm python3 "$dir/alarm.py" "$dir/alarm"
+move "$pid" n1 n2
+until_true 60 said n2 "process $there ended with signal 14"
 
 # What is watched is known by numbers of one machine: there it goes along, to another it is refused.
 cat >"$dir/watch.py" <<'END'
