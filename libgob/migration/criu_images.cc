@@ -167,9 +167,10 @@ Result<std::vector<LazyRun>> lazy_runs(const std::string& pagemap, const std::st
     std::uint64_t at = entry.vaddr();
     const std::uint64_t end = at + pages * kPageSize;
     // One copy never crosses a border of areas: the kernel refuses that.
-    for (const criu::Vma& vma : mm->vmas()) {
-      if (at >= vma.end() || at < vma.start() || at >= end) continue;
-      const std::uint64_t stop = std::min<std::uint64_t>(end, vma.end());
+    auto vma = std::ranges::partition_point(
+        mm->vmas(), [&](const criu::Vma& each) { return each.end() <= at; });
+    for (; vma != mm->vmas().end() && at < end && at >= vma->start(); ++vma) {
+      const std::uint64_t stop = std::min<std::uint64_t>(end, vma->end());
       runs.push_back({at, (stop - at) / kPageSize});
       at = stop;
     }

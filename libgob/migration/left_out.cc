@@ -1,5 +1,6 @@
 #include "libgob/migration/left_out.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sstream>
 
@@ -11,15 +12,20 @@ namespace gob::migration {
 
 Status add_left_out(pid_t pid, LazyTask& task) {
   std::vector<LazyRun> found;
+  std::vector<LazyRun> saved = task.saved;
+  std::ranges::sort(saved, {}, &LazyRun::start);
   for (const Area& area : task.areas) {
     if (area.looked_at) continue;
     LazyRanges unseen;
     unseen.add(area.start, 0, (area.end - area.start) / kPageSize);
-    for (const LazyRun& run : task.saved)
-      unseen.drop(run.start, run.start + run.pages * kPageSize);
+    auto run = std::ranges::partition_point(saved, [&](const LazyRun& each) {
+      return each.start + each.pages * kPageSize <= area.start;
+    });
+    for (; run != saved.end() && run->start < area.end; ++run)
+      unseen.drop(run->start, run->start + run->pages * kPageSize);
     std::vector<LazyRun> here;  // no run reaches into the next area
-    for (const LazyRanges::Run& run : unseen.runs())
-      add_present(here, pid, run.address, run.pages);
+    for (const LazyRanges::Run& left : unseen.runs())
+      add_present(here, pid, left.address, left.pages);
     if (area.lazy || here.empty()) {
       found.insert(found.end(), here.begin(), here.end());
       continue;

@@ -37,10 +37,14 @@ static char* slurp(int fd, size_t* bytes) {
   return text;
 }
 
-/* Is it the first line of an area, and which? */
+/* Is it the first line of an area, and which? (sscanf(3) would look for the end of the whole text.) */
 static int is_area(const char* line, unsigned long* start, unsigned long* end) {
-  char dash = 0;
-  return sscanf(line, "%lx%c%lx ", start, &dash, end) == 3 && dash == '-';
+  char* rest = NULL;
+  *start = strtoul(line, &rest, 16);
+  if (rest == line || *rest != '-') return 0;
+  const char* second = rest + 1;
+  *end = strtoul(second, &rest, 16);
+  return rest != second && *rest == ' ';
 }
 
 static int names(const char* line, const char* next, const char* name) {
