@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -399,6 +400,30 @@ TEST(Files, AnotherUserMayWhatTheFilesModesAllow) {
            ::unlink((seen + "/open/roots").c_str()) == -1 && errno == EPERM &&
            ::chown((seen + "/open/new").c_str(), 0, 0) == -1 && errno == EPERM &&
            ::chmod((seen + "/public").c_str(), 0666) == -1 && errno == EPERM;
+  }));
+}
+
+// As the kernel has it, root aside.
+TEST(Files, TrustedAttributesAreShownToAdministratorsOnly) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
+  Nodes nodes(2, file_settings());
+  const SharedFolder folder;
+  folder.attach(nodes);
+  const std::string path = seen_at(nodes, 1) + "/file";
+  std::ofstream(path) << "x";
+  ASSERT_EQ(::setxattr(path.c_str(), "user.seen", "1", 1, 0), 0) << std::strerror(errno);
+  ASSERT_EQ(::setxattr(path.c_str(), "trusted.hidden", "1", 1, 0), 0) << std::strerror(errno);
+  const auto names = [&] {
+    std::array<char, 256> all{};
+    const ssize_t bytes = ::listxattr(path.c_str(), all.data(), all.size());
+    // How long they are is asked for apart.
+    if (bytes < 0 || ::listxattr(path.c_str(), nullptr, 0) != bytes) return std::string("none");
+    return std::string(all.data(), static_cast<std::size_t>(bytes));
+  };
+  EXPECT_NE(names().find("trusted.hidden"), std::string::npos);
+  EXPECT_TRUE(runs_to_its_end([&] {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) return false;
+    return names() == std::string("user.seen", sizeof "user.seen");
   }));
 }
 
