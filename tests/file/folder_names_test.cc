@@ -5,6 +5,7 @@
 #include <sys/xattr.h>
 
 #include <chrono>
+#include <thread>
 
 #include "tests/file/file_server_fixture.h"
 
@@ -123,6 +124,10 @@ TEST_F(NameLeases, AreNotGivenInEitherFolderBeforeARenameIsMade) {
   revoked.set_number(sent.revoke().number());
   server_.revoked(kPeer, revoked);
   EXPECT_EQ(moved.get_future().get().error(), 0u);
+  // The change is over soon after its answer.
+  const auto late = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (look(outer_, "came").name_lease() == 0 && std::chrono::steady_clock::now() < late)
+    std::this_thread::yield();
   EXPECT_NE(look(outer_, "came").name_lease(), 0u);
 }
 
