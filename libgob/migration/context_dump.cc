@@ -26,8 +26,8 @@ constexpr std::uint32_t kPageServerClose = 0x1023;
 constexpr const char* kGate = "irmap-cache";
 constexpr std::array<std::uint32_t, 2> kGateMagic{0x55105940, 0x57004059};
 // And just before that it looks for plugins.
-constexpr const char* kLog = "/dump.log";
 constexpr const char* kPlugins = "plugins";
+constexpr const char* kLog = "dump.log";
 
 // Tells when CRIU looks for plugins in `folder`, which has none.
 Result<UniqueFd> watch_plugins(const std::string& folder) {
@@ -78,7 +78,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
                                 "--leave-stopped",
                                 "--shell-job",
                                 "--log-file",
-                                "dump.log",
+                                kLog,
                                 "-v2",
                                 "--ghost-limit",
                                 std::to_string(kMaxCopiedFile),
@@ -122,7 +122,7 @@ Result<ContextDump> ContextDump::start(const DumpOptions& options) {
 
 Status ContextDump::go_on() {
   for (const pid_t pid : tree_of(child_.pid())) hurry(pid);
-  looked_ = length_of_log(folder_ + kLog);
+  looked_ = length_of_log(folder_ + "/" + kLog);
   // If CRIU has ended meanwhile, its status will tell.
   if (::write(gate_.get(), kGateMagic.data(), sizeof kGateMagic) < 0 && errno != EPIPE)
     return system_error("letting CRIU go on");
@@ -156,7 +156,7 @@ Status ContextDump::end() {
 Error ContextDump::failed(int status) const {
   return make_error(ErrorCode::kSystem, "CRIU could not take the context of the process (status " +
                                             std::to_string(status) +
-                                            "): " + errors_of_log(folder_ + kLog, looked_));
+                                            "): " + errors_of_log(folder_ + "/" + kLog, looked_));
 }
 
 }  // namespace gob::migration

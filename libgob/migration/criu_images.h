@@ -1,4 +1,4 @@
-// CRIU's image files, as far as memory goes. Pure functions over the bytes of the files.
+// CRIU's image files, as far as memory and timers go. Pure functions over the bytes of the files.
 #pragma once
 
 #include <sys/time.h>

@@ -372,6 +372,12 @@ pid_t inside_number(pid_t pid) {
       std::strtol(numbers.c_str() + (last == std::string::npos ? 0 : last + 1), nullptr, 10));
 }
 
+std::map<pid_t, pid_t> outside_numbers(pid_t root) {
+  std::map<pid_t, pid_t> numbers;
+  for (const pid_t pid : tree_of(root)) numbers[inside_number(pid)] = pid;
+  return numbers;
+}
+
 std::vector<std::uint64_t> present_pages(pid_t pid, std::uint64_t address, std::uint64_t pages) {
   constexpr std::uint64_t kPresentOrSwapped = std::uint64_t{3} << 62;
   constexpr std::uint64_t kOfAFile = std::uint64_t{1} << 61;

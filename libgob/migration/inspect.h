@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,6 +54,8 @@ constexpr std::int64_t kMaxCopiedFile = std::int64_t{64} << 20;
 Result<Plan> inspect(pid_t pid, const std::vector<std::string>& addresses = {});
 // The number of a process in its own pid namespace; 0: it has ended.
 pid_t inside_number(pid_t pid);
+// The numbers here of `root` and its descendants, by those.
+std::map<pid_t, pid_t> outside_numbers(pid_t root);
 // The process and all its descendants that live now, parents first.
 std::vector<pid_t> tree_of(pid_t pid);
 // Those of `pages` pages from `address` that the process has of its own, not of a file; none if it

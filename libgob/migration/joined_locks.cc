@@ -28,7 +28,7 @@ struct flock record_of(const HeldLock& lock) {
 }
 
 // A record lock belongs to the process that takes it; the others to the open file, whoever does.
-Status take(const HeldLock& lock, pid_t pid, const UniqueFd& file, std::map<pid_t, Visit>& visits) {
+Status take(const HeldLock& lock, pid_t pid, const UniqueFd& file, Visits& visits) {
   struct flock record = record_of(lock);
   const std::string what = "taking over a lock, " + describe(lock);
   if (lock.kind() == HeldLock::FLOCK)
@@ -37,12 +37,8 @@ Status take(const HeldLock& lock, pid_t pid, const UniqueFd& file, std::map<pid_
                : system_error(what);
   if (lock.kind() == HeldLock::OPEN_FILE)
     return ::fcntl(file.get(), F_OFD_SETLK, &record) == 0 ? Status() : system_error(what);
-  if (!visits.contains(pid)) {
-    auto visit = Visit::begin(pid, kStops);
-    if (!visit) return visit.error();
-    visits.emplace(pid, std::move(*visit));
-  }
-  return visits.at(pid).lock(what, lock.fd(), record);
+  const auto visit = visits.to(pid);
+  return visit ? (*visit)->lock(what, lock.fd(), record) : Status(visit.error());
 }
 
 }  // namespace
@@ -50,9 +46,8 @@ Status take(const HeldLock& lock, pid_t pid, const UniqueFd& file, std::map<pid_
 Result<JoinedLocks> JoinedLocks::join(pid_t root, const Images& images) {
   JoinedLocks joined;
   if (images.locks().empty()) return joined;
-  std::map<pid_t, pid_t> outside;
-  for (const pid_t pid : tree_of(root)) outside[inside_number(pid)] = pid;
-  std::map<pid_t, Visit> visits;
+  const std::map<pid_t, pid_t> outside = outside_numbers(root);
+  Visits visits(kStops);
   for (const HeldLock& lock : images.locks()) {
     const auto pid = outside.find(lock.pid());
     if (pid == outside.end())

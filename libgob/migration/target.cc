@@ -48,7 +48,7 @@ constexpr int kRestoreMs = 120'000;
 constexpr int kLookMs = 200;
 constexpr std::int32_t kRestoreFinished = 0x52535446;
 constexpr const char* kFirstImage = "inventory.img";
-constexpr const char* kLog = "/restore.log";
+constexpr const char* kLog = "restore.log";
 }  // namespace
 
 Status TargetRun::run() {
@@ -281,7 +281,7 @@ Status TargetRun::start_criu() {
   std::vector<std::string> argv{options_.criu,     "restore",     "--restore-detached",
                                 "--leave-stopped", "--shell-job", "--images-dir",
                                 folder_,           "--work-dir",  folder_,
-                                "--log-file",      "restore.log", "-v2"};
+                                "--log-file",      kLog,          "-v2"};
   if (begin_.lazy()) argv.emplace_back("--lazy-pages");
   if (!addresses_.empty())
     argv.insert(argv.end(), {"--tcp-established", "--network-lock", "nftables"});
@@ -302,7 +302,7 @@ Status TargetRun::start_criu() {
 Status TargetRun::release_criu() {
   for (const pid_t pid : tree_of(warden_.pid()))  // CRIU
     if (pid != warden_.pid()) hurry(pid);
-  looked_ = length_of_log(folder_ + kLog);
+  looked_ = length_of_log(folder_ + "/" + kLog);
   const std::string first = folder_ + "/" + kFirstImage;
   std::ifstream file(first + ".new", std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
@@ -459,7 +459,7 @@ Status TargetRun::restore() {
             ? "CRIU was killed while it restored the process (signal " +
                   std::to_string(news.status - 128) + ")"
             : "CRIU could not restore the process (status " + std::to_string(news.status) +
-                  "): " + errors_of_log(folder_ + kLog, looked_));
+                  "): " + errors_of_log(folder_ + "/" + kLog, looked_));
   }
   return make_error(ErrorCode::kTimedOut, "CRIU did not restore the process in time");
 }

@@ -13,7 +13,6 @@
 #include <fstream>
 #include <map>
 #include <string>
-#include <utility>
 
 #include "libgob/base/unique_fd.h"
 #include "libgob/migration/inspect.h"
@@ -80,21 +79,16 @@ void rearm_timers(pid_t root) {
 
 Status rearm_alarms(pid_t root, const std::vector<Alarm>& alarms) {
   if (alarms.empty()) return {};
-  std::map<pid_t, pid_t> outside;
-  for (const pid_t pid : tree_of(root)) outside[inside_number(pid)] = pid;
-  std::map<pid_t, Visit> visits;
+  const std::map<pid_t, pid_t> outside = outside_numbers(root);
+  Visits visits(kStops);
   for (const Alarm& alarm : alarms) {
     const auto pid = outside.find(alarm.pid);
     if (pid == outside.end())
       return make_error(ErrorCode::kProtocol, "a timer of process " + std::to_string(alarm.pid) +
                                                   ", which CRIU has not made");
-    auto visit = visits.find(pid->second);
-    if (visit == visits.end()) {
-      auto begun = Visit::begin(pid->second, kStops);
-      if (!begun) return begun.error();
-      visit = visits.emplace(pid->second, std::move(*begun)).first;
-    }
-    if (Status set = visit->second.alarm(alarm.which, alarm.left); !set) return set;
+    const auto visit = visits.to(pid->second);
+    if (!visit) return visit.error();
+    if (Status set = (*visit)->alarm(alarm.which, alarm.left); !set) return set;
   }
   return {};
 }

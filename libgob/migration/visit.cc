@@ -185,4 +185,14 @@ Result<UniqueFd> Visit::make_uffd(int device) {
   return uffd;
 }
 
+Result<Visit*> Visits::to(pid_t pid) {
+  auto visit = visits_.find(pid);
+  if (visit == visits_.end()) {
+    auto begun = Visit::begin(pid, limit_);
+    if (!begun) return begun.error();
+    visit = visits_.emplace(pid, std::move(*begun)).first;
+  }
+  return &visit->second;
+}
+
 }  // namespace gob::migration

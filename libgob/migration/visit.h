@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,17 @@ class Visit {
   UniqueFd ours_;           // of a socket pair,
   int theirs_ = -1;         // whose other end is there
   std::vector<int> given_;
+};
+
+// Visits to processes, each begun when it is first wanted; all end with this.
+class Visits {
+ public:
+  explicit Visits(std::chrono::milliseconds limit) : limit_(limit) {}
+  Result<Visit*> to(pid_t pid);
+
+ private:
+  const std::chrono::milliseconds limit_;
+  std::map<pid_t, Visit> visits_;
 };
 
 }  // namespace gob::migration

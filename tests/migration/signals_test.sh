@@ -113,7 +113,7 @@ until_true 60 said n1 "process $pid ended with status 7"
 # What a process has asked to be ended by ends it, wherever it is by then.
 cat >"$dir/alarm.py" <<'END'
 import signal, sys, time
-signal.alarm(8)
+signal.alarm(12)
 number = 0
 while True:
     with open(sys.argv[1], "a") as out: out.write(f"{number} wrong 0\n")
